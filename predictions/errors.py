@@ -1,0 +1,80 @@
+"""The errors of the prediction domain.
+
+PredictionError
+├── PredictionNotFound      no such prediction, or it belongs to another token
+├── FileNotFound            no such uploaded file, or it belongs to another token
+├── PredictionExists        PUT with an id that is already taken by another input
+├── IdempotencyMismatch     an Idempotency-Key that was used with another body
+├── InvalidInput            an input field is wrong; carries field and remedy
+├── LeaseLost               the worker no longer holds the prediction: another attempt does, or it has ended
+├── QueueFull               too many predictions wait; try again later
+├── NoModel                 no worker has announced a model yet; try again later
+├── StoreUnavailable        Redis cannot be reached or is full; try again later
+└── StorageError            object storage failed; worth another try
+    └── ObjectNotFound      no object under that key
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class PredictionError(Exception):
+    """Base of every error that this domain raises on purpose."""
+
+
+class PredictionNotFound(PredictionError):
+    """No prediction of this owner has that id."""
+
+
+class FileNotFound(PredictionError):
+    """No uploaded file of this owner has that id."""
+
+
+class PredictionExists(PredictionError):
+    """The id is taken by a prediction with another input."""
+
+
+class IdempotencyMismatch(PredictionError):
+    """The Idempotency-Key was used before with another body."""
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one input field, and what to send instead."""
+
+    field: str
+    message: str
+    remedy: str
+
+
+class InvalidInput(PredictionError):
+    """One or more input fields are wrong."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
+        self.errors = errors
+
+
+class LeaseLost(PredictionError):
+    """The worker's fencing token is stale, or the prediction has ended."""
+
+
+class QueueFull(PredictionError):
+    """Too many predictions wait already."""
+
+
+class NoModel(PredictionError):
+    """No worker has announced a model yet."""
+
+
+class StoreUnavailable(PredictionError):
+    """Redis cannot be reached, or refuses writes because its memory is full."""
+
+
+class StorageError(PredictionError):
+    """Object storage failed; the operation is worth another try."""
+
+
+class ObjectNotFound(StorageError):
+    """Object storage holds nothing under that key."""

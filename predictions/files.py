@@ -1,0 +1,30 @@
+"""An uploaded file: its record, and where its bytes lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class File:
+    """An audio file that a client sent ahead of its predictions."""
+
+    id: str
+    owner: str
+    name: str
+    content_type: str
+    size: int
+    """Bytes."""
+    sha256: str
+    created_at: datetime
+
+
+def file_prefix(file_id: str) -> str:
+    """The prefix of a file's one object."""
+    return f"files/{file_id}/"
+
+
+def file_key(file_id: str) -> str:
+    """The object key of a file's bytes."""
+    return f"{file_prefix(file_id)}content"

@@ -1,0 +1,5 @@
+-- Remember an uploaded file. ARGV: id, field, value, ...
+local time = clock()
+redis.call('HSET', 'musicgen:file:' .. ARGV[1], 'id', ARGV[1], 'created_at', time, unpack(ARGV, 2))
+redis.call('ZADD', 'musicgen:files', time, ARGV[1])
+return redis.call('HGETALL', 'musicgen:file:' .. ARGV[1])

@@ -1,0 +1,2 @@
+-- A worker's farewell. ARGV: worker's name.
+return redis.call('ZREM', 'musicgen:workers', ARGV[1])

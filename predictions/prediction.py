@@ -1,0 +1,115 @@
+"""A prediction and its life.
+
+    starting ──claim──▶ processing ──▶ succeeded | failed
+        │                   │ lease lost: back to starting, at most `max_attempts` times
+        └───────cancel──────┴────────▶ canceled
+
+A terminal status never changes. Each claim counts up `attempt`, which is also the fencing token of its lease: a write
+that carries an older attempt is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """The five states of a prediction; the names are those of Replicate's clients."""
+
+    STARTING = "starting"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the prediction has ended."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
+
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+_ID = re.compile(ID_PATTERN)
+
+
+class WebhookEvent(StrEnum):
+    """The moments at which a webhook is sent."""
+
+    START = "start"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Where a prediction's events are sent to, and which of them."""
+
+    url: str
+    events: tuple[WebhookEvent, ...] = (WebhookEvent.START, WebhookEvent.COMPLETED)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Decoding steps done and to do; one step makes a fiftieth of a second of music."""
+
+    completed_steps: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction as it stands in the store."""
+
+    id: str
+    owner: str
+    status: Status
+    input: dict[str, Any]
+    version: str
+    base_url: str
+    """The service's address as its client reached it; the URLs of the representation begin with it."""
+    created_at: datetime
+    input_file: str | None = None
+    """The uploaded file that `input_audio` stands for."""
+    attempt: int = 0
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    output_key: str | None = None
+    error: str | None = None
+    logs: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
+    queue_position: int | None = None
+    """How many predictions wait before this one; none once it has started."""
+    webhook: Webhook | None = None
+
+
+def new_id() -> str:
+    """26 lower-case letters and digits, 128 random bits."""
+    return base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+
+
+def is_valid_id(value: str) -> bool:
+    """Whether a client may choose this id."""
+    return _ID.fullmatch(value) is not None
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+def output_key(prediction_id: str, attempt: int, extension: str) -> str:
+    """The object key of an attempt's output; attempts never write over each other."""
+    return f"predictions/{prediction_id}/{attempt}/output.{extension}"
+
+
+def output_prefix(prediction_id: str) -> str:
+    """The prefix of all objects of a prediction."""
+    return f"predictions/{prediction_id}/"

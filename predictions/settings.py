@@ -1,0 +1,164 @@
+"""Settings of every process, read once at its start from MUSICGEN_* environment variables.
+
+A wrong value, an unknown MUSICGEN_* name or a missing secret stops the start with a message that names the variable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "MUSICGEN_"
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Settings(BaseSettings):
+    """What an operator can set; the field `redis_url` is the variable MUSICGEN_REDIS_URL, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, validate_default=True)
+
+    # Where the API listens and how the world reaches it.
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("MUSICGEN_PORT", "PORT"))
+    public_url: str | None = None
+    """Base of the URLs the API hands out; without it, the address of the request."""
+    api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Comma-separated bearer tokens; each sees only its own predictions. None: open, loopback only."""
+    secret: SecretStr = SecretStr("")
+    """Signs the URLs of local storage and the webhooks; at least 16 characters."""
+
+    # The prediction store and the queue.
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    lease_seconds: float = Field(15.0, gt=0)
+    """A worker that has not renewed its lease for this long has lost the prediction."""
+    max_attempts: int = Field(3, ge=1)
+    """A prediction whose worker died this many times fails instead of killing another."""
+    requeue_after_seconds: float = Field(30.0, gt=0)
+    """A queued prediction that nothing has touched for this long is enqueued again if its message is lost."""
+    retention_hours: float = Field(24.0, gt=0)
+    """A finished prediction and its audio are deleted this long after its end."""
+    max_queued: int = Field(10_000, ge=1)
+    """More waiting predictions than this: 503 with Retry-After."""
+
+    # Object storage.
+    storage: Literal["local", "s3"] = "local"
+    data_dir: Path = Path("musicgen-data")
+    s3_endpoint: str | None = None
+    s3_public_endpoint: str | None = None
+    """The endpoint in presigned URLs, where clients reach the storage under another name than we do."""
+    s3_bucket: str = "musicgen"
+    s3_region: str = "us-east-1"
+    s3_access_key: str | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_create_bucket: bool = False
+    url_expiry_seconds: int = Field(3600, ge=1, le=7 * 24 * 3600)
+
+    # Requests from and to the outside.
+    max_input_audio_mb: float = Field(32.0, gt=0)
+    max_input_audio_seconds: float = Field(600.0, gt=0)
+    download_timeout_seconds: float = Field(60.0, gt=0)
+    outbound_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
+    """Comma-separated networks (CIDR) that input_audio and webhooks may reach although they are private."""
+
+    # The engine.
+    model: str = ""
+    """A model folder or a hub id such as facebook/musicgen-small; empty: the built-in default."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_requests: int = Field(0, ge=0, le=256)
+    """Requests generated together; 0: chosen for the device."""
+    max_duration: int = Field(30, ge=1, le=30)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("api_tokens", "outbound_allow", mode="before")
+    @classmethod
+    def _split_list(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("public_url", "s3_endpoint", "s3_public_endpoint")
+    @classmethod
+    def _is_http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must be an http:// or https:// URL")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if self.secret.get_secret_value() and len(self.secret.get_secret_value()) < 16:
+            raise ValueError("MUSICGEN_SECRET must have at least 16 characters; try: openssl rand -hex 32")
+        if any(len(token.get_secret_value()) < 8 for token in self.api_tokens):
+            raise ValueError("every token in MUSICGEN_API_TOKENS must have at least 8 characters")
+        if self.storage == "s3" and self.s3_access_key and not self.s3_secret_key:
+            raise ValueError("MUSICGEN_S3_ACCESS_KEY is set but MUSICGEN_S3_SECRET_KEY is not")
+        return self
+
+    def require_safe_binding(self) -> None:
+        """Refuse to serve strangers without tokens; called by the API process. Raises SystemExit."""
+        if not self.api_tokens and not is_loopback(self.host):
+            raise SystemExit(
+                f"MUSICGEN_HOST={self.host} is reachable from other machines: set MUSICGEN_API_TOKENS "
+                "(comma-separated), or bind to 127.0.0.1."
+            )
+
+    def require_secret(self) -> str:
+        """The signing secret; raises SystemExit where none is set."""
+        secret = self.secret.get_secret_value()
+        if not secret:
+            raise SystemExit("MUSICGEN_SECRET is not set; try: export MUSICGEN_SECRET=$(openssl rand -hex 32)")
+        return secret
+
+    @property
+    def max_input_audio_bytes(self) -> int:
+        """The cap on one input_audio, in bytes."""
+        return int(self.max_input_audio_mb * 1024 * 1024)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether binding to `host` is reachable from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment; raises SystemExit with the variable's name and what is wrong with it."""
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise SystemExit(f"Wrong setting: {_explain(error)}") from error
+
+
+def _refuse_unknown_variables() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SystemExit(f"Unknown setting {name}{hint}")
+
+
+def _explain(error: ValueError) -> str:
+    """Pydantic's errors in the operator's words: the variable, then the message."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        field = str(item["loc"][0]) if item["loc"] else ""
+        name = field if field.isupper() else PREFIX + field.upper()
+        lines.append(f"{name}: {item['msg']}" if field else item["msg"])
+    return "; ".join(lines)

@@ -1,0 +1,200 @@
+"""Carry out one prediction: claim it, fetch its audio, generate, set its level, encode, store, and say how it ended."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from musicgen_core import GenerationInput, Job, MusicGen, SamplingParams, Waveform
+from musicgen_core import audio_file, loudness
+from musicgen_core.errors import GenerationCancelled, InvalidRequest, MusicGenError
+from musicgen_core.input_audio import new_seconds, trim
+from predictions import commands
+from predictions.errors import LeaseLost, ObjectNotFound, StorageError
+from predictions.files import file_key
+from predictions.inputs import Input, OutputFormat
+from predictions.prediction import Prediction, Progress, output_key
+from predictions.settings import Settings
+from predictions.storage import AudioStorage
+from predictions.store import PredictionStore
+from worker import outbound
+from worker.leases import Lease, LeaseKeeper
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+STORAGE_RETRY_SECONDS = (0.5, 2.0, 5.0)
+CONTENT_TYPES = {OutputFormat.WAV: "audio/wav", OutputFormat.MP3: "audio/mpeg"}
+ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
+    OutputFormat.WAV: audio_file.encode_wav,
+    OutputFormat.MP3: audio_file.encode_mp3,
+}
+
+
+class Generator:
+    """Carries out predictions with the one model of this process; called by many threads at once."""
+
+    def __init__(
+        self, model: MusicGen, store: PredictionStore, storage: AudioStorage, leases: LeaseKeeper, settings: Settings
+    ) -> None:
+        self._model = model
+        self._store = store
+        self._storage = storage
+        self._leases = leases
+        self._settings = settings
+
+    def run(self, prediction_id: str) -> None:
+        """Carry out the prediction, unless it has ended or another worker holds it."""
+        with self._leases.hold(prediction_id) as lease:
+            if lease is None:
+                logger.info("%s is not to be done: it has ended or is being done", prediction_id)
+                return
+            prediction = self._store.run(commands.get(prediction_id))
+            try:
+                self._carry_out(prediction, lease)
+            except (LeaseLost, GenerationCancelled):
+                logger.info("%s stopped: cancelled, or taken over by another worker", prediction_id)
+            except (MusicGenError, outbound.DownloadError, StorageError) as error:
+                self._fail(lease, str(error))
+            except Exception:
+                logger.exception("%s failed", prediction_id)
+                self._fail(lease, "Internal error: the worker's log says which.")
+
+    def _carry_out(self, prediction: Prediction, lease: Lease) -> None:
+        started = time.monotonic()
+        value = Input.model_validate(prediction.input)
+        assert value.seed is not None
+        lease.logs = f"Using seed {value.seed}\n"
+        generation_input = self._prepare(prediction, value, lease)
+        job = self._model.submit(generation_input)
+        audio = self._follow(job, lease)
+        lease.check()
+        audio = loudness.normalize(audio, loudness.NormalizationStrategy(value.normalization_strategy))
+        key = output_key(prediction.id, lease.attempt, value.output_format)
+        content = ENCODERS[value.output_format](audio)
+        lease.check()
+        self._put(key, content, CONTENT_TYPES[value.output_format])
+        metrics = self._metrics(prediction, value.seed, audio, time.monotonic() - started)
+        self._succeed(lease, key, metrics, Progress(job.total_steps, job.total_steps))
+
+    def _prepare(self, prediction: Prediction, value: Input, lease: Lease) -> GenerationInput:
+        clip = self._input_audio(prediction, value) if value.input_audio is not None else None
+        lease.check()
+        continuation = clip if value.continuation else None
+        return GenerationInput(
+            prompt=value.prompt,
+            duration=_new_seconds(value, continuation, self._model.abilities.max_seconds),
+            sampling=SamplingParams(
+                temperature=value.temperature,
+                top_k=value.top_k,
+                top_p=value.top_p,
+                guidance=float(value.classifier_free_guidance),
+            ),
+            seed=value.seed or 0,
+            melody=None if value.continuation else clip,
+            continuation=continuation,
+        )
+
+    def _input_audio(self, prediction: Prediction, value: Input) -> Waveform:
+        """Fetch and decode the part of the clip that is used. Raises DownloadError, StorageError, MusicGenError."""
+        with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
+            path = Path(folder) / "input"
+            if prediction.input_file is not None:
+                path.write_bytes(self._read_file(prediction.input_file))
+            else:
+                assert value.input_audio is not None
+                outbound.download(
+                    value.input_audio,
+                    path,
+                    max_bytes=self._settings.max_input_audio_bytes,
+                    timeout_seconds=self._settings.download_timeout_seconds,
+                    allowed_networks=self._settings.outbound_allow,
+                )
+            abilities = self._model.abilities
+            clip = audio_file.decode(
+                path,
+                sample_rate=abilities.sample_rate,
+                channels=abilities.channels if value.continuation else 1,
+                max_seconds=self._settings.max_input_audio_seconds,
+            )
+        return trim(clip, start=value.continuation_start, end=value.continuation_end)
+
+    def _read_file(self, file_id: str) -> bytes:
+        try:
+            return self._storage.open(file_key(file_id))
+        except ObjectNotFound as error:
+            raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error
+
+    def _follow(self, job: Job, lease: Lease) -> Waveform:
+        """Wait for the job, writing down its progress; stops it when the lease is lost."""
+        lease.when_lost(job.cancel)
+        header, meter = lease.logs, _Meter(job)
+        finished = False
+        while not finished:
+            finished = job.wait(POLL_SECONDS)
+            lease.progress = Progress(job.completed_steps, job.total_steps)
+            lease.logs = header + meter.lines()
+        return job.audio()
+
+    def _metrics(self, prediction: Prediction, seed: int, audio: Waveform, seconds: float) -> dict[str, Any]:
+        measured = loudness.integrated_loudness(audio)
+        started = prediction.started_at or datetime.now(UTC)
+        return {
+            "predict_time": round(seconds, 4),
+            "queue_time": round((started - prediction.created_at).total_seconds(), 4),
+            "seed": seed,
+            "duration": round(audio.duration, 4),
+            "real_time_factor": round(seconds / audio.duration, 4),
+            # JSON has no infinity; silence has no loudness.
+            "loudness": round(measured, 2) if measured > -100 else None,
+            "attempt": prediction.attempt,
+        }
+
+    def _put(self, key: str, content: bytes, content_type: str) -> None:
+        for delay in STORAGE_RETRY_SECONDS:
+            try:
+                return self._storage.put(key, content, content_type)
+            except StorageError as error:
+                logger.warning("Storing %s failed, trying again in %s s: %s", key, delay, error)
+                time.sleep(delay)
+        return self._storage.put(key, content, content_type)
+
+    def _succeed(self, lease: Lease, key: str, metrics: dict[str, Any], progress: Progress) -> None:
+        succeeded = commands.succeed(
+            lease.prediction_id, lease.attempt, output_key=key, metrics=metrics, logs=lease.logs, progress=progress
+        )
+        if not self._store.run(succeeded):
+            # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.
+            self._storage.delete_prefix(key)
+            raise LeaseLost(lease.prediction_id)
+
+    def _fail(self, lease: Lease, error: str) -> None:
+        logger.warning("%s failed: %s", lease.prediction_id, error)
+        self._store.run(commands.fail(lease.prediction_id, lease.attempt, error=error, logs=lease.logs))
+
+
+@dataclass
+class _Meter:
+    """Progress in lines as tqdm prints them, which clients parse; one for about every twentieth of the way."""
+
+    job: Job
+    _text: str = ""
+    _shown: int = -1
+    _started: float = 0.0
+
+    def lines(self) -> str:
+        done, total = self.job.completed_steps, self.job.total_steps
+        if self.job.started and not self._started:
+            self._started = time.monotonic()
+        if self.job.started and (done * 20 // total > self._shown or (done == total and self._shown < 20)):
+            self._shown = done * 20 // total
+            self._text += tqdm.format_meter(done, total, time.monotonic() - self._started, ncols=80) + "\n"
+        return self._text

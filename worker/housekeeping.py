@@ -1,0 +1,101 @@
+"""What has to happen whether or not a message arrives: sign of life, reaping, retries of webhooks, retention.
+
+Every worker process does it; each step is one script in Redis, so that several at once do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from predictions import commands
+from predictions.errors import StorageError, StoreUnavailable
+from predictions.files import file_prefix
+from predictions.model_card import ModelCard
+from predictions.prediction import output_prefix
+from predictions.settings import Settings
+from predictions.storage import AudioStorage
+from predictions.store import PredictionStore
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+ALIVE_SECONDS = 10.0
+RETENTION_PERIOD_SECONDS = 30.0
+
+
+class Housekeeper:
+    """A thread that keeps house; `card` and `worker` announce what this process generates with, if it does."""
+
+    def __init__(
+        self,
+        store: PredictionStore,
+        storage: AudioStorage,
+        settings: Settings,
+        *,
+        worker: str,
+        card: ModelCard | None = None,
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._settings = settings
+        self._worker = worker
+        self._card = card
+        self._closed = threading.Event()
+        self._next_retention = 0.0
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with a sign of life at once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and withdraw this worker's announcement."""
+        self._closed.set()
+        self._thread.join()
+        if self._card is not None:
+            try:
+                self._store.run(commands.withdraw(self._worker))
+            except StoreUnavailable:
+                logger.warning("Could not withdraw; the announcement expires by itself")
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            for step in (self._announce, self._reap, self._send_webhooks, self._retain):
+                self._try(step)
+            self._closed.wait(TICK_SECONDS)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (StoreUnavailable, StorageError) as error:
+            logger.warning("Housekeeping (%s) failed, trying again: %s", step.__name__, error)
+        except Exception:
+            logger.exception("Housekeeping (%s) failed", step.__name__)
+
+    def _announce(self) -> None:
+        if self._card is not None:
+            self._store.run(commands.announce(self._worker, self._card, ALIVE_SECONDS))
+
+    def _reap(self) -> None:
+        reaped = self._store.run(commands.reap(self._settings.max_attempts, self._settings.requeue_after_seconds))
+        if reaped != commands.Reaped(0, 0, 0):
+            logger.warning("Brought back what nobody worked on: %s", reaped)
+
+    def _send_webhooks(self) -> None:
+        self._store.run(commands.due_webhooks())
+
+    def _retain(self) -> None:
+        """Delete what has been kept long enough; its objects first, so that a failure leaves the record to try again."""
+        if time.monotonic() < self._next_retention:
+            return
+        self._next_retention = time.monotonic() + RETENTION_PERIOD_SECONDS
+        predictions, files = self._store.run(commands.expired(self._settings.retention_hours * 3600))
+        for prediction_id in predictions:
+            self._storage.delete_prefix(output_prefix(prediction_id))
+            self._store.run(commands.delete(prediction_id))
+        for file_id in files:
+            self._storage.delete_prefix(file_prefix(file_id))
+            self._store.run(commands.delete_file(file_id))

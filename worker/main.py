@@ -1,0 +1,142 @@
+"""A worker process: the one place where its parts are put together.
+
+A worker of the queue `generation` owns the model, one engine in one process, and its tasks are threads that wait for it.
+A worker of the queue `webhooks` has no model and needs no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from celery import Celery
+
+from predictions import commands
+from predictions.errors import StoreUnavailable
+from predictions.model_card import ModelCard
+from predictions.queue import GENERATION_QUEUE, WEBHOOK_QUEUE
+from predictions.settings import Settings, load_settings
+from predictions.storage import AudioStorage, open_storage
+from predictions.store import PredictionStore
+from worker.celery_app import create_celery
+from worker.housekeeping import Housekeeper
+from worker.tasks import register_generation, register_webhooks
+
+if TYPE_CHECKING:
+    from musicgen_core import MusicGen
+
+logger = logging.getLogger(__name__)
+
+WEBHOOK_THREADS = 8
+
+# While some requests are in the engine, others fetch their audio or are encoded and stored.
+EXTRA_GENERATION_THREADS = 4
+
+
+def run(queue: str) -> None:
+    """Work on one queue until SIGINT or SIGTERM; what has begun is finished first."""
+    settings = load_settings()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s worker %(levelname)s %(name)s: %(message)s")
+    # One line a poll of a pub/sub connection or a task is no news.
+    for chatty in ("celery.app.trace", "celery.worker.strategy", "httpcore", "kombu"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    store = PredictionStore(settings.redis_url)
+    storage = open_storage(settings)
+    worker = f"{queue}@{socket.gethostname()}:{os.getpid()}"
+    celery = create_celery(settings)
+    with ExitStack() as cleanup:
+        cleanup.callback(store.close)
+        card, threads = None, WEBHOOK_THREADS
+        if queue == GENERATION_QUEUE:
+            card, threads = _prepare_generation(celery, store, storage, settings, cleanup)
+        else:
+            _prepare_webhooks(celery, store, storage, settings)
+        housekeeper = Housekeeper(store, storage, settings, worker=worker, card=card)
+        housekeeper.start()
+        cleanup.callback(housekeeper.close)
+        _consume(celery, queue, worker, threads, settings)
+
+
+def is_alive(settings: Settings) -> bool:
+    """Whether a worker that generates has given a sign of life within the last seconds."""
+    store = PredictionStore(settings.redis_url)
+    try:
+        return store.run(commands.deployment()).workers > 0
+    except StoreUnavailable:
+        return False
+    finally:
+        store.close()
+
+
+def _prepare_generation(
+    celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings, cleanup: ExitStack
+) -> tuple[ModelCard, int]:
+    from worker.generation import Generator
+    from worker.leases import LeaseKeeper
+
+    model = _load_model(settings)
+    cleanup.callback(model.close)
+    leases = LeaseKeeper(store, settings.lease_seconds)
+    leases.start()
+    cleanup.callback(leases.close)
+    register_generation(celery, Generator(model, store, storage, leases, settings))
+    card = _card(model, settings)
+    return card, card.concurrency + EXTRA_GENERATION_THREADS
+
+
+def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings) -> None:
+    from worker.webhooks import Courier
+
+    register_webhooks(celery, Courier(store, storage, settings))
+
+
+def _load_model(settings: Settings) -> MusicGen:
+    """The model that is set, or the noise model where none is."""
+    from musicgen_core import MusicGen
+    from musicgen_core.noise_model import write_noise_model
+
+    source: str | Path = settings.model
+    if not source:
+        source = settings.data_dir / "models" / "noise"
+        if not source.exists():
+            write_noise_model(source)
+        logger.warning(
+            "MUSICGEN_MODEL is not set: serving a tiny model with random weights. It makes noise, not music. "
+            "For music: MUSICGEN_MODEL=facebook/musicgen-small"
+        )
+    return MusicGen.load(
+        source, device=settings.device, dtype=settings.dtype, max_requests=settings.max_requests or None
+    )
+
+
+def _card(model: MusicGen, settings: Settings) -> ModelCard:
+    abilities = model.abilities
+    return ModelCard(
+        name=model.name,
+        version=model.checksum,
+        melody=abilities.melody,
+        channels=abilities.channels,
+        sample_rate=abilities.sample_rate,
+        max_duration=min(settings.max_duration, int(abilities.max_seconds)),
+        trained=bool(settings.model),
+        concurrency=model.max_requests,
+    )
+
+
+def _consume(celery: Celery, queue: str, worker: str, threads: int, settings: Settings) -> None:
+    assert queue in (GENERATION_QUEUE, WEBHOOK_QUEUE)
+    celery.Worker(
+        hostname=worker,
+        pool="threads",
+        concurrency=threads,
+        queues=[queue],
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    ).start()

@@ -1,0 +1,30 @@
+"""The Celery tasks: names and nothing else. What they do is in `worker.generation` and `worker.webhooks`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery import Celery
+
+from predictions.queue import GENERATE_TASK, WEBHOOK_TASK
+
+if TYPE_CHECKING:
+    # A worker that only delivers webhooks has no torch.
+    from worker.generation import Generator
+    from worker.webhooks import Courier
+
+
+def register_generation(celery: Celery, generator: Generator) -> None:
+    """Let this worker generate."""
+
+    @celery.task(name=GENERATE_TASK)
+    def generate(prediction_id: str) -> None:
+        generator.run(prediction_id)
+
+
+def register_webhooks(celery: Celery, courier: Courier) -> None:
+    """Let this worker deliver webhooks."""
+
+    @celery.task(name=WEBHOOK_TASK)
+    def deliver_webhook(delivery: str) -> None:
+        courier.deliver(delivery)
