@@ -1,0 +1,1 @@
+"""The HTTP API: FastAPI on the prediction store. Imports no torch."""

@@ -14,13 +14,13 @@ from predictions.model_card import ModelCard
 from predictions.prediction import Webhook, WebhookEvent
 from predictions.representation import PredictionBody
 
-EXAMPLE_INPUT = {"prompt": "warm lo-fi piano with soft drums", "duration": 8}
+EXAMPLE: dict[str, Any] = {"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}
 
 
 class PredictionRequest(BaseModel):
     """A request for a prediction."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"input": EXAMPLE_INPUT}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     input: Input
     version: Annotated[

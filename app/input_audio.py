@@ -30,7 +30,10 @@ async def resolve(services: Services, owner: str, base_url: str, value: Input) -
     if uri is None:
         return value, None
     if uri[:5].lower() == "data:":
-        name, content_type, content = "input_audio", *_decode_data_uri(uri, services.settings.max_input_audio_bytes)
+        name, content_type, content = (
+            "input_audio",
+            *_decode_data_uri(uri, services.settings.max_input_audio_bytes),
+        )
         file = await store_file(services, owner, name, content_type, content)
         return value.model_copy(update={"input_audio": f"{base_url}/files/{file.id}"}), file.id
     if uri.startswith(f"{base_url}/files/") and (match := _FILE_PATH.search(uri)):
@@ -61,9 +64,7 @@ async def store_file(services: Services, owner: str, name: str, content_type: st
     digest = hashlib.sha256(content).hexdigest()
     # The record first: should the upload fail, retention finds the record and clears what there is.
     file = await services.store.run(
-        commands.put_file(
-            file_id, owner=owner, name=name, content_type=content_type, size=len(content), sha256=digest
-        )
+        commands.put_file(file_id, owner=owner, name=name, content_type=content_type, size=len(content), sha256=digest)
     )
     await run_in_threadpool(services.storage.put, file_key(file_id), content, content_type)
     return file
@@ -88,7 +89,5 @@ def _decode_data_uri(uri: str, max_bytes: int) -> tuple[str, bytes]:
     if not content:
         raise InvalidInput(FieldError("input_audio", "is empty", "send an audio file"))
     if len(content) > max_bytes:
-        raise InvalidInput(
-            FieldError("input_audio", f"holds {len(content)} bytes", f"send at most {max_bytes} bytes")
-        )
+        raise InvalidInput(FieldError("input_audio", f"holds {len(content)} bytes", f"send at most {max_bytes} bytes"))
     return match["type"] or "application/octet-stream", content

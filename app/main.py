@@ -47,9 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
-    app.add_middleware(
-        BodyLimit, max_bytes=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES
-    )
+    app.add_middleware(BodyLimit, max_bytes=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES)
     add_problem_handlers(app)
     app.include_router(predictions.router)
     app.include_router(files.router)

@@ -133,7 +133,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, error.status_code, "Request refused", str(error.detail), headers=headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, _error: Exception) -> JSONResponse:
     # Starlette logs the traceback itself; the client learns no internals.
     return problem_response(request, 500, "Internal error", "The server made a mistake; its log says which.")
 

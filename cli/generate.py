@@ -26,10 +26,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.set_defaults(run=run)
     parser.add_argument("prompt", nargs="?", help='a description, such as "warm lo-fi piano"')
-    parser.add_argument("-o", "--output", type=Path, default=Path("output.wav"), help="the file to write; default %(default)s")
     parser.add_argument(
-        "--output-format", choices=FORMATS, help="default: what the file's name says, else wav"
+        "-o", "--output", type=Path, default=Path("output.wav"), help="the file to write; default %(default)s"
     )
+    parser.add_argument("--output-format", choices=FORMATS, help="default: what the file's name says, else wav")
     _add_music_options(parser)
     _add_audio_options(parser)
     _add_model_options(parser)
@@ -37,10 +37,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_music_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("music")
-    group.add_argument("--duration", type=float, default=8.0, metavar="SECONDS", help="of the music, at most 30; default 8")
+    group.add_argument(
+        "--duration", type=float, default=8.0, metavar="SECONDS", help="of the music, at most 30; default 8"
+    )
     group.add_argument("--seed", type=int, default=-1, help="-1, the default: a random one")
     group.add_argument("--temperature", type=float, default=1.0, help="0: always the likeliest token; default 1")
-    group.add_argument("--top-k", type=int, default=250, help="sample among the k likeliest tokens; 0: all; default 250")
+    group.add_argument(
+        "--top-k", type=int, default=250, help="sample among the k likeliest tokens; 0: all; default 250"
+    )
     group.add_argument("--top-p", type=float, default=0.0, help="sample by probability mass; 0, the default: by top-k")
     group.add_argument(
         "--classifier-free-guidance",
@@ -68,7 +72,11 @@ def _add_audio_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--continuation-start", type=float, default=0.0, metavar="SECONDS", help="of the part used")
     group.add_argument(
-        "--continuation-end", type=float, default=-1, metavar="SECONDS", help="of the part used; -1: the clip's end"
+        "--continuation-end",
+        type=float,
+        default=-1,
+        metavar="SECONDS",
+        help="of the part used; -1: the clip's end",
     )
 
 
@@ -78,10 +86,15 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=os.environ.get("MUSICGEN_MODEL", ""),
         metavar="FOLDER|ID",
-        help="a model folder, or a hub id such as facebook/musicgen-small; none: random weights that play noise",
+        help="a model folder, or a hub id (facebook/musicgen-small); none: random weights, which play noise",
     )
     group.add_argument("--device", default="auto", help="auto (the default), cuda or cpu")
-    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="the language model's number type; default %(default)s")
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="the language model's number type; default %(default)s",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,8 +150,8 @@ def _noise_model() -> Path:
 
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     print(
-        "No --model given: this uses a tiny model with random weights, so what you will hear is noise. For music, "
-        "try: --model facebook/musicgen-small",
+        "No --model given: this uses a tiny model with random weights, so what you will hear is noise. "
+        "For music, try: --model facebook/musicgen-small",
         file=sys.stderr,
     )
     return write_noise_model(data / "musicgen" / "noise-melody", kind="melody")

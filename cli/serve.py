@@ -1,8 +1,8 @@
 """`musicgen serve`: everything on one machine, in one terminal.
 
-A private Redis-protocol server with persistence, the API, a worker that generates and one that delivers webhooks, each a
-process of its own, with a local folder as storage. The same programs run in a deployment of several machines; only their
-addresses differ. A process that dies is started again; Ctrl-C ends them all.
+A private Redis-protocol server with persistence, the API, a worker that generates and one that delivers webhooks,
+each a process of its own, with a local folder as storage. The same programs run in a deployment of several machines;
+only their addresses differ. A process that dies is started again; Ctrl-C ends them all.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _stop(redis: Child, others: list[Child]) -> None:
     _say("stopped")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted
 
 

@@ -112,7 +112,16 @@ def create(
         fields += ["webhook", webhook.url, "webhook_events", ",".join(webhook.events)]
     return Command(
         "create",
-        (prediction_id, owner, digest, idempotency_key, remember_seconds, max_queued, GENERATE_TEMPLATE, *fields),
+        (
+            prediction_id,
+            owner,
+            digest,
+            idempotency_key,
+            remember_seconds,
+            max_queued,
+            GENERATE_TEMPLATE,
+            *fields,
+        ),
         lambda answer: Created(Outcome(answer[0]), _read_prediction(answer[1:]) if answer[1] else None),
     )
 
@@ -147,7 +156,12 @@ def claim(prediction_id: str, lease_seconds: float) -> Command[int]:
 
 
 def renew(
-    prediction_id: str, attempt: int, lease_seconds: float, *, progress: Progress | None = None, logs: str | None = None
+    prediction_id: str,
+    attempt: int,
+    lease_seconds: float,
+    *,
+    progress: Progress | None = None,
+    logs: str | None = None,
 ) -> Command[bool]:
     """Renew the lease and write down progress; false where the lease is lost."""
     fields: list[Argument] = []
@@ -159,7 +173,13 @@ def renew(
 
 
 def succeed(
-    prediction_id: str, attempt: int, *, output_key: str, metrics: dict[str, Any], logs: str, progress: Progress
+    prediction_id: str,
+    attempt: int,
+    *,
+    output_key: str,
+    metrics: dict[str, Any],
+    logs: str,
+    progress: Progress,
 ) -> Command[bool]:
     """End with an output; false where the lease is lost."""
     fields = ("output_key", output_key, "metrics", json.dumps(metrics), "logs", logs)
@@ -227,9 +247,7 @@ def deployment() -> Command[Deployment]:
     return Command("deployment", (), read)
 
 
-def put_file(
-    file_id: str, *, owner: str, name: str, content_type: str, size: int, sha256: str
-) -> Command[File]:
+def put_file(file_id: str, *, owner: str, name: str, content_type: str, size: int, sha256: str) -> Command[File]:
     """Remember an uploaded file, whose bytes are stored already."""
     fields = ("owner", owner, "name", name, "content_type", content_type, "size", size, "sha256", sha256)
     return Command("put_file", (file_id, *fields), _read_file)

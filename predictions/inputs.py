@@ -1,6 +1,6 @@
 """The request input: the seed's schema, validated before anything is queued.
 
-Knows nothing of HTTP. What depends on the loaded model (melody, stereo, the duration cap) is checked by `check_abilities`.
+Knows nothing of HTTP. What depends on the loaded model (melody, the duration cap) is checked by `check_abilities`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class Input(BaseModel):
     ] = 0
     continuation_end: Annotated[
         StrictInt | None,
-        Field(ge=-1, description="End of the part of `input_audio` that is used, in seconds; -1 or none: its end."),
+        Field(
+            ge=-1,
+            description="End of the part of `input_audio` that is used, in seconds; -1 or none: its end.",
+        ),
     ] = None
     multi_band_diffusion: Annotated[
         StrictBool, Field(description="Decode the EnCodec tokens with MultiBand Diffusion.")
@@ -92,7 +95,8 @@ class Input(BaseModel):
         NormalizationStrategy, Field(description="How the level of the output is set.")
     ] = NormalizationStrategy.LOUDNESS
     top_k: Annotated[
-        StrictInt, Field(ge=0, le=2**31 - 1, description="Sample among the k most likely tokens; 0: all of them.")
+        StrictInt,
+        Field(ge=0, le=2**31 - 1, description="Sample among the k most likely tokens; 0: all of them."),
     ] = 250
     top_p: Annotated[
         float,
@@ -104,11 +108,19 @@ class Input(BaseModel):
     ] = 0.0
     temperature: Annotated[
         float,
-        Field(ge=0, le=100, description="Higher is more varied, lower more conservative; 0: the likeliest token."),
+        Field(
+            ge=0,
+            le=100,
+            description="Higher is more varied, lower more conservative; 0: the likeliest token.",
+        ),
     ] = 1.0
     classifier_free_guidance: Annotated[
         StrictInt,
-        Field(ge=0, le=100, description="How closely the inputs are followed; 1: no guidance; 0: inputs ignored."),
+        Field(
+            ge=0,
+            le=100,
+            description="How closely the inputs are followed; 1: no guidance; 0: inputs ignored.",
+        ),
     ] = 3
     output_format: Annotated[OutputFormat, Field(description="Format of the output file.")] = OutputFormat.WAV
     seed: Annotated[
@@ -138,9 +150,13 @@ class Input(BaseModel):
 def _conflicts(value: Input) -> list[FieldError]:
     errors = []
     if value.prompt is None and value.input_audio is None:
-        errors.append(FieldError("prompt", "is missing, and so is input_audio", "send a prompt, an input_audio, or both"))
+        errors.append(
+            FieldError("prompt", "is missing, and so is input_audio", "send a prompt, an input_audio, or both")
+        )
     if value.continuation and value.input_audio is None:
-        errors.append(FieldError("continuation", "needs an audio file", "send input_audio, or set continuation to false"))
+        errors.append(
+            FieldError("continuation", "needs an audio file", "send input_audio, or set continuation to false")
+        )
     end = value.continuation_end
     if end is not None and end != -1 and end <= value.continuation_start:
         errors.append(
@@ -179,7 +195,9 @@ def check_abilities(value: Input, model: ModelCard) -> None:
     if value.multi_band_diffusion and not model.multi_band_diffusion:
         errors.append(
             FieldError(
-                "multi_band_diffusion", f"the model {model.name} has no MultiBand Diffusion decoder", "set it to false"
+                "multi_band_diffusion",
+                f"the model {model.name} has no MultiBand Diffusion decoder",
+                "set it to false",
             )
         )
     if errors:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
+from redis.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -68,6 +69,11 @@ class PredictionStore:
             except NoScriptError:
                 answer = self.redis.eval(text, 0, *command.arguments)
         return command.read(answer)
+
+    def subscription(self) -> PubSub:
+        """A pub/sub connection of its own, to be used as a context manager."""
+        pubsub: PubSub = self.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        return pubsub
 
     def is_reachable(self) -> bool:
         """Whether Redis answers."""

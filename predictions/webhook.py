@@ -1,4 +1,4 @@
-"""Webhooks after the Standard Webhooks specification 1.0: headers, signature, and when to try again. Performs nothing."""
+"""Webhooks after the Standard Webhooks specification 1.0: headers, signature, when to try again. Performs nothing."""
 
 from __future__ import annotations
 

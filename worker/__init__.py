@@ -1,0 +1,1 @@
+"""The Celery workers: one that owns the engine, one that delivers webhooks."""

@@ -10,8 +10,8 @@ from predictions.settings import Settings
 def create_celery(settings: Settings) -> Celery:
     """Celery on our Redis, set up so that a lost, late or repeated message does no harm.
 
-    Messages are acknowledged when the task is over, and no worker hoards them. A message that Redis delivers twice finds
-    its prediction claimed or ended; one that is lost is replaced by the reaper.
+    Messages are acknowledged when the task is over, and no worker hoards them. A message that Redis delivers twice
+    finds its prediction claimed or ended; one that is lost is replaced by the reaper.
     """
     # The same server under the name that kombu has for a Unix socket.
     broker = settings.redis_url.replace("unix://", "redis+socket://", 1)
@@ -26,6 +26,10 @@ def create_celery(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={"socket_timeout": 30, "socket_keepalive": True, "health_check_interval": 25},
+        broker_transport_options={
+            "socket_timeout": 30,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
     )
     return celery

@@ -13,10 +13,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from musicgen_core import GenerationInput, Job, MusicGen, SamplingParams, Waveform
-from musicgen_core import audio_file, loudness
+from musicgen_core import GenerationInput, Job, MusicGen, SamplingParams, Waveform, audio_file, loudness
 from musicgen_core.errors import GenerationCancelled, InvalidRequest, MusicGenError
-from musicgen_core.input_audio import new_seconds, trim
+from musicgen_core.input_audio import trim
 from predictions import commands
 from predictions.errors import LeaseLost, ObjectNotFound, StorageError
 from predictions.files import file_key
@@ -43,7 +42,12 @@ class Generator:
     """Carries out predictions with the one model of this process; called by many threads at once."""
 
     def __init__(
-        self, model: MusicGen, store: PredictionStore, storage: AudioStorage, leases: LeaseKeeper, settings: Settings
+        self,
+        model: MusicGen,
+        store: PredictionStore,
+        storage: AudioStorage,
+        leases: LeaseKeeper,
+        settings: Settings,
     ) -> None:
         self._model = model
         self._store = store
@@ -91,7 +95,9 @@ class Generator:
         continuation = clip if value.continuation else None
         return GenerationInput(
             prompt=value.prompt,
-            duration=_new_seconds(value, continuation, self._model.abilities.max_seconds),
+            duration=self._model.new_seconds(value.duration, continuation, value.continuation_mode.value)
+            if continuation
+            else value.duration,
             sampling=SamplingParams(
                 temperature=value.temperature,
                 top_k=value.top_k,
@@ -169,7 +175,12 @@ class Generator:
 
     def _succeed(self, lease: Lease, key: str, metrics: dict[str, Any], progress: Progress) -> None:
         succeeded = commands.succeed(
-            lease.prediction_id, lease.attempt, output_key=key, metrics=metrics, logs=lease.logs, progress=progress
+            lease.prediction_id,
+            lease.attempt,
+            output_key=key,
+            metrics=metrics,
+            logs=lease.logs,
+            progress=progress,
         )
         if not self._store.run(succeeded):
             # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.

@@ -88,7 +88,7 @@ class Housekeeper:
         self._store.run(commands.due_webhooks())
 
     def _retain(self) -> None:
-        """Delete what has been kept long enough; its objects first, so that a failure leaves the record to try again."""
+        """Delete what has been kept long enough; objects first, so that a failure leaves the record to try again."""
         if time.monotonic() < self._next_retention:
             return
         self._next_retention = time.monotonic() + RETENTION_PERIOD_SECONDS

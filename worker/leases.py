@@ -106,7 +106,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._closed.is_set():
             try:
-                with self._store.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                with self._store.subscription() as pubsub:
                     pubsub.subscribe(commands.ENDED_CHANNEL)
                     while not self._closed.is_set():
                         self._listen(pubsub)

@@ -1,6 +1,6 @@
 """A worker process: the one place where its parts are put together.
 
-A worker of the queue `generation` owns the model, one engine in one process, and its tasks are threads that wait for it.
+A worker of the queue `generation` owns the model: one engine in one process, whose tasks are threads that wait for it.
 A worker of the queue `webhooks` has no model and needs no torch.
 """
 

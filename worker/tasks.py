@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def register_generation(celery: Celery, generator: Generator) -> None:
     """Let this worker generate."""
 
-    @celery.task(name=GENERATE_TASK)
+    @celery.task(name=GENERATE_TASK)  # type: ignore[untyped-decorator]
     def generate(prediction_id: str) -> None:
         generator.run(prediction_id)
 
@@ -25,6 +25,6 @@ def register_generation(celery: Celery, generator: Generator) -> None:
 def register_webhooks(celery: Celery, courier: Courier) -> None:
     """Let this worker deliver webhooks."""
 
-    @celery.task(name=WEBHOOK_TASK)
+    @celery.task(name=WEBHOOK_TASK)  # type: ignore[untyped-decorator]
     def deliver_webhook(delivery: str) -> None:
         courier.deliver(delivery)

@@ -44,7 +44,8 @@ router = APIRouter(tags=["predictions"], responses=REFUSALS)
 
 PredictionId = Annotated[str, Path(pattern=ID_PATTERN, description="The prediction's id.")]
 Prefer = Annotated[
-    str | None, Header(description="`wait` or `wait=n`: answer when it has ended, after n seconds at the latest.")
+    str | None,
+    Header(description="`wait` or `wait=n`: answer when it has ended, after n seconds at the latest."),
 ]
 IdempotencyKey = Annotated[
     str | None,

@@ -49,9 +49,7 @@ def get(store: PredictionStore, prediction_id: str = "one") -> Prediction:
 
 def succeed(store: PredictionStore, attempt: int, prediction_id: str = "one") -> bool:
     return store.run(
-        commands.succeed(
-            prediction_id, attempt, output_key="k", metrics={"seed": 1}, logs="l", progress=Progress(4, 4)
-        )
+        commands.succeed(prediction_id, attempt, output_key="k", metrics={"seed": 1}, logs="l", progress=Progress(4, 4))
     )
 
 
@@ -108,7 +106,9 @@ def test_only_one_of_many_workers_gets_the_lease(store: PredictionStore) -> None
     assert sorted(attempts) == [0] * 7 + [1]
 
 
-def test_a_dead_workers_prediction_is_brought_back_and_its_late_writes_are_refused(store: PredictionStore) -> None:
+def test_a_dead_workers_prediction_is_brought_back_and_its_late_writes_are_refused(
+    store: PredictionStore,
+) -> None:
     create(store)
     first = store.run(commands.claim("one", LEASE))
     expire_leases(store)

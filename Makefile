@@ -1,0 +1,42 @@
+# Everything there is to do, each target setting up by itself what it needs. `make help` lists them.
+
+SHELL := /bin/bash
+BIN := .venv/bin
+export TORCH ?= auto
+
+.PHONY: help setup serve test lint bench constraints clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/ready-test  ## Install everything into .venv (TORCH=cpu or TORCH=cuda to choose)
+
+serve: .venv/ready-serve  ## Run the service here: API, workers, Redis, storage; PORT=8000
+	@exec $(BIN)/musicgen serve
+
+test: .venv/ready-test lint  ## Check types, style and import directions, then run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/ready-test  ## Check style, types and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/ready-test  ## Measure speed and size, the quick form
+	$(BIN)/python -m benchmarks.run
+
+constraints: .venv/ready-test  ## Choose the newest versions anew
+	printf 'torch==2.13.0\n' > .venv/pins
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+	    --extra engine --extra embedded --extra test -c .venv/pins -o constraints.txt
+
+clean:  ## Remove what was installed and built, but not your data
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+.venv/ready-serve: pyproject.toml constraints.txt scripts/setup.sh
+	scripts/setup.sh serve
+
+.venv/ready-test: pyproject.toml constraints.txt scripts/setup.sh
+	scripts/setup.sh test
+	@touch .venv/ready-serve

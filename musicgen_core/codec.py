@@ -1,0 +1,89 @@
+"""EnCodec: waveform to tokens and back.
+
+Défossez et al., "High Fidelity Neural Audio Compression" (2022). The model is transformers'; this knows how
+MusicGen uses it: one token frame is `hop` samples, and a stereo model codes left and right on their own,
+their codebooks interleaved (left 0, right 0, left 1, ...). Always float32: the codec's quantizer picks among
+near neighbours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from musicgen_core.checkpoints import read_weights
+from musicgen_core.errors import CheckpointError
+from musicgen_core.pretrained import load_part
+
+
+class Codec:
+    """A loaded EnCodec. Safe to use from several threads."""
+
+    def __init__(self, model: Any, *, channels: int) -> None:
+        config = model.config
+        if config.normalize or config.chunk_length_s is not None:
+            raise CheckpointError("This EnCodec normalises or chunks its input; MusicGen's does neither.")
+        self._model = model
+        self.channels = channels
+        self.sample_rate: int = config.sampling_rate
+        self.hop: int = config.hop_length
+        """Samples a frame."""
+        self.codebooks: int = channels * config.num_quantizers
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self._model.device
+        return device
+
+    @torch.inference_mode()
+    def encode(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Tokens `[codebooks, frames]` (int64, on the codec's device) of a `[channels, samples]` waveform.
+
+        A last frame that the samples do not fill is completed, so there are ceil(samples / hop) of them. A
+        mono waveform is doubled for a stereo model, a stereo one averaged for a mono model.
+        """
+        if waveform.dim() != 2 or waveform.shape[1] == 0:
+            raise ValueError(f"expected a waveform [channels, samples], got {list(waveform.shape)}")
+        waveform = self._match_channels(waveform.to(self.device, torch.float32))
+        # Each channel is a mono signal: [channels, 1, samples] in, [1, channels, quantizers, frames] out.
+        codes: torch.Tensor = self._model.encode(waveform[:, None], return_dict=True).audio_codes[0]
+        return codes.transpose(0, 1).reshape(self.codebooks, -1)
+
+    @torch.inference_mode()
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """The waveform `[channels, frames * hop]` (float32, on the codec's device) of `[codebooks, frames]`
+        tokens."""
+        if codes.dim() != 2 or codes.shape[0] != self.codebooks or codes.shape[1] == 0:
+            raise ValueError(f"expected codes [{self.codebooks}, frames], got {list(codes.shape)}")
+        by_channel = codes.to(self.device).reshape(-1, self.channels, codes.shape[1]).transpose(0, 1)
+        # EnCodec wants a leading axis of chunks: [1, channels, quantizers, frames].
+        decoded = self._model.decode(by_channel[None], [None], return_dict=True)
+        audio: torch.Tensor = decoded.audio_values[:, 0]
+        return audio[:, : codes.shape[1] * self.hop]
+
+    def _match_channels(self, waveform: torch.Tensor) -> torch.Tensor:
+        if waveform.shape[0] == self.channels:
+            return waveform
+        if self.channels == 1:
+            return waveform.mean(dim=0, keepdim=True)
+        return waveform[:2] if waveform.shape[0] > 1 else waveform.expand(2, -1)
+
+
+def load_codec(folder: Path, config: dict[str, Any], *, channels: int, device: torch.device) -> Codec:
+    """EnCodec from a model folder; `config` is the folder's config.json. Raises CheckpointError."""
+    from transformers.models.encodec.configuration_encodec import EncodecConfig
+    from transformers.models.encodec.modeling_encodec import EncodecModel
+
+    section = config.get("audio_encoder", {})
+    if section.get("model_type", "encodec") != "encodec":
+        raise CheckpointError(f"The audio codec is {section['model_type']!r}; only EnCodec is supported.")
+    weights = read_weights(folder, "audio_encoder.")
+    return Codec(load_part(EncodecModel, EncodecConfig(**section), weights, device), channels=channels)

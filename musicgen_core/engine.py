@@ -1,0 +1,224 @@
+"""The engine: requests join and leave between steps, and share each step (continuous batching).
+
+    engine = Engine(model, max_requests=4)
+    with engine:                                   # runs its own thread
+        generation = engine.submit(Request(...))
+        codes = generation.codes()                 # waits; [codebooks, frames]
+
+Without `with`, or `start`, the caller drives it: `while engine.step(): ...`.
+"""
+
+import logging
+import threading
+from types import TracebackType
+
+from torch import Tensor
+
+from musicgen_core.decoding import AttentionKind, BatchDecoder
+from musicgen_core.errors import GenerationCancelled
+from musicgen_core.request import Conditions, Request, check_request
+from musicgen_core.scheduler import Scheduler
+from musicgen_core.transformer import LanguageModel
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["Conditions", "Engine", "Generation", "Request"]
+
+
+class Generation:
+    """A submitted request: its progress, and its result when it is done. Safe to use from any thread.
+
+    total_steps, completed_steps: progress. started: whether it has entered a slot.
+    """
+
+    def __init__(self, request: Request, total_steps: int) -> None:
+        self.request = request
+        self.total_steps = total_steps
+        self.completed_steps = 0
+        self.started = False
+        self.cancelled = False
+        self._done = threading.Event()
+        self._codes: Tensor | None = None
+        self._error: Exception | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is done, failed or cancelled, at most `timeout` seconds; whether it is."""
+        return self._done.wait(timeout)
+
+    def cancel(self) -> None:
+        """Ask the engine to stop; it does so before its next step. Too late, it changes nothing."""
+        self.cancelled = True
+
+    def codes(self) -> Tensor:
+        """Wait for the codes, given frames first: int64 [codebooks, frames] on the CPU.
+
+        Raises GenerationCancelled, or the error that ended the generation.
+        """
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._codes is not None
+        return self._codes
+
+    def _finish(self, codes: Tensor) -> None:
+        self._codes = codes
+        self._done.set()
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        self._done.set()
+
+
+class Engine:
+    """Runs up to `max_requests` requests at a time; further ones wait in line.
+
+    max_frames: longest result in frames, given ones included. max_text_tokens: longest text. attention: see
+    `BatchDecoder`. slot_bytes: memory set aside for each request.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        max_requests: int,
+        max_frames: int = 1500,
+        max_text_tokens: int = 512,
+        attention: AttentionKind | None = None,
+    ) -> None:
+        self._limits = (max_frames, max_text_tokens)
+        self._decoder = BatchDecoder(
+            model,
+            slots=max_requests,
+            max_frames=max_frames,
+            max_text_tokens=max_text_tokens,
+            attention=attention,
+        )
+        self._scheduler: Scheduler[Generation] = Scheduler(max_requests)
+        self._changed = threading.Condition()  # guards the scheduler and _closed
+        self._closed: Exception | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def slot_bytes(self) -> int:
+        """Memory of one slot's keys and values, bytes."""
+        return self._decoder.cache.slot_bytes
+
+    def submit(self, request: Request) -> Generation:
+        """Put a request in line. Raises InvalidRequest; where the engine has ended, what ended it."""
+        check_request(request, self._decoder.model.config, *self._limits)
+        generation = Generation(request, self._decoder.steps(request))
+        with self._changed:
+            if self._closed is not None:
+                raise self._closed
+            self._scheduler.submit(generation)
+            self._changed.notify()
+        return generation
+
+    def step(self) -> bool:
+        """Advance every running request by one step; False where there was none to run.
+
+        An error in a step fails the requests that ran in it, an error while a request enters only that one;
+        the engine goes on with the others.
+        """
+        self._settle_cancelled()
+        self._admit_waiting()
+        if not self._scheduler.running:
+            return False
+        try:
+            self._decoder.step()
+            self._settle_finished()
+        except Exception as error:
+            self._fail_running(error)
+        return True
+
+    def start(self) -> None:
+        """Run steps in a thread of the engine's own, which sleeps while there is nothing to do."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="musicgen-engine", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the current step; running and waiting requests end with GenerationCancelled."""
+        with self._changed:
+            self._closed = self._closed or GenerationCancelled("the engine was closed")
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self._end_all(self._closed)
+
+    def __enter__(self) -> "Engine":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self.step()
+        except Exception as error:
+            # Not even failing requests worked, as on a lost device: leave nobody waiting, and refuse what
+            # comes.
+            with self._changed:
+                self._closed = error
+            self._end_all(error)
+            logger.exception("the engine has stopped")
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until something runs or waits; False where the engine was closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed is not None or not self._scheduler.idle)
+            return self._closed is None
+
+    def _end_all(self, error: Exception) -> None:
+        with self._changed:
+            running = [self._scheduler.release(slot) for slot in tuple(self._scheduler.running)]
+            waiting = self._scheduler.waiting
+            for generation in waiting:
+                self._scheduler.withdraw(generation)
+        for generation in (*running, *waiting):
+            generation._fail(error)
+
+    def _fail_running(self, error: Exception) -> None:
+        for slot in tuple(self._scheduler.running):
+            self._release(slot)._fail(error)
+
+    def _settle_cancelled(self) -> None:
+        for slot, generation in tuple(self._scheduler.running.items()):
+            if generation.cancelled:
+                self._release(slot)._fail(GenerationCancelled("the generation was cancelled"))
+        with self._changed:
+            cancelled = [generation for generation in self._scheduler.waiting if generation.cancelled]
+            for generation in cancelled:
+                self._scheduler.withdraw(generation)
+        for generation in cancelled:
+            generation._fail(GenerationCancelled("the generation was cancelled"))
+
+    def _admit_waiting(self) -> None:
+        while (admitted := self._next_admitted()) is not None:
+            slot, generation = admitted
+            try:
+                self._decoder.admit(slot, generation.request)
+                generation.started = True
+            except Exception as error:
+                self._release(slot)._fail(error)
+
+    def _next_admitted(self) -> tuple[int, Generation] | None:
+        with self._changed:
+            return self._scheduler.admit()
+
+    def _settle_finished(self) -> None:
+        for slot, generation in tuple(self._scheduler.running.items()):
+            generation.completed_steps += 1
+            if generation.completed_steps == generation.total_steps:
+                # Cloned outside inference mode: the caller gets an ordinary tensor.
+                codes = self._decoder.codes(slot).clone()
+                self._release(slot)._finish(codes)
+
+    def _release(self, slot: int) -> Generation:
+        self._decoder.release(slot)
+        with self._changed:
+            return self._scheduler.release(slot)

@@ -1,0 +1,99 @@
+"""Finds a model: a folder as it is, or a hub id, fetched once into the Hugging Face cache."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+from musicgen_core.errors import CheckpointError
+
+HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+"""owner/name, with @revision for a branch, tag or commit."""
+
+TEXT_FILES = ("*.json", "*.txt", "spiece.model")
+SAFETENSORS = ("model.safetensors", "model-*.safetensors")
+PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
+
+
+def resolve(source: str | Path, *, endpoint: str | None = None, cache_folder: Path | None = None) -> Path:
+    """The local folder of a model.
+
+    `source`: a folder, or a hub id such as facebook/musicgen-small, which is fetched with a progress bar
+    unless the cache holds it; without a network, the cached copy serves. `endpoint` and `cache_folder`
+    default to the hub client's own (HF_ENDPOINT, HF_HOME). Raises CheckpointError, whose message says what to
+    do.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return _require_model(folder)
+    match = HUB_ID.fullmatch(str(source))
+    if match is None or Path(source).is_absolute():
+        raise CheckpointError(
+            f"No model at {source}: there is no such folder, and it is not a hub id. "
+            "Give a folder with config.json and weights, or an id such as facebook/musicgen-small."
+        )
+    return _require_model(_fetch(match["repository"], match["revision"], endpoint, cache_folder))
+
+
+def checksum(folder: Path) -> str:
+    """SHA-256, in hex, over the names and contents of a model's config and weights: its version."""
+    total = hashlib.sha256()
+    for path in [folder / "config.json", *weight_files(folder)]:
+        with path.open("rb") as file:
+            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights, sorted by name; safetensors where there are any."""
+    chosen = _choose_weights([path.name for path in folder.iterdir()])
+    return sorted(path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in chosen))
+
+
+def _choose_weights(names: list[str]) -> tuple[str, ...]:
+    for patterns in (SAFETENSORS, PICKLED):
+        if any(fnmatch(name, pattern) for name in names for pattern in patterns):
+            return patterns
+    return ()
+
+
+def _require_model(folder: Path) -> Path:
+    """`folder`, if it holds a config and weights that transformers wrote."""
+    if (folder / "config.json").is_file() and weight_files(folder):
+        return folder
+    if (folder / "state_dict.bin").is_file():
+        raise CheckpointError(
+            f"{folder} holds audiocraft's state_dict.bin; convert it once into the layout of transformers."
+        )
+    raise CheckpointError(
+        f"{folder} is not a model folder: it must hold config.json and model.safetensors (or "
+        "pytorch_model.bin), as transformers writes them."
+    )
+
+
+def _fetch(repository: str, revision: str | None, endpoint: str | None, cache_folder: Path | None) -> Path:
+    """The cached copy of a hub repository, brought up to date where the hub can be reached."""
+    from huggingface_hub import HfApi
+
+    def download(weights: tuple[str, ...]) -> Path:
+        patterns = [*TEXT_FILES, *weights]
+        return Path(
+            api.snapshot_download(repository, revision=revision, allow_patterns=patterns, cache_dir=cache_folder)
+        )
+
+    api = HfApi(endpoint=endpoint)
+    try:
+        folder = download(SAFETENSORS)
+        return folder if weight_files(folder) else download(PICKLED)
+    except Exception as error:  # transport errors are those of whichever HTTP library the hub client uses
+        raise CheckpointError(
+            f"The model {repository} can be neither fetched nor found in the cache: {_first_line(error)}. "
+            "Check the id and the network, log in with `hf auth login` if it is gated, or give the path of a "
+            "model folder."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

@@ -1,0 +1,295 @@
+"""MusicGen as one object: load a model, submit inputs, get waveforms.
+
+Ties the parts together and knows nothing of how they work: text and melody are encoded in the caller's
+thread, the engine decodes all submitted requests together in its own, and the codec turns a request's tokens
+into sound in the thread that asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from musicgen_core import hub
+from musicgen_core.audio_file import Waveform, decode
+from musicgen_core.checkpoints import load_language_model, read_config
+from musicgen_core.codec import Codec, load_codec
+from musicgen_core.conditioning import (
+    MAX_TOKENS,
+    MelodyConditioner,
+    TextConditioner,
+    load_melody_conditioner,
+    load_text_conditioner,
+)
+from musicgen_core.engine import Conditions, Engine, Request
+from musicgen_core.errors import InvalidRequest, UnsupportedByModel
+from musicgen_core.input_audio import ContinuationMode, frames_of, new_seconds, trim
+from musicgen_core.job import GenerationInput, Job
+from musicgen_core.loudness import NormalizationStrategy, normalize
+from musicgen_core.params import SamplingParams
+from musicgen_core.placement import (
+    Dtype,
+    choose_device,
+    choose_dtype,
+    choose_max_requests,
+    describe,
+    estimate_slot_bytes,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_SECONDS = 30
+"""What MusicGen was trained on; beyond it, the music falls apart."""
+MAX_SEED = 2**32 - 1
+MAX_INPUT_SECONDS = 600.0
+"""The longest audio file that `generate` reads."""
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a loaded model can do."""
+
+    melody: bool
+    channels: int
+    sample_rate: int
+    frame_rate: int
+    """Token frames a second."""
+    max_seconds: int = MAX_SECONDS
+    """The longest result, an audio prompt included."""
+
+
+class MusicGen:
+    """A loaded model that serves any number of threads. Use as a context manager, or `close` it."""
+
+    def __init__(self, folder: Path, name: str, parts: _Parts) -> None:
+        self.name = name
+        """The hub id, or the folder's name."""
+        self.trained = not parts.random_weights
+        """False for the noise model."""
+        self.abilities = Abilities(
+            melody=parts.melody is not None,
+            channels=parts.codec.channels,
+            sample_rate=parts.codec.sample_rate,
+            frame_rate=round(parts.codec.frame_rate),
+        )
+        self.max_requests = parts.requests
+        """How many requests are generated together; more wait their turn."""
+        self._folder = folder
+        self._engine, self._text, self._melody, self._codec = (
+            parts.engine,
+            parts.text,
+            parts.melody,
+            parts.codec,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        device: str = "auto",
+        dtype: Dtype = "auto",
+        max_requests: int | None = None,
+    ) -> Self:
+        """Load a model from a folder, or by its hub id (facebook/musicgen-small), and start its engine.
+
+        `device` "auto": CUDA where there is one. `dtype` is the language model's alone; "auto": bfloat16 on
+        CUDA, float32 on the CPU. `max_requests`: how many are generated together; None: what the memory
+        suggests. Raises CheckpointError.
+        """
+        folder = hub.resolve(source)
+        name = Path(source).resolve().name if Path(source).is_dir() else str(source)
+        where = choose_device(device)
+        parts = _load_parts(folder, where, choose_dtype(dtype, where), max_requests)
+        logger.info("Loaded %s: %s", name, parts.summary)
+        parts.engine.start()
+        return cls(folder, name, parts)
+
+    @cached_property
+    def checksum(self) -> str:
+        """The model's version: SHA-256 over its config and weights, in hex. Reads them all, the first
+        time."""
+        return hub.checksum(self._folder)
+
+    def submit(self, given: GenerationInput) -> Job:
+        """Encode an input and put it in the engine's queue.
+
+        Raises UnsupportedByModel where the model cannot follow a melody, InvalidRequest where the input makes
+        no sense.
+        """
+        self._check(given)
+        frames = round(given.duration * self.abilities.frame_rate)
+        prompt_frames = 0 if given.continuation is None else frames_of(given.continuation, hop=self._codec.hop)
+        self._check_length(frames, prompt_frames)
+        conditions = Conditions(
+            text=self._text.encode(given.prompt) if given.prompt else None,
+            chroma=self._melody.encode(given.melody) if self._melody and given.melody else None,
+        )
+        codes = None
+        if given.continuation is not None:
+            codes = self._codec.encode(torch.from_numpy(given.continuation.samples))
+        request = Request(
+            frames=frames, sampling=given.sampling, seed=given.seed, conditions=conditions, prompt_codes=codes
+        )
+        return Job(self._engine.submit(request), self._codec)
+
+    def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
+        """A continuation's GenerationInput.duration, from what the user's `duration` means (see
+        `input_audio`)."""
+        return new_seconds(duration, clip, mode=mode, hop=self._codec.hop)
+
+    def generate(
+        self,
+        prompt: str | None = None,
+        *,
+        duration: float = 8.0,
+        input_audio: str | Path | None = None,
+        continuation: bool = False,
+        continuation_mode: ContinuationMode = "extend",
+        continuation_start: float = 0.0,
+        continuation_end: float | None = None,
+        temperature: float = 1.0,
+        top_k: int = 250,
+        top_p: float = 0.0,
+        guidance: float = 3.0,
+        seed: int | None = None,
+        normalization: str = "loudness",
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Waveform:
+        """Make one piece of music and wait for it.
+
+        Give a prompt, an audio file, or both; the file's tune is followed, or, with `continuation`, it is
+        continued. `duration`, in seconds, is of the new music, or of clip and new music with the mode
+        "total". The part of the file from `continuation_start` to `continuation_end` (seconds; None or -1:
+        its end) is used either way. `seed` None or -1: a random one, which is logged. `normalization`:
+        loudness, clip, peak or rms. `on_progress` is called with the steps done and the steps in all. Raises
+        InvalidRequest, AudioDecodeError.
+        """
+        sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
+        strategy = _strategy(normalization)
+        if prompt is None and input_audio is None:
+            raise InvalidRequest("Give a prompt, an audio file, or both.")
+        if continuation and input_audio is None:
+            raise InvalidRequest("There is nothing to continue: give an audio file.")
+        clip = None
+        if input_audio is not None:
+            clip = trim(self.read_audio(Path(input_audio)), start=continuation_start, end=continuation_end)
+        if clip is not None and continuation:
+            duration = self.new_seconds(duration, clip, continuation_mode)
+        given = GenerationInput(
+            prompt=prompt,
+            duration=duration,
+            seed=_draw_seed() if seed is None or seed == -1 else seed,
+            sampling=sampling,
+            melody=None if continuation else clip,
+            continuation=clip if continuation else None,
+        )
+        logger.info("Using seed %d", given.seed)
+        return normalize(self.submit(given).finish(on_progress), strategy)
+
+    def read_audio(self, path: Path, *, max_seconds: float = MAX_INPUT_SECONDS) -> Waveform:
+        """An audio file at the model's sample rate and channels. Raises AudioDecodeError."""
+        return decode(
+            path,
+            sample_rate=self.abilities.sample_rate,
+            channels=self.abilities.channels,
+            max_seconds=max_seconds,
+        )
+
+    def close(self) -> None:
+        """Stop the engine; jobs that have not ended fail."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, given: GenerationInput) -> None:
+        if given.melody is not None and self._melody is None:
+            raise UnsupportedByModel(
+                f"The model {self.name} cannot follow a melody; use a melody model, or continue the audio."
+            )
+        if not 0 <= given.seed <= MAX_SEED:
+            raise InvalidRequest(f"The seed must lie between 0 and {MAX_SEED}, got {given.seed}.")
+        if not math.isfinite(given.duration):
+            raise InvalidRequest(f"The duration must be a number of seconds, got {given.duration}.")
+        for audio in (given.melody, given.continuation):
+            if audio is not None and audio.sample_rate != self.abilities.sample_rate:
+                raise InvalidRequest(
+                    f"The audio is at {audio.sample_rate} Hz, the model at {self.abilities.sample_rate} Hz."
+                )
+            if audio is not None and audio.samples.shape[1] == 0:
+                raise InvalidRequest("The audio holds no samples.")
+
+    def _check_length(self, frames: int, prompt_frames: int) -> None:
+        rate, limit = self.abilities.frame_rate, self.abilities.max_seconds
+        if frames < 1:
+            raise InvalidRequest(f"The new music must last at least {1 / rate:g} s.")
+        if prompt_frames + frames > limit * rate:
+            clip = f"The clip of {prompt_frames / rate:g} s and " if prompt_frames else ""
+            remedy = ", or use a shorter part of the clip." if prompt_frames else "."
+            raise InvalidRequest(
+                f"{clip}{frames / rate:g} s of new music are {(prompt_frames + frames) / rate:g} s in all, "
+                f"but the model makes at most {limit} s. Ask for less{remedy}"
+            )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What `MusicGen.load` puts together."""
+
+    engine: Engine
+    text: TextConditioner
+    melody: MelodyConditioner | None
+    codec: Codec
+    requests: int
+    random_weights: bool
+    summary: str
+
+
+def _load_parts(folder: Path, device: torch.device, dtype: torch.dtype, max_requests: int | None) -> _Parts:
+    raw, config = json.loads((folder / "config.json").read_text()), read_config(folder)
+    language_model = load_language_model(folder, device=device, dtype=dtype)
+    codec = load_codec(folder, raw, channels=config.audio_channels, device=device)
+    text = load_text_conditioner(folder, raw, device=device)
+    melody = None
+    if config.chroma_bins is not None and config.chroma_frames is not None:
+        melody = load_melody_conditioner(
+            sample_rate=codec.sample_rate, bins=config.chroma_bins, frames=config.chroma_frames, device=device
+        )
+    frames = round(MAX_SECONDS * codec.frame_rate)
+    requests = max_requests or choose_max_requests(estimate_slot_bytes(config, frames, dtype), device)
+    engine = Engine(language_model, max_requests=requests, max_frames=frames, max_text_tokens=MAX_TOKENS)
+    parameters = sum(parameter.numel() for parameter in language_model.parameters())
+    summary = (
+        f"{parameters / 1e6:,.1f} M parameters, {dtype} on {describe(device)}; {codec.sample_rate} Hz, "
+        f"{'stereo' if codec.channels == 2 else 'mono'}, {'follows melodies' if melody else 'text only'}; "
+        f"{requests} requests at once, {engine.slot_bytes / 2**20:,.1f} MiB each"
+    )
+    return _Parts(engine, text, melody, codec, requests, bool(raw.get("random_weights", False)), summary)
+
+
+def _strategy(name: str) -> NormalizationStrategy:
+    try:
+        return NormalizationStrategy(name)
+    except ValueError:
+        known = ", ".join(NormalizationStrategy)
+        raise InvalidRequest(f"There is no normalization {name!r}; use one of {known}.") from None
+
+
+def _draw_seed() -> int:
+    return secrets.randbelow(MAX_SEED + 1)

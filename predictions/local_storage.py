@@ -1,0 +1,93 @@
+"""Objects in a local folder, read through the API under signed, expiring paths. The embedded default."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import mimetypes
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from predictions.errors import ObjectNotFound, StorageError
+
+_KEY = re.compile(r"[A-Za-z0-9_-]+(?:[/.][A-Za-z0-9_-]+)*/?")
+
+
+class LocalStorage:
+    """A folder, and the secret that signs its URLs."""
+
+    def __init__(self, root: Path, secret: str, expiry_seconds: int) -> None:
+        self._root = root
+        self._secret = secret.encode()
+        self._expiry_seconds = expiry_seconds
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:  # noqa: ARG002
+        """Store an object; the content type follows from the key's extension when it is served."""
+        path = self._path(key)
+        with _storage_errors(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as unfinished:
+                try:
+                    unfinished.write(data)
+                    unfinished.flush()
+                    os.fsync(unfinished.fileno())
+                    Path(unfinished.name).rename(path)
+                except BaseException:
+                    Path(unfinished.name).unlink(missing_ok=True)
+                    raise
+
+    def url(self, key: str) -> str:
+        """The signed path below the API's address."""
+        self._path(key)
+        # Rounded up to whole minutes: readers of one minute get one URL, which caches know.
+        expires = (int(time.time()) // 60 + 1) * 60 + self._expiry_seconds
+        return f"/objects/{quote(key)}?expires={expires}&signature={self._signature(key, str(expires))}"
+
+    def verify(self, key: str, expires: str, signature: str) -> tuple[Path, str]:
+        """File and content type behind a signed URL; raises ObjectNotFound if it is forged, expired or gone."""
+        genuine = hmac.compare_digest(self._signature(key, expires).encode(), signature.encode())
+        if not genuine or not expires.isdigit() or int(expires) < time.time():
+            raise ObjectNotFound("the link is not valid, or no longer")
+        path = self._path(key)
+        if not path.is_file():
+            raise ObjectNotFound(key)
+        return path, mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+    def open(self, key: str) -> bytes:
+        """The object's bytes."""
+        with _storage_errors(key):
+            return self._path(key).read_bytes()
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete the objects below the prefix, which ends in a slash, or the one object it names."""
+        path = self._path(prefix)
+        with _storage_errors(prefix):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ObjectNotFound(key)
+        return self._root / key
+
+    def _signature(self, key: str, expires: str) -> str:
+        return hmac.new(self._secret, f"object\n{key}\n{expires}".encode(), hashlib.sha256).hexdigest()
+
+
+@contextmanager
+def _storage_errors(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ObjectNotFound(key) from error
+    except OSError as error:
+        raise StorageError(f"The storage folder failed: {error.strerror or error}") from error

@@ -1,0 +1,61 @@
+"""A real API server on a free port, without workers: what it accepts stays in the queue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+
+from app.main import create_app
+from predictions import commands
+from predictions.model_card import ModelCard
+from predictions.settings import Settings
+from predictions.store import PredictionStore
+from tests.servers import wait_until
+
+CARD = ModelCard(
+    name="tests/melody",
+    version="v" * 64,
+    melody=True,
+    channels=1,
+    sample_rate=32000,
+    max_duration=30,
+    concurrency=4,
+)
+
+
+@contextmanager
+def api_server(settings: Settings) -> Iterator[str]:
+    """Serve the application in a thread; yields its address."""
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def announce(store: PredictionStore) -> Callable[[ModelCard], None]:
+    """Announce a model as a worker does."""
+
+    def announce(card: ModelCard) -> None:
+        store.run(commands.announce("worker", card, 60.0))
+
+    return announce
+
+
+@pytest.fixture
+def client(settings: Settings, announce: Callable[[ModelCard], None]) -> Iterator[httpx.Client]:
+    """A client of an open API whose workers have announced a melody model."""
+    announce(CARD)
+    with api_server(settings) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        yield client
