@@ -52,6 +52,7 @@ class Child:
         """Start it, in a process group of its own: Ctrl-C reaches us alone, and we stop them in order."""
         self.process = subprocess.Popen(self.command, env=dict(self.environment), start_new_session=True)
         self.started_at = time.monotonic()
+        _say(f"started {self.name}, process {self.process.pid}")
 
     def restart_if_dead(self) -> None:
         """Start it again after its death: at once, then later each time it keeps dying."""

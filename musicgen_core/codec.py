@@ -59,8 +59,7 @@ class Codec:
 
     @torch.inference_mode()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """The waveform `[channels, frames * hop]` (float32, on the codec's device) of `[codebooks, frames]`
-        tokens."""
+        """The waveform `[channels, frames * hop]` (float32, on the codec's device) of `[codebooks, frames]` tokens."""
         if codes.dim() != 2 or codes.shape[0] != self.codebooks or codes.shape[1] == 0:
             raise ValueError(f"expected codes [{self.codebooks}, frames], got {list(codes.shape)}")
         by_channel = codes.to(self.device).reshape(-1, self.channels, codes.shape[1]).transpose(0, 1)

@@ -117,8 +117,7 @@ class MelodyConditioner:
         return chroma.repeat(math.ceil(self._frames / chroma.shape[0]), 1)[: self._frames]
 
     def chroma(self, samples: torch.Tensor) -> torch.Tensor:
-        """One-hot chroma `[1 + samples // 4096, bins]` of a mono signal `[samples]`; digital silence is bin
-        0."""
+        """One-hot chroma `[1 + samples // 4096, bins]` of a mono signal `[samples]`; digital silence is bin 0."""
         missing = max(0, N_FFT - samples.shape[0])
         samples = functional.pad(samples, (missing // 2, missing - missing // 2))
         spectrum = torch.stft(

@@ -160,8 +160,7 @@ class Engine:
             while self._wait_for_work():
                 self.step()
         except Exception as error:
-            # Not even failing requests worked, as on a lost device: leave nobody waiting, and refuse what
-            # comes.
+            # Not even failing requests worked, as on a lost device: leave nobody waiting, refuse what comes.
             with self._changed:
                 self._closed = error
             self._end_all(error)

@@ -54,8 +54,7 @@ class Job:
         return self._generation.started
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until its tokens are there, or it has failed or been cancelled; False when `timeout` seconds
-        passed."""
+        """Wait until its tokens are there, or it has failed or been cancelled; False when `timeout` seconds passed."""
         return self._generation.wait(timeout)
 
     def cancel(self) -> None:

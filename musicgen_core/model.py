@@ -85,12 +85,10 @@ class MusicGen:
         self.max_requests = parts.requests
         """How many requests are generated together; more wait their turn."""
         self._folder = folder
-        self._engine, self._text, self._melody, self._codec = (
-            parts.engine,
-            parts.text,
-            parts.melody,
-            parts.codec,
-        )
+        self._engine = parts.engine
+        self._text = parts.text
+        self._melody = parts.melody
+        self._codec = parts.codec
 
     @classmethod
     def load(
@@ -117,8 +115,7 @@ class MusicGen:
 
     @cached_property
     def checksum(self) -> str:
-        """The model's version: SHA-256 over its config and weights, in hex. Reads them all, the first
-        time."""
+        """The model's version: SHA-256 over its config and weights, in hex. Reads them all, the first time."""
         return hub.checksum(self._folder)
 
     def submit(self, given: GenerationInput) -> Job:
@@ -144,8 +141,7 @@ class MusicGen:
         return Job(self._engine.submit(request), self._codec)
 
     def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
-        """A continuation's GenerationInput.duration, from what the user's `duration` means (see
-        `input_audio`)."""
+        """A continuation's GenerationInput.duration, from what the user's `duration` means (see `input_audio`)."""
         return new_seconds(duration, clip, mode=mode, hop=self._codec.hop)
 
     def generate(
@@ -278,7 +274,7 @@ def _load_parts(folder: Path, device: torch.device, dtype: torch.dtype, max_requ
     summary = (
         f"{parameters / 1e6:,.1f} M parameters, {dtype} on {describe(device)}; {codec.sample_rate} Hz, "
         f"{'stereo' if codec.channels == 2 else 'mono'}, {'follows melodies' if melody else 'text only'}; "
-        f"{requests} requests at once, {engine.slot_bytes / 2**20:,.1f} MiB each"
+        f"requests at once: {requests}, {engine.slot_bytes / 2**20:,.1f} MiB each"
     )
     return _Parts(engine, text, melody, codec, requests, bool(raw.get("random_weights", False)), summary)
 

@@ -1,9 +1,9 @@
 """A bias-free matrix product whose weight may be packed for the CPU.
 
-One decoding step multiplies a few rows by every weight of the model. For few rows in float32 the stock CPU
-kernel is two to four times slower than memory allows, and how it sums a row depends on how many rows there
-are. oneDNN, given its own weight layout, runs near memory speed and gives each row the same bits whatever its
-neighbours (a test asserts that).
+One decoding step multiplies a few rows by every weight of the model. For few rows in float32 the stock CPU kernel
+is two to four times slower than memory allows, and how it sums a row depends on how many rows there are. oneDNN,
+given its own weight layout, runs near memory speed and gives each row the same bits whatever its neighbours (a
+test asserts that).
 """
 
 import torch
@@ -22,7 +22,9 @@ class PackedLinear(nn.Module):
         self._packed: Tensor | None = None
 
     def pack(self) -> None:
-        """Move the weight into oneDNN's layout, which takes its place; float32 on the CPU only."""
+        """Put oneDNN's layout in the weight's place; nothing happens unless it is float32 on a CPU."""
+        if self._packed is not None or not _can_pack(self.weight):
+            return
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(self.weight.data, None)
         self._packed = packed
         del self.weight
@@ -35,7 +37,7 @@ class PackedLinear(nn.Module):
         return product
 
 
-def can_pack(weight: Tensor) -> bool:
-    """Whether `PackedLinear.pack` works for this kind of weight on this machine."""
+def _can_pack(weight: Tensor) -> bool:
+    # The operations are those that torch.compile's frozen CPU graphs call; builds without oneDNN lack them.
     on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
     return on_cpu and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -46,8 +46,7 @@ def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
 
 
 def estimate_slot_bytes(config: LanguageModelConfig, frames: int, dtype: torch.dtype) -> int:
-    """About the memory of one request's keys and values, before any is set aside: two rows of all
-    positions."""
+    """About the memory of one request's keys and values, before any is set aside: two rows of all positions."""
     positions = frames + config.codebooks + (config.chroma_frames or 0) + MAX_TOKENS
     return 2 * config.layers * 2 * config.dim * positions * dtype.itemsize
 

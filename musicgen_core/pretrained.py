@@ -48,8 +48,7 @@ def load_part(
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' progress bars and its warning that MusicGen's pad token lies outside the
-    vocabulary."""
+    """Without transformers' progress bars and its warning that MusicGen's pad token lies outside the vocabulary."""
     from transformers import utils
 
     logging: Any = utils.logging

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musicgen_core.delay_pattern import codebook_delays
-from musicgen_core.packed_linear import PackedLinear, can_pack
+from musicgen_core.packed_linear import PackedLinear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 """The feed-forward activations by their names in a checkpoint's config."""
@@ -147,7 +147,7 @@ class LanguageModel(nn.Module):
         Irreversible.
         """
         for module in self.modules():
-            if isinstance(module, PackedLinear) and can_pack(module.weight):
+            if isinstance(module, PackedLinear):
                 module.pack()
 
     def embed(self, tokens: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     """A worker that has not renewed its lease for this long has lost the prediction."""
     max_attempts: int = Field(3, ge=1)
     """A prediction whose worker died this many times fails instead of killing another."""
-    requeue_after_seconds: float = Field(30.0, gt=0)
+    requeue_after_seconds: float = Field(10.0, gt=0)
     """A queued prediction that nothing has touched for this long is enqueued again if its message is lost."""
     retention_hours: float = Field(24.0, gt=0)
     """A finished prediction and its audio are deleted this long after its end."""

@@ -6,7 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -197,15 +197,13 @@ class _Meter:
     """Progress in lines as tqdm prints them, which clients parse; one for about every twentieth of the way."""
 
     job: Job
+    started: float = field(default_factory=time.monotonic)
     _text: str = ""
     _shown: int = -1
-    _started: float = 0.0
 
     def lines(self) -> str:
         done, total = self.job.completed_steps, self.job.total_steps
-        if self.job.started and not self._started:
-            self._started = time.monotonic()
-        if self.job.started and (done * 20 // total > self._shown or (done == total and self._shown < 20)):
+        if self.job.started and done * 20 // total > self._shown:
             self._shown = done * 20 // total
-            self._text += tqdm.format_meter(done, total, time.monotonic() - self._started, ncols=80) + "\n"
+            self._text += tqdm.format_meter(done, total, time.monotonic() - self.started, ncols=80) + "\n"
         return self._text

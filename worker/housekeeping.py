@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 ALIVE_SECONDS = 10.0
-RETENTION_PERIOD_SECONDS = 30.0
+MAX_RETENTION_PERIOD_SECONDS = 30.0
 
 
 class Housekeeper:
@@ -91,8 +91,9 @@ class Housekeeper:
         """Delete what has been kept long enough; objects first, so that a failure leaves the record to try again."""
         if time.monotonic() < self._next_retention:
             return
-        self._next_retention = time.monotonic() + RETENTION_PERIOD_SECONDS
-        predictions, files = self._store.run(commands.expired(self._settings.retention_hours * 3600))
+        kept_seconds = self._settings.retention_hours * 3600
+        self._next_retention = time.monotonic() + min(kept_seconds / 10, MAX_RETENTION_PERIOD_SECONDS)
+        predictions, files = self._store.run(commands.expired(kept_seconds))
         for prediction_id in predictions:
             self._storage.delete_prefix(output_prefix(prediction_id))
             self._store.run(commands.delete(prediction_id))

@@ -71,7 +71,7 @@ def test_the_format_follows_the_name(tmp_path: Path) -> None:
         (["song", "--seed", "-2"], "seed"),
         (["song", "--model", "no/such/folder"], "no such folder"),
         (["song", "-o", "/no/such/folder/out.wav"], "no folder /no/such/folder"),
-        (["song", "--input-audio", __file__], "test_generate.py"),
+        (["song", "--input-audio", __file__], "no audio that can be read"),
     ],
 )
 def test_says_what_is_wrong(

@@ -1,4 +1,4 @@
-"""Small models of transformers with random weights, the same weights in ours, and transformers' own answers."""
+"""Small random models of transformers, the same weights in ours, and requests for both."""
 
 import functools
 import tempfile
@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from musicgen_core.checkpoints import load_language_model
-from musicgen_core.engine import Conditions
+from musicgen_core.engine import Conditions, Engine, Request
+from musicgen_core.params import SamplingParams
 from musicgen_core.transformer import LanguageModel
 
 Kind = Literal["text", "melody", "stereo"]
@@ -29,6 +30,7 @@ TEXT_DIM = 32
 CHROMA_BINS = 12
 CHROMA_FRAMES = 20
 CPU = torch.device("cpu")
+GREEDY = SamplingParams(temperature=0)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def build(kind: Kind, seed: int = 0) -> Any:
         "audio_channels": 2 if kind == "stereo" else 1,
         "dropout": 0.0,
     }
-    parts = {"text_encoder": text.to_dict(), "audio_encoder": codec.to_dict(), "decoder": decoder}
+    parts: Any = {"text_encoder": text.to_dict(), "audio_encoder": codec.to_dict(), "decoder": decoder}
     model: Any
     if kind == "melody":
         config = MusicgenMelodyConfig(**parts, num_chroma=CHROMA_BINS, chroma_length=CHROMA_FRAMES)
@@ -145,3 +147,38 @@ def their_codes(
     finally:
         model.audio_encoder.decode = decode
     return torch.stack(decoded, dim=1).flatten(0, 1)  # stereo: left and right alternate
+
+
+def make_engine(kind: Kind = "text", requests: int = 4, **rest: Any) -> Engine:
+    """An engine for up to 220 frames and 16 text tokens."""
+    return Engine(reference(kind).ours, max_requests=requests, max_frames=220, max_text_tokens=16, **rest)
+
+
+def run(engine: Engine, *requests: Request) -> list[Tensor]:
+    """Each request's codes, all submitted at once."""
+    generations = [engine.submit(request) for request in requests]
+    while engine.step():
+        pass
+    return [generation.codes() for generation in generations]
+
+
+def make_request(kind: Kind = "text", frames: int = 10, seed: int = 0, **sampling: Any) -> Request:
+    """A request with a text, and a melody where the model follows one, that depend on the seed."""
+    melody = chroma(8, seed) if kind == "melody" else None
+    given = conditions(kind, text_tokens(3 + seed % 5, seed), melody)
+    return Request(frames, SamplingParams(**sampling), seed, given)
+
+
+def mixed_requests(kind: Kind) -> list[Request]:
+    """Requests of all sorts: lengths, texts, settings, seeds, one row and two, with and without a prompt."""
+    requests = [
+        make_request(kind, 30, 1),
+        make_request(kind, 45, 2, top_k=3),
+        make_request(kind, 7, 3, top_p=0.9, guidance=1),
+        make_request(kind, 60, 4, temperature=0),
+        make_request(kind, 22, 5, top_k=0, temperature=0.8, guidance=6.5),
+        make_request(kind, 1, 6),
+        Request(25, SamplingParams(), 7),
+    ]
+    given = make_request(kind, 20, 8)
+    return [*requests, Request(20, given.sampling, 8, given.conditions, prompt(kind, 12))]

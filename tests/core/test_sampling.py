@@ -35,7 +35,8 @@ def exact_probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
         scores = TopPLogitsWarper(params.top_p)(no_ids, scores)
     elif params.top_k > 0:
         scores = TopKLogitsWarper(params.top_k)(no_ids, scores)
-    return scores.softmax(-1)[0]
+    probabilities: Tensor = scores.softmax(-1)[0]
+    return probabilities
 
 
 def follows(params: SamplingParams, drawn_with: SamplingParams) -> float:

@@ -1,0 +1,112 @@
+"""POST /predictions accepted a second at 32 connections, beside a plain route with `send_task`; the API's memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from predictions import commands
+from predictions.store import PredictionStore
+from tests.app.conftest import CARD
+from tests.e2e.conftest import free_port
+from tests.servers import redis_server, wait_until
+
+CONNECTIONS = 32
+
+
+def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
+    """Both in turn, in one run; medians."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
+        store = PredictionStore(url)
+        store.run(commands.announce("bench", CARD, 3600))
+        environment = {
+            **os.environ,
+            "MUSICGEN_REDIS_URL": url,
+            "MUSICGEN_SECRET": "benchmark secret, not used",
+            "MUSICGEN_MAX_QUEUED": "10000000",
+            "MUSICGEN_DATA_DIR": folder,
+            "PLAIN_BROKER": url.replace("unix://", "redis+socket://"),
+        }
+        ours, plain = free_port(), free_port()
+        results: dict[str, list[dict[str, float]]] = {"ours": [], "plain": []}
+        with (
+            server([sys.executable, "-m", "cli.main", "api"], {**environment, "PORT": str(ours)}, ours) as api,
+            server([sys.executable, "-m", "benchmarks.plain_route", str(plain)], environment, plain),
+        ):
+            idle = resident_mb(api.pid)
+            for _ in range(rounds):
+                results["ours"].append(load(ours, seconds))
+                results["plain"].append(load(plain, seconds))
+                for key in ("generation", "plain"):
+                    store.redis.delete(key)
+            loaded = resident_mb(api.pid)
+        store.close()
+    rows = [row(name, results[name]) for name in ("ours", "plain")]
+    ratio = median(results["ours"], "per_second") / median(results["plain"], "per_second")
+    refused = sum(item["refused"] for items in results.values() for item in items)
+    return [
+        "| POST /predictions, 32 connections | accepted/s | p50 ms | p99 ms |",
+        "|---|---|---|---|",
+        *rows,
+        f"ratio {ratio:.2f}; refused {refused:.0f}; API resident {idle:.0f} MB at start, {loaded:.0f} MB after the load",
+    ]
+
+
+@contextmanager
+def server(command: list[str], environment: dict[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    import socket
+
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(listens, process=process)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def load(port: int, seconds: float) -> dict[str, float]:
+    body = json.dumps({"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}).encode()
+    head = f"POST /predictions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    command = [sys.executable, "-m", "benchmarks.load", "127.0.0.1", str(port), str(CONNECTIONS), str(seconds)]
+    done = subprocess.run(command, input=request, capture_output=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory, in MB, on Linux."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmRSS")
+
+
+def median(items: list[dict[str, float]], key: str) -> float:
+    return statistics.median(item[key] for item in items)
+
+
+def row(name: str, items: list[dict[str, float]]) -> str:
+    label = {"ours": "this service", "plain": "plain route, send_task"}[name]
+    spread = f"{min(i['per_second'] for i in items):.0f} to {max(i['per_second'] for i in items):.0f}"
+    return (
+        f"| {label} | {median(items, 'per_second'):.0f} ({spread}) "
+        f"| {median(items, 'p50_ms'):.1f} | {median(items, 'p99_ms'):.1f} |"
+    )
+
+
+if __name__ == "__main__":
+    print("\n".join(measure()))

@@ -1,0 +1,128 @@
+"""`musicgen serve` itself, as a user runs it, on the tiny model that it makes where none is set."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.servers import wait_until
+
+LEASE_SECONDS = 3
+
+
+@dataclass
+class Service:
+    """A running service and a client of it."""
+
+    client: httpx.Client
+    process: subprocess.Popen[bytes]
+    log: Path
+    data: Path
+
+    def post(self, **value: Any) -> str:
+        """Ask for a prediction; returns its id."""
+        answer = self.client.post("/predictions", json={"input": value})
+        assert answer.status_code == 202, answer.text
+        prediction_id: str = answer.json()["id"]
+        return prediction_id
+
+    def get(self, prediction_id: str) -> dict[str, Any]:
+        body: dict[str, Any] = self.client.get(f"/predictions/{prediction_id}").json()
+        return body
+
+    def wait(self, prediction_id: str, *statuses: str, seconds: float = 60.0) -> dict[str, Any]:
+        """Poll until the prediction is in one of the statuses, or has ended where none is given."""
+        wanted = statuses or ("succeeded", "failed", "canceled")
+        wait_until(lambda: self.get(prediction_id)["status"] in wanted, seconds=seconds, process=self.process)
+        return self.get(prediction_id)
+
+    def generate(self, **value: Any) -> dict[str, Any]:
+        """A prediction that has succeeded."""
+        body = self.wait(self.post(**value))
+        assert body["status"] == "succeeded", body
+        return body
+
+    def audio(self, body: dict[str, Any]) -> bytes:
+        """The output, read as any client reads it."""
+        answer = httpx.get(body["output"], trust_env=False)
+        assert answer.status_code == 200
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        return answer.content
+
+    def pid(self, name: str) -> int:
+        """The process id of one of the service's processes, the newest of that name."""
+        return int(re.findall(rf"started {name}, process (\d+)", self.log.read_text())[-1])
+
+    def wait_ready(self, times: int = 1) -> None:
+        """Wait until the API answers and a worker has announced its model."""
+        wait_until(
+            lambda: self.log.read_text().count("READY") >= times
+            and self.client.get("/health-check").json()["status"] == "ready",
+            process=self.process,
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serve(data: Path, **settings: str) -> Iterator[Service]:
+    """Run `musicgen serve`; at the end it is stopped with one SIGTERM, and must stop cleanly."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "PORT": str(port),
+        "MUSICGEN_DATA_DIR": str(data),
+        "MUSICGEN_LEASE_SECONDS": str(LEASE_SECONDS),
+        "MUSICGEN_OUTBOUND_ALLOW": "127.0.0.0/8",
+        "OMP_NUM_THREADS": "1",
+        **settings,
+    }
+    data.mkdir(parents=True, exist_ok=True)
+    log = data / f"log-{time.monotonic_ns()}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "serve"], env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=70) as client:
+            service = Service(client, process, log, data)
+            service.wait_ready()
+            yield service
+    except BaseException:
+        print(log.read_text()[-8000:])
+        raise
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()[-8000:]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from musicgen_core.noise_model import write_noise_model
+
+    return write_noise_model(tmp_path_factory.mktemp("model") / "noise")
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service for the tests that leave it as they found it."""
+    with serve(tmp_path_factory.mktemp("service")) as service:
+        yield service

@@ -1,0 +1,137 @@
+"""What happens when processes die, jobs are cancelled, and webhooks are owed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from standardwebhooks import Webhook
+
+from predictions.webhook import signing_key
+from tests.conftest import SECRET
+from tests.e2e.conftest import Service, free_port, serve
+from tests.servers import wait_until
+
+Delivery = tuple[dict[str, str], bytes]
+
+
+@contextmanager
+def receiver(*statuses: int) -> Iterator[tuple[str, list[Delivery]]]:
+    """A webhook receiver that answers with these statuses in turn, then 200; yields its URL and what it got."""
+    received: list[Delivery] = []
+    answers = list(statuses)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(answers.pop(0) if answers else 200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", received
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_running_prediction_is_cancelled(service: Service) -> None:
+    running = service.post(prompt="x", duration=30)
+    service.wait(running, "processing")
+    wait_until(lambda: (service.get(running)["progress"] or {"completed_steps": 0})["completed_steps"] > 0)
+    body = service.client.post(f"/predictions/{running}/cancel").json()
+    assert body["status"] == "canceled"
+    wait_until(lambda: service.client.get("/health-check").json()["running"] == 0)
+    # The next one runs, and the cancelled one stays as it is.
+    service.generate(prompt="x", duration=1)
+    after = service.get(running)
+    assert (after["status"], after["output"]) == ("canceled", None)
+    assert after["progress"]["completed_steps"] < after["progress"]["total_steps"]
+
+
+def test_a_deleted_prediction_leaves_nothing(service: Service) -> None:
+    body = service.generate(prompt="x", duration=1)
+    folder = service.data / "objects" / "predictions" / body["id"]
+    assert folder.is_dir()
+    assert service.client.delete(f"/predictions/{body['id']}").status_code == 204
+    assert not folder.exists()
+    assert httpx.get(body["output"], trust_env=False).status_code == 404
+
+
+def test_a_killed_workers_prediction_succeeds_once(tmp_path: Path) -> None:
+    with receiver() as (url, received), serve(tmp_path / "data") as service:
+        request = {"input": {"prompt": "x", "duration": 30, "seed": 1}, "webhook": url}
+        prediction_id = service.client.post("/predictions", json=request).json()["id"]
+        service.wait(prediction_id, "processing")
+        wait_until(lambda: (service.get(prediction_id)["progress"] or {"completed_steps": 0})["completed_steps"] > 0)
+        os.kill(service.pid("worker"), signal.SIGKILL)
+        body = service.wait(prediction_id, seconds=90)
+        assert body["status"] == "succeeded"
+        assert body["metrics"]["attempt"] == 2
+        wait_until(lambda: len(received) == 2)
+        outputs = list((service.data / "objects" / "predictions" / prediction_id).rglob("output.wav"))
+        assert len(outputs) == 1
+        events = [json.loads(content)["status"] for _, content in received]
+        assert events.count("succeeded") == 1
+
+
+def test_sigterm_finishes_what_runs_and_keeps_what_waits(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serve(data, MUSICGEN_MAX_REQUESTS="1") as service:
+        running = service.post(prompt="x", duration=20)
+        service.wait(running, "processing")
+        others = [service.post(prompt=str(n), duration=20) for n in range(8)]
+    with serve(data, MUSICGEN_REQUEUE_AFTER_SECONDS="2") as service:
+        assert service.wait(running)["status"] == "succeeded"
+        assert {service.wait(item, seconds=120)["status"] for item in others} == {"succeeded"}
+        assert service.get(running)["metrics"]["attempt"] == 1
+
+
+def test_webhooks_are_signed_and_tried_again(tmp_path: Path) -> None:
+    with receiver(500) as (url, received), serve(tmp_path / "data", MUSICGEN_SECRET=SECRET) as service:
+        request = {"input": {"prompt": "x", "duration": 1}, "webhook": url, "webhook_events_filter": ["completed"]}
+        prediction_id = service.client.post("/predictions", json=request).json()["id"]
+        # The first attempt is answered with 500; the next one follows after about five seconds.
+        wait_until(lambda: len(received) == 2)
+        verifier = Webhook(signing_key(SECRET))
+        for headers, content in received:
+            payload = verifier.verify(content, headers)
+            assert (payload["id"], payload["status"]) == (prediction_id, "succeeded")
+        first, second = ([headers["webhook-id"] for headers, _ in received])
+        assert first == second == f"{prediction_id}-completed"
+        with pytest.raises(Exception, match="signature"):
+            verifier.verify(received[0][1] + b" ", received[0][0])
+
+
+def test_retention_deletes_record_and_audio(tmp_path: Path) -> None:
+    with serve(tmp_path / "data", MUSICGEN_RETENTION_HOURS="0.0005") as service:
+        body = service.generate(prompt="x", duration=1)
+        folder = service.data / "objects" / "predictions" / body["id"]
+        wait_until(lambda: service.client.get(f"/predictions/{body['id']}").status_code == 404, seconds=60)
+        assert not folder.exists()
+
+
+def test_two_servers_do_not_share_a_data_folder(service: Service) -> None:
+    environment = {**os.environ, "PORT": str(free_port()), "MUSICGEN_DATA_DIR": str(service.data)}
+    command = [sys.executable, "-m", "cli.main", "serve"]
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 1
+    assert "Another `musicgen serve` uses" in second.stderr
