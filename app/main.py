@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app.auth import Tokens
-from app.limits import BodyLimit
 from app.problems import add_problem_handlers
 from app.routes import files, health, predictions
 from app.routes.objects import objects_router
@@ -45,9 +44,9 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=_lifespan,
         generate_unique_id_function=_operation_id,
+        max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
     app.state.services = services
-    app.add_middleware(BodyLimit, max_bytes=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES)
     add_problem_handlers(app)
     app.include_router(predictions.router)
     app.include_router(files.router)
