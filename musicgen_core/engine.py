@@ -10,6 +10,7 @@ Without `with`, or `start`, the caller drives it: `while engine.step(): ...`.
 
 import logging
 import threading
+import time
 from types import TracebackType
 
 from torch import Tensor
@@ -28,18 +29,24 @@ __all__ = ["Conditions", "Engine", "Generation", "Request"]
 class Generation:
     """A submitted request: its progress, and its result when it is done. Safe to use from any thread.
 
-    total_steps, completed_steps: progress. started: whether it has entered a slot.
+    total_steps, completed_steps: progress. started_at: when it entered a slot and its first step began, on the clock
+    of `time.monotonic`; None while it waits.
     """
 
     def __init__(self, request: Request, total_steps: int) -> None:
         self.request = request
         self.total_steps = total_steps
         self.completed_steps = 0
-        self.started = False
+        self.started_at: float | None = None
         self.cancelled = False
         self._done = threading.Event()
         self._codes: Tensor | None = None
         self._error: Exception | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether it has entered a slot."""
+        return self.started_at is not None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is done, failed or cancelled, at most `timeout` seconds; whether it is."""
@@ -201,7 +208,7 @@ class Engine:
             slot, generation = admitted
             try:
                 self._decoder.admit(slot, generation.request)
-                generation.started = True
+                generation.started_at = time.monotonic()
             except Exception as error:
                 self._release(slot)._fail(error)
 

@@ -53,6 +53,11 @@ class Job:
         """Whether it has left the queue."""
         return self._generation.started
 
+    @property
+    def started_at(self) -> float | None:
+        """When its first step began, on the clock of `time.monotonic`; None while it waits."""
+        return self._generation.started_at
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until its tokens are there, or it has failed or been cancelled; False when `timeout` seconds passed."""
         return self._generation.wait(timeout)

@@ -144,7 +144,7 @@ def _k_weighted(waveform: Waveform) -> NDArray[np.float64]:
 def _k_filters(rate: int) -> list[tuple[list[float], list[float]]]:
     """The head's high shelf and the low cut of BS.1770-4 for any sample rate.
 
-    The recommendation lists coefficients for 48 kHz alone; these analogue parameters give them by the bilinear transform.
+    The recommendation lists coefficients for 48 kHz alone; the bilinear transform gives them from these parameters.
     """
     k = np.tan(np.pi * 1681.974450955533 / rate)
     q, high = 0.7071752369554196, 10 ** (3.999843853973347 / 20)

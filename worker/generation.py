@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,7 @@ class Generator:
         content = ENCODERS[value.output_format](audio)
         lease.check()
         self._put(key, content, CONTENT_TYPES[value.output_format])
-        metrics = self._metrics(prediction, value.seed, audio, time.monotonic() - started)
+        metrics = _metrics(prediction, value.seed, audio, started, job.started_at or started)
         self._succeed(lease, key, metrics, Progress(job.total_steps, job.total_steps))
 
     def _prepare(self, prediction: Prediction, value: Input, lease: Lease) -> GenerationInput:
@@ -150,20 +149,6 @@ class Generator:
             lease.logs = header + meter.lines()
         return job.audio()
 
-    def _metrics(self, prediction: Prediction, seed: int, audio: Waveform, seconds: float) -> dict[str, Any]:
-        measured = loudness.integrated_loudness(audio)
-        started = prediction.started_at or datetime.now(UTC)
-        return {
-            "predict_time": round(seconds, 4),
-            "queue_time": round((started - prediction.created_at).total_seconds(), 4),
-            "seed": seed,
-            "duration": round(audio.duration, 4),
-            "real_time_factor": round(seconds / audio.duration, 4),
-            # JSON has no infinity; silence has no loudness.
-            "loudness": round(measured, 2) if measured > -100 else None,
-            "attempt": prediction.attempt,
-        }
-
     def _put(self, key: str, content: bytes, content_type: str) -> None:
         for delay in STORAGE_RETRY_SECONDS:
             try:
@@ -190,6 +175,25 @@ class Generator:
     def _fail(self, lease: Lease, error: str) -> None:
         logger.warning("%s failed: %s", lease.prediction_id, error)
         self._store.run(commands.fail(lease.prediction_id, lease.attempt, error=error, logs=lease.logs))
+
+
+def _metrics(prediction: Prediction, seed: int, audio: Waveform, claimed: float, first_step: float) -> dict[str, Any]:
+    """What is worth knowing of a prediction that succeeded; `claimed` and `first_step` by `time.monotonic`."""
+    measured = loudness.integrated_loudness(audio)
+    seconds = time.monotonic() - claimed
+    assert prediction.started_at is not None
+    # Both times are Redis's, so that the workers' clocks do not matter; of the first attempt, should there be more.
+    queued = (prediction.started_at - prediction.created_at).total_seconds()
+    return {
+        "predict_time": round(seconds, 4),
+        "queue_time": round(queued + first_step - claimed, 4),
+        "seed": seed,
+        "duration": round(audio.duration, 4),
+        "real_time_factor": round(seconds / audio.duration, 4),
+        # JSON has no infinity; silence has no loudness.
+        "loudness": round(measured, 2) if measured > -100 else None,
+        "attempt": prediction.attempt,
+    }
 
 
 @dataclass

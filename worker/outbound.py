@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urljoin
 
 import httpcore
@@ -79,7 +80,7 @@ def post(
             pool.stream(
                 "POST",
                 url,
-                headers=_request_headers() | dict(headers),
+                headers=_request_headers(headers),
                 content=body,
                 extensions=_timeouts(timeout_seconds),
             ) as answer,
@@ -136,9 +137,9 @@ def _pool(allowed_networks: Sequence[IPNetwork]) -> httpcore.ConnectionPool:
     )
 
 
-def _request_headers() -> dict[str | bytes, str | bytes]:
+def _request_headers(more: Mapping[str, str] = MappingProxyType({})) -> list[tuple[bytes | str, bytes | str]]:
     # Not compressed: the cap counts what is received.
-    return {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
+    return [("User-Agent", USER_AGENT), ("Accept", "*/*"), ("Accept-Encoding", "identity"), *more.items()]
 
 
 def _timeouts(seconds: float) -> dict[str, dict[str, float]]:

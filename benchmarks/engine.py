@@ -1,0 +1,84 @@
+"""Decoding: token frames a second over all requests for 1, 2, 4, 8 and 16 requests at once, and memory a slot.
+
+python -m benchmarks.engine                # the project's tiny model, and musicgen-small's real shape
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+
+from musicgen_core.engine import Conditions, Engine, Request
+from musicgen_core.params import SamplingParams
+from musicgen_core.transformer import LanguageModel, LanguageModelConfig
+
+TINY = LanguageModelConfig(
+    layers=2,
+    dim=64,
+    heads=4,
+    ffn_dim=256,
+    activation="gelu",
+    codebooks=4,
+    vocabulary=2048,
+    audio_channels=1,
+    text_dim=32,
+    chroma_bins=None,
+    chroma_frames=None,
+    frame_rate=50,
+    sample_rate=32_000,
+)
+SMALL = replace(TINY, layers=24, dim=1024, heads=16, ffn_dim=4096, text_dim=768)
+PROMPT_TOKENS = 12
+
+
+def measure(*, full: bool = False) -> list[str]:
+    """Random weights, guidance on (two rows a request), all requests begun together."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lines = [
+        f"engine on {device}, torch {torch.__version__}, {torch.get_num_threads()} threads, guidance 3, top_k 250",
+        "| shape | dtype | memory a slot | requests at once | steps/s | frames/s in all |",
+        "|---|---|---|---|---|---|",
+    ]
+    shapes = [("tiny (2 x 64)", TINY, 150), ("musicgen-small (24 x 1024)", SMALL, 60 if full else 12)]
+    for name, config, steps in shapes:
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        for requests in (1, 2, 4, 8, 16):
+            rate, slot = frames_per_second(config, device, dtype, requests, steps)
+            shown = f"{slot / 2**20:.0f} MiB"
+            lines.append(
+                f"| {name} | {str(dtype).removeprefix('torch.')} | {shown} | {requests} | {rate:.1f} | {rate * requests:.1f} |"
+            )
+    return lines
+
+
+def frames_per_second(
+    config: LanguageModelConfig, device: torch.device, dtype: torch.dtype, requests: int, steps: int
+) -> tuple[float, int]:
+    """Steps a second in the median of the steps after the first three, and bytes a slot."""
+    with torch.device(device), torch.inference_mode():
+        model = LanguageModel(config).to(dtype).eval()
+        for parameter in model.parameters():
+            parameter.normal_(std=0.02)
+        model.pack()
+    engine = Engine(model, max_requests=requests, max_frames=steps + 16)
+    text = torch.randn(PROMPT_TOKENS, config.text_dim)
+    for seed in range(requests):
+        engine.submit(Request(steps, SamplingParams(), seed, Conditions(text, None), None))
+    times = []
+    while True:
+        began = time.perf_counter()
+        if not engine.step():
+            break
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    slot = engine.slot_bytes
+    engine.close()
+    return 1 / statistics.median(times[3:]), slot
+
+
+if __name__ == "__main__":
+    print("\n".join(measure(full=True)))
