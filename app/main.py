@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app.auth import Tokens
+from app.openapi import describe
 from app.problems import add_problem_handlers
 from app.routes import files, health, predictions
 from app.routes.objects import objects_router
@@ -53,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
+    describe(app, needs_token=bool(settings.api_tokens))
     return app
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, UploadFile
 from starlette.concurrency import run_in_threadpool
@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from app import input_audio
 from app.auth import Owner
 from app.bodies import FileBody, FileUrls
+from app.problems import Problem
 from app.routes.predictions import MISSING, REFUSALS
 from app.services import InjectedServices
 from predictions import commands
@@ -18,10 +19,12 @@ from predictions.prediction import ID_PATTERN
 
 router = APIRouter(tags=["files"], responses=REFUSALS)
 
+TOO_LARGE: dict[int | str, dict[str, Any]] = {413: {"model": Problem, "description": "The file is too large."}}
+
 FileId = Annotated[str, Path(pattern=ID_PATTERN, description="The file's id.")]
 
 
-@router.post("/files", status_code=201)
+@router.post("/files", status_code=201, responses=TOO_LARGE)
 async def upload_file(request: Request, content: UploadFile, owner: Owner, services: InjectedServices) -> FileBody:
     """Send an audio file as the form's part `content`; name its `urls.get` as `input_audio`."""
     limit = services.settings.max_input_audio_bytes

@@ -1,0 +1,89 @@
+"""The OpenAPI document, which generated clients are made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from predictions.settings import Settings
+from tests.app.conftest import api_server
+
+# Name, type, default, minimum, maximum: the schema of the page that this service generalises, and one field of our own.
+SEED_SCHEMA = [
+    ("prompt", "string", None, None, None),
+    ("input_audio", "string", None, None, None),
+    ("duration", "integer", 8, 1, 30),
+    ("continuation", "boolean", False, None, None),
+    ("continuation_start", "integer", 0, 0, None),
+    ("continuation_end", "integer", None, -1, None),
+    ("multi_band_diffusion", "boolean", False, None, None),
+    ("normalization_strategy", "NormalizationStrategy", "loudness", None, None),
+    ("top_k", "integer", 250, 0, 2**31 - 1),
+    ("top_p", "number", 0.0, 0, 1),
+    ("temperature", "number", 1.0, 0, 100),
+    ("classifier_free_guidance", "integer", 3, 0, 100),
+    ("output_format", "OutputFormat", "wav", None, None),
+    ("seed", "integer", None, -1, 2**32 - 1),
+    ("continuation_mode", "ContinuationMode", "extend", None, None),
+]
+
+
+@pytest.fixture
+def document(settings: Settings) -> dict[str, Any]:
+    with api_server(settings) as address:
+        schema: dict[str, Any] = httpx.get(f"{address}/openapi.json", trust_env=False).json()
+        return schema
+
+
+def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) -> None:
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert sorted(names) == [
+        "cancel_prediction",
+        "create_prediction",
+        "create_prediction_with_id",
+        "delete_file",
+        "delete_prediction",
+        "get_file",
+        "get_prediction",
+        "health_check",
+        "list_predictions",
+        "upload_file",
+    ]
+    assert all(operation["description"] for operation in operations)
+
+
+def test_the_input_is_the_seeds_schema(document: dict[str, Any]) -> None:
+    fields = document["components"]["schemas"]["Input"]["properties"]
+    assert sorted(fields) == sorted(name for name, *_ in SEED_SCHEMA)
+    for name, kind, default, minimum, maximum in SEED_SCHEMA:
+        field = fields[name]
+        plain = next((item for item in field.get("anyOf", []) if item.get("type") != "null"), field)
+        assert plain.get("type", plain.get("$ref", "").rpartition("/")[2]) == kind, name
+        assert field.get("default") == default, name
+        assert (plain.get("minimum"), plain.get("maximum")) == (minimum, maximum), name
+        assert field["description"]
+
+
+def test_the_output_is_a_uri(document: dict[str, Any]) -> None:
+    output = document["components"]["schemas"]["Output"]
+    assert (output["title"], output["type"], output["format"]) == ("Output", "string", "uri")
+
+
+def test_refusals_are_problems(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if status.startswith("4"):
+                    assert list(response["content"]) == ["application/problem+json"], (path, status)
+
+
+def test_tokens_are_asked_for_where_they_are_needed(document: dict[str, Any], settings: Settings) -> None:
+    assert "security" not in document["paths"]["/predictions"]["post"]
+    closed = Settings(**{**settings.model_dump(), "api_tokens": "a-token-of-ann"})
+    with api_server(closed) as address:
+        schema = httpx.get(f"{address}/openapi.json", trust_env=False).json()
+    assert schema["paths"]["/predictions"]["post"]["security"] == [{"HTTPBearer": []}]
+    assert "security" not in schema["paths"]["/health-check"]["get"]
