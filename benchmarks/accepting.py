@@ -55,7 +55,7 @@ def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
         "| POST /predictions, 32 connections | accepted/s | p50 ms | p99 ms |",
         "|---|---|---|---|",
         *rows,
-        f"ratio {ratio:.2f}; refused {refused:.0f}; API resident {idle:.0f} MB at start, {loaded:.0f} MB after the load",
+        f"ratio {ratio:.2f}; refused {refused:.0f}; API resident {idle:.0f} MB at start, {loaded:.0f} MB after it all",
     ]
 
 

@@ -47,10 +47,8 @@ def measure(*, full: bool = False) -> list[str]:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         for requests in (1, 2, 4, 8, 16):
             rate, slot = frames_per_second(config, device, dtype, requests, steps)
-            shown = f"{slot / 2**20:.0f} MiB"
-            lines.append(
-                f"| {name} | {str(dtype).removeprefix('torch.')} | {shown} | {requests} | {rate:.1f} | {rate * requests:.1f} |"
-            )
+            precision, memory = str(dtype).removeprefix("torch."), f"{slot / 2**20:.0f} MiB"
+            lines.append(f"| {name} | {precision} | {memory} | {requests} | {rate:.1f} | {rate * requests:.1f} |")
     return lines
 
 

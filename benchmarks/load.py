@@ -2,8 +2,8 @@
 
     python -m benchmarks.load HOST PORT CONNECTIONS SECONDS < request.bin
 
-Prints requests a second, the 50th and 99th percentile in milliseconds, and answers that were not 202, as JSON. It shares
-the cores with what it measures, so it does as little as possible: the answers are not parsed beyond their length.
+Prints requests a second, the 50th and 99th percentile in milliseconds, and answers that were not 202, as JSON. It
+shares the cores with what it measures, so it does as little as possible: answers are not parsed beyond their length.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from musicgen_core.transformer import LanguageModelConfig
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
-CPU_REQUESTS = 4
-"""More gain nothing there: the cores are busy with one."""
+CPU_REQUESTS = 8
+"""More gain little there: with musicgen-small on two cores, 8 together make 4.5 times the frames of one, 16
+make 4.8 times."""
 CUDA_REQUESTS = 32
 CUDA_SHARE = 0.6
 """Of the memory left after the weights: the rest is for T5, for the codec's decoding, and for other

@@ -17,6 +17,18 @@ from tests.servers import redis_server
 SECRET = "a secret that only the tests know"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, and say so, the tests that need a CUDA device where there is none."""
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    without = [item for item in items if item.get_closest_marker("gpu")]
+    if without:
+        items[:] = [item for item in items if item not in without]
+        config.hook.pytest_deselected(items=without)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment() -> None:
     """Tests do not depend on the settings of whoever runs them."""

@@ -69,8 +69,10 @@ class Service:
     def wait_ready(self, times: int = 1) -> None:
         """Wait until the API answers and a worker has announced its model."""
         wait_until(
-            lambda: self.log.read_text().count("READY") >= times
-            and self.client.get("/health-check").json()["status"] == "ready",
+            lambda: (
+                self.log.read_text().count("READY") >= times
+                and self.client.get("/health-check").json()["status"] == "ready"
+            ),
             process=self.process,
         )
 

@@ -124,9 +124,7 @@ def test_a_clip_is_continued(service: Service) -> None:
     assert read_wav(service.audio(extended)).shape == (1, 5 * RATE)
     total = service.generate(input_audio=source, continuation=True, duration=5, continuation_mode="total")
     assert read_wav(service.audio(total)).shape == (1, 5 * RATE)
-    part = service.generate(
-        input_audio=source, continuation=True, duration=2, continuation_start=1, continuation_end=2
-    )
+    part = service.generate(input_audio=source, continuation=True, duration=2, continuation_start=1, continuation_end=2)
     assert read_wav(service.audio(part)).shape == (1, 3 * RATE)
     clamped = service.generate(input_audio=source, continuation=True, duration=2, continuation_end=99)
     assert read_wav(service.audio(clamped)).shape == (1, 5 * RATE)

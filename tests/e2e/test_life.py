@@ -115,7 +115,7 @@ def test_webhooks_are_signed_and_tried_again(tmp_path: Path) -> None:
         for headers, content in received:
             payload = verifier.verify(content, headers)
             assert (payload["id"], payload["status"]) == (prediction_id, "succeeded")
-        first, second = ([headers["webhook-id"] for headers, _ in received])
+        first, second = [headers["webhook-id"] for headers, _ in received]
         assert first == second == f"{prediction_id}-completed"
         with pytest.raises(Exception, match="signature"):
             verifier.verify(received[0][1] + b" ", received[0][0])

@@ -1,0 +1,162 @@
+"""docker-compose.yml is valid, names what exists, sets what the settings know, and has no secret that works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from cli.main import main
+from predictions.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+SECRETS = {"MUSICGEN_API_TOKENS", "MUSICGEN_SECRET", "MUSICGEN_S3_ACCESS_KEY", "MUSICGEN_S3_SECRET_KEY"}
+OURS = {"api", "webhooks", "worker", "worker-cpu"}
+
+Service = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Service]:
+    services = YAML(typ="safe").load(COMPOSE)["services"]
+    assert set(services) == OURS | {"redis", "s3"}
+    return services
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, str]:
+    """The variables of .env.example, those that are commented out too."""
+    found = re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    return dict(found)
+
+
+def variables(text: str) -> set[str]:
+    """What Compose reads from the environment."""
+    return set(re.findall(r"\$\{(\w+)", text))
+
+
+def is_setting(name: str) -> bool:
+    return name.removeprefix(PREFIX).lower() in Settings.model_fields
+
+
+def test_conforms_to_the_compose_specification():
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_is_built_from_a_dockerfile_that_knows_its_arguments(services: dict[str, Service], name: str):
+    build = services[name]["build"]
+    dockerfile = (ROOT / build["context"] / build["dockerfile"]).read_text()
+    for argument, value in build.get("args", {}).items():
+        assert re.search(rf"^ARG {argument}\b", dockerfile, re.MULTILINE)
+        assert f"{value})" in dockerfile
+
+
+def test_every_variable_is_a_setting(services: dict[str, Service], example: dict[str, str]):
+    named = {name for service in services.values() for name in service.get("environment", {})}
+    named |= variables(COMPOSE.read_text()) | set(example)
+    ours = {name for name in named if name.startswith(PREFIX)}
+    assert ours >= SECRETS
+    assert {name for name in ours if not is_setting(name)} == set()
+    # These reach our processes too, through env_file, and must not be taken for a setting's other name.
+    assert "PORT" not in named
+
+
+@pytest.mark.parametrize("secret", sorted(SECRETS))
+def test_does_not_start_without_a_secret(example: dict[str, str], secret: str):
+    operators = re.findall(rf"\$\{{{secret}(..)", COMPOSE.read_text())
+    assert set(operators) == {":?"}, "missing or empty, it must be refused, and there must be no default"
+    assert example[secret] == ""
+
+
+def test_what_compose_reads_is_in_the_example(example: dict[str, str]):
+    rarely_needed = {"MUSICGEN_S3_ENDPOINT", "MUSICGEN_S3_BUCKET", "MUSICGEN_S3_REGION", "MUSICGEN_S3_CREATE_BUCKET"}
+    assert variables(COMPOSE.read_text()) - rarely_needed <= set(example)
+
+
+def test_the_settings_in_the_file_are_accepted(services: dict[str, Service], monkeypatch: pytest.MonkeyPatch):
+    """Each process would start with what the file gives it, defaults filled in."""
+    for name in OURS:
+        with monkeypatch.context() as environment:
+            for variable, value in services[name]["environment"].items():
+                environment.setenv(variable, with_defaults(value))
+            settings = Settings()
+            settings.require_secret()
+            assert settings.storage == "s3"
+            assert settings.s3_endpoint == "http://s3:7070"
+            assert settings.s3_public_endpoint == "http://localhost:7070"
+            if name == "api":
+                settings.require_safe_binding()
+
+
+def with_defaults(value: str) -> str:
+    """The value where nothing is set but the secrets."""
+    value = re.sub(r"\$\{\w+:\?[^}]*\}", "a secret of some length", value)
+    while "${" in value:
+        value = re.sub(r"\$\{\w+:-([^${}]*)\}", r"\1", value)
+    return value
+
+
+def test_tokens_reach_the_api_alone(services: dict[str, Service]):
+    tokens = {name: services[name]["environment"]["MUSICGEN_API_TOKENS"] for name in OURS}
+    assert tokens.pop("api").startswith("${")
+    assert set(tokens.values()) == {""}, "an empty value here wins over the one in env_file"
+
+
+def test_workers_run_a_command_that_exists(services: dict[str, Service], capsys: pytest.CaptureFixture[str]):
+    command = services["webhooks"]["command"]
+    assert "--queues" in command
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--help"])
+    assert exit_.value.code == 0
+    assert command[-1] in capsys.readouterr().out
+
+
+def test_a_worker_of_each_kind_is_one_word_away(services: dict[str, Service], example: dict[str, str]):
+    assert services["worker"]["profiles"] == ["gpu"]
+    assert services["worker-cpu"]["profiles"] == ["cpu"]
+    assert example["COMPOSE_PROFILES"] == "gpu"
+    (device,) = services["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert "deploy" not in services["worker-cpu"]
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_processes_wait_for_what_they_need_and_have_time_to_end(services: dict[str, Service], name: str):
+    service = services[name]
+    for needed, condition in service["depends_on"].items():
+        assert condition == {"condition": "service_healthy"}
+        assert services[needed]["healthcheck"]["test"]
+    assert set(service["depends_on"]) == {"redis", "s3"}
+    assert service["restart"] == "unless-stopped"
+    assert "stop_grace_period" in service
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+
+
+def test_redis_keeps_what_it_is_told(services: dict[str, Service]):
+    command = " ".join(services["redis"]["command"])
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+    assert services["redis"]["volumes"] == ["redis:/data"]
+    assert "ports" not in services["redis"], "it has no password, so nobody outside may reach it"
+
+
+def test_images_of_others_are_pinned(services: dict[str, Service]):
+    for name in ("redis", "s3"):
+        assert re.search(r":v?\d+\.\d+\.\d+", services[name]["image"])
+
+
+def test_ports_are_bound_to_this_machine_unless_told_otherwise(services: dict[str, Service], example: dict[str, str]):
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(ports) == 2
+    assert all(port.startswith("${BIND_ADDRESS:-127.0.0.1}:") for port in ports)
+    assert example["BIND_ADDRESS"] == "127.0.0.1"
