@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         default="generation",
         help="what it works on: generation (needs the model), or webhooks (needs no torch)",
     )
-    worker.add_argument("--check", action="store_true", help="exit 0 if a worker that generates is alive, else 1")
+    worker.add_argument("--check", action="store_true", help="exit 0 if a worker that generates is alive on this host")
     worker.set_defaults(run=_worker)
 
     generate.add_parser(commands)

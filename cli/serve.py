@@ -246,7 +246,7 @@ def _is_ready(store: PredictionStore, settings: Settings) -> bool:
     """Whether the API listens and a worker has announced its model."""
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
-            return store.run(commands.deployment()).workers > 0
+            return bool(store.run(commands.deployment()).workers)
     except (OSError, StoreUnavailable):
         return False
 

@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import wave
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ WALL_CLOCK_SECONDS = 60.0
 CPU_SECONDS = 60
 MEMORY_BYTES = 2 * 1024**3
 CHUNK_FRAMES = 65_536
+MESSAGE_BYTES = 16 * 1024
+TOLERANCE_SECONDS = 0.1
+"""Encoders pad: a clip of exactly the allowed length comes out a little longer."""
 AU_HEADER = struct.Struct(">4sIIIII")
 
 
@@ -82,7 +86,7 @@ def decode(path: Path, *, sample_rate: int, channels: int, max_seconds: float) -
     if file_channels > MAX_CHANNELS:
         raise AudioDecodeError(f"The audio has {file_channels} channels; send at most {MAX_CHANNELS}.")
     parts = []
-    frames, limit = 0, round(max_seconds * sample_rate)
+    frames, limit = 0, round((max_seconds + TOLERANCE_SECONDS) * sample_rate)
     with _decoding(path, seconds=max_seconds + 1, ar=sample_rate) as output:
         _, file_channels = _read_header(output)
         while chunk := output.read(CHUNK_FRAMES * file_channels * 4):
@@ -111,16 +115,17 @@ def encode_wav(waveform: Waveform) -> bytes:
 
 def encode_mp3(waveform: Waveform) -> bytes:
     """MP3 at 320 kb/s. Raises AudioEncodeError where ffmpeg fails."""
-    stream = ffmpeg.input("pipe:0", format="s16le", ar=waveform.sample_rate, ac=waveform.channels)
-    stream = ffmpeg.output(stream, "pipe:1", format="mp3", acodec="libmp3lame", audio_bitrate="320k")
-    command = ffmpeg.compile(stream.global_args("-hide_banner", "-loglevel", "error"), cmd=ffmpeg_path())
     try:
-        done = subprocess.run(command, input=_pcm16(waveform), capture_output=True, timeout=WALL_CLOCK_SECONDS)
+        # A file, not a pipe: the exact length stands in the first frame, which ffmpeg writes last.
+        with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
+            target = Path(folder) / "audio.mp3"
+            command = _mp3_command(waveform, target)
+            done = subprocess.run(command, input=_pcm16(waveform), capture_output=True, timeout=WALL_CLOCK_SECONDS)
+            if done.returncode:
+                raise AudioEncodeError(f"ffmpeg could not write the mp3: {_last_line(done.stderr)}")
+            return target.read_bytes()
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AudioEncodeError(f"ffmpeg could not write the mp3: {error}") from error
-    if done.returncode or not done.stdout:
-        raise AudioEncodeError(f"ffmpeg could not write the mp3: {_last_line(done.stderr)}")
-    return done.stdout
 
 
 def write(path: Path | str, waveform: Waveform) -> None:
@@ -133,7 +138,16 @@ def write(path: Path | str, waveform: Waveform) -> None:
     path.write_bytes(encode(waveform))
 
 
+def _mp3_command(waveform: Waveform, target: Path) -> list[str]:
+    source = ffmpeg.input("pipe:0", format="s16le", ar=waveform.sample_rate, ac=waveform.channels)
+    output = ffmpeg.output(source, f"file:{target}", format="mp3", acodec="libmp3lame", audio_bitrate="320k")
+    command: list[str] = ffmpeg.compile(output.global_args("-hide_banner", "-loglevel", "error"), cmd=ffmpeg_path())
+    return command
+
+
 def _pcm16(waveform: Waveform) -> bytes:
+    if not np.isfinite(waveform.samples).all():
+        raise AudioEncodeError("The audio holds values that are not numbers; it cannot be written.")
     scaled = np.rint(waveform.samples.T * 32767.0)
     return bytes(np.clip(scaled, -32768, 32767).astype("<i2").tobytes())
 
@@ -174,21 +188,26 @@ def _decoding(path: Path, *, seconds: float, **options: object) -> Iterator[IO[b
     _limit(process.pid)
     killer = threading.Timer(WALL_CLOCK_SECONDS, process.kill)
     killer.start()
-    messages: list[bytes] = []
+    assert process.stdout is not None
+    assert process.stderr is not None
+    messages = bytearray()
     # Read beside the output, so that a full pipe of messages cannot stop ffmpeg.
-    reader = threading.Thread(target=lambda: messages.append(process.stderr.read()))  # type: ignore[union-attr]
+    reader = threading.Thread(target=_keep_end, args=(process.stderr, messages))
     reader.start()
     try:
-        assert process.stdout is not None
         yield process.stdout
         status = process.wait()
         reader.join()
         if status:
-            raise AudioDecodeError(f"The audio cannot be read: {_last_line(b''.join(messages))}")
+            raise AudioDecodeError(
+                "The audio takes too much time or memory to read."
+                if status < 0
+                else f"The audio cannot be read: {_last_line(messages)}"
+            )
     except AudioDecodeError as error:
         process.kill()
         reader.join()
-        said = _last_line(b"".join(messages))
+        said = _last_line(messages)
         if said and said not in str(error):
             raise AudioDecodeError(f"{error} ({said})") from None
         raise
@@ -197,9 +216,15 @@ def _decoding(path: Path, *, seconds: float, **options: object) -> Iterator[IO[b
         process.kill()
         process.wait()
         reader.join()
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def _keep_end(pipe: IO[bytes], kept: bytearray) -> None:
+    """Read the pipe to its end, keeping only the last of it: a hostile file can cause messages without end."""
+    while chunk := pipe.read(4096):
+        kept += chunk
+        del kept[:-MESSAGE_BYTES]
 
 
 def _command(path: Path, seconds: float, options: dict[str, object]) -> list[str]:
@@ -207,7 +232,16 @@ def _command(path: Path, seconds: float, options: dict[str, object]) -> list[str
         f"file:{path}", protocol_whitelist="file,pipe", format_whitelist=FORMATS, threads=1, t=f"{seconds:.3f}"
     )
     target = ffmpeg.output(
-        source.audio, "pipe:1", format="au", acodec="pcm_f32be", vn=None, sn=None, dn=None, map_metadata=-1, **options
+        # The first audio track alone: a film may have one a language.
+        source["a:0"],
+        "pipe:1",
+        format="au",
+        acodec="pcm_f32be",
+        vn=None,
+        sn=None,
+        dn=None,
+        map_metadata=-1,
+        **options,
     )
     command: list[str] = ffmpeg.compile(
         target.global_args("-hide_banner", "-nostdin", "-loglevel", "error"), cmd=ffmpeg_path()
@@ -230,6 +264,6 @@ def _limit(pid: int) -> None:
         pass
 
 
-def _last_line(stderr: bytes) -> str:
+def _last_line(stderr: bytes | bytearray) -> str:
     lines = stderr.decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""

@@ -27,6 +27,9 @@ RELATIVE_GATE_LU = -10.0
 OVERSAMPLING = 4
 LOOK_AHEAD_SECONDS = 0.005
 LIMITER_ROUNDS = 8
+MAX_DRIVE_DB = 12.0
+"""How far the gain may rise to make up for what the limiter takes: without a bound, the noise between two clicks would
+be lifted to the target."""
 
 
 class NormalizationStrategy(StrEnum):
@@ -83,29 +86,37 @@ def true_peak(waveform: Waveform) -> float:
 
 
 def _to_loudness(waveform: Waveform) -> Samples:
-    """At -14 LUFS. Limiting takes loudness away, so gain and limiter are repeated until what comes out is right."""
+    """At -14 LUFS, or as near as the limiter lets it come.
+
+    Limiting takes loudness away, so gain and limiter are repeated until what comes out is right.
+    """
     samples = waveform.samples
     loudness = integrated_loudness(waveform)
     if _rms(samples) < QUIET_RMS or not np.isfinite(loudness):
         return samples
-    gain_db, limited = TARGET_LUFS - loudness, samples
+    plain_db = gain_db = TARGET_LUFS - loudness
+    peaks, limited = _peaks(samples), samples
     for _ in range(LIMITER_ROUNDS):
-        limited = _limit(samples * np.float32(10 ** (gain_db / 20)), waveform.sample_rate)
+        gain = float(10 ** (gain_db / 20))
+        limited = _limit(samples * np.float32(gain), peaks * gain, waveform.sample_rate)
         missing = TARGET_LUFS - integrated_loudness(Waveform(limited, waveform.sample_rate))
-        if abs(missing) < 0.05:
+        if abs(missing) < 0.05 or gain_db >= plain_db + MAX_DRIVE_DB:
             break
-        gain_db += missing
+        gain_db = min(gain_db + missing, plain_db + MAX_DRIVE_DB)
     return limited
 
 
-def _limit(samples: Samples, sample_rate: int) -> Samples:
+def _peaks(samples: Samples) -> NDArray[np.float64]:
+    """For each sample `[samples]` the highest of it and of the points between it and its neighbours, over channels."""
+    padded = np.pad(_oversampled_peaks(samples).max(axis=0), (OVERSAMPLING - 1, OVERSAMPLING))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * OVERSAMPLING - 1)[::OVERSAMPLING]
+    highest: NDArray[np.float64] = windows[: samples.shape[1]].max(axis=1)
+    return highest
+
+
+def _limit(samples: Samples, peaks: NDArray[np.float64], sample_rate: int) -> Samples:
     """Bring true peaks under the ceiling by a gain that falls before each peak and rises smoothly after it."""
-    peaks = _oversampled_peaks(samples).max(axis=0)
-    # One value a sample: the highest of the sample and of the points between it and its neighbours.
-    padded = np.pad(peaks, (OVERSAMPLING - 1, OVERSAMPLING))
-    frames = samples.shape[1]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * OVERSAMPLING - 1)[::OVERSAMPLING][:frames]
-    needed = np.minimum(1.0, CEILING / np.maximum(windows.max(axis=1), 1e-12))
+    needed = np.minimum(1.0, CEILING / np.maximum(peaks, 1e-12))
     if needed.min() == 1.0:
         return samples
     half = round(LOOK_AHEAD_SECONDS * sample_rate)

@@ -74,7 +74,8 @@ class Deployment:
 
     model: ModelCard | None
     """The model that workers announced last; none where none ever has."""
-    workers: int
+    workers: tuple[str, ...]
+    """The names of those that generate and are alive."""
     queued: int
     running: int
 
@@ -242,7 +243,7 @@ def deployment() -> Command[Deployment]:
 
     def read(answer: Any) -> Deployment:
         card, workers, queued, running = answer
-        return Deployment(ModelCard.model_validate_json(card) if card else None, workers, queued, running)
+        return Deployment(ModelCard.model_validate_json(card) if card else None, tuple(workers), queued, running)
 
     return Command("deployment", (), read)
 

@@ -46,7 +46,7 @@ def run(queue: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     store = PredictionStore(settings.redis_url)
     storage = open_storage(settings)
-    worker = f"{queue}@{socket.gethostname()}:{os.getpid()}"
+    worker = _worker_name(queue, str(os.getpid()))
     celery = create_celery(settings)
     with ExitStack() as cleanup:
         cleanup.callback(store.close)
@@ -62,19 +62,27 @@ def run(queue: str) -> None:
 
 
 def is_alive(settings: Settings) -> bool:
-    """Whether a worker that generates has given a sign of life within the last seconds."""
+    """Whether a worker that generates on this host has given a sign of life within the last seconds."""
     store = PredictionStore(settings.redis_url)
     try:
-        return store.run(commands.deployment()).workers > 0
+        here = _worker_name(GENERATION_QUEUE, "")
+        return any(name.startswith(here) for name in store.run(commands.deployment()).workers)
     except StoreUnavailable:
         return False
     finally:
         store.close()
 
 
+def _worker_name(queue: str, process: str) -> str:
+    return f"{queue}@{socket.gethostname()}:{process}"
+
+
 def _prepare_generation(
     celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings, cleanup: ExitStack
 ) -> tuple[ModelCard, int]:
+    # Before torch loads its OpenMP runtime: threads that wait by spinning leave nothing of a small machine
+    # to the API and Redis beside them, and with the cores busy the engine itself slows down threefold.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from worker.generation import Generator
     from worker.leases import LeaseKeeper
 

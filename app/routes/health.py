@@ -23,7 +23,7 @@ async def health_check(response: Response, services: InjectedServices) -> Health
     return Health(
         status="ready" if deployment.workers else "no workers",
         model=deployment.model,
-        workers=deployment.workers,
+        workers=len(deployment.workers),
         queued=deployment.queued,
         running=deployment.running,
     )
