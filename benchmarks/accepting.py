@@ -15,8 +15,7 @@ from pathlib import Path
 from predictions import commands
 from predictions.store import PredictionStore
 from tests.app.conftest import CARD
-from tests.e2e.conftest import free_port
-from tests.servers import redis_server, wait_until
+from tests.servers import free_port, redis_server, wait_until
 
 CONNECTIONS = 32
 

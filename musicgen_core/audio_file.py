@@ -15,7 +15,7 @@ import tempfile
 import threading
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,6 +60,10 @@ class Waveform:
     def duration(self) -> float:
         """Seconds."""
         return int(self.samples.shape[1]) / self.sample_rate
+
+
+class _NoAudio(AudioDecodeError):
+    """Nothing came out of ffmpeg; its status and messages say why."""
 
 
 @cache
@@ -173,7 +177,7 @@ def _read_header(output: IO[bytes]) -> tuple[int, int]:
     """Sample rate and channels from the AU header that ffmpeg writes before the samples."""
     header = output.read(AU_HEADER.size)
     if len(header) < AU_HEADER.size:
-        raise AudioDecodeError("The file holds no audio that can be read.")
+        raise _NoAudio("The file holds no audio that can be read.")
     _, offset, _, _, rate, channels = AU_HEADER.unpack(header)
     output.read(offset - AU_HEADER.size)
     return rate, channels
@@ -190,27 +194,21 @@ def _decoding(path: Path, *, seconds: float, **options: object) -> Iterator[IO[b
     killer.start()
     assert process.stdout is not None
     assert process.stderr is not None
-    messages = bytearray()
+    messages, read = bytearray(), False
     # Read beside the output, so that a full pipe of messages cannot stop ffmpeg.
     reader = threading.Thread(target=_keep_end, args=(process.stderr, messages))
     reader.start()
     try:
-        yield process.stdout
+        with suppress(_NoAudio):
+            yield process.stdout
+            read = True
+        # Its output has ended; what hangs nevertheless is stopped by the killer.
         status = process.wait()
         reader.join()
-        if status:
-            raise AudioDecodeError(
-                "The audio takes too much time or memory to read."
-                if status < 0
-                else f"The audio cannot be read: {_last_line(messages)}"
-            )
-    except AudioDecodeError as error:
-        process.kill()
-        reader.join()
-        said = _last_line(messages)
-        if said and said not in str(error):
-            raise AudioDecodeError(f"{error} ({said})") from None
-        raise
+        if status < 0:
+            raise AudioDecodeError("The audio takes too much time or memory to read.")
+        if status or not read:
+            raise AudioDecodeError(f"The file holds no audio that can be read ({_last_line(messages)}).")
     finally:
         killer.cancel()
         process.kill()

@@ -27,9 +27,9 @@ RELATIVE_GATE_LU = -10.0
 OVERSAMPLING = 4
 LOOK_AHEAD_SECONDS = 0.005
 LIMITER_ROUNDS = 8
-MAX_DRIVE_DB = 12.0
-"""How far the gain may rise to make up for what the limiter takes: without a bound, the noise between two clicks would
-be lifted to the target."""
+MAX_LIMITING_DB = 20.0
+"""The limiter takes no more than this off a peak: without a bound, the noise between two clicks would be lifted to the
+target."""
 
 
 class NormalizationStrategy(StrEnum):
@@ -94,15 +94,16 @@ def _to_loudness(waveform: Waveform) -> Samples:
     loudness = integrated_loudness(waveform)
     if _rms(samples) < QUIET_RMS or not np.isfinite(loudness):
         return samples
-    plain_db = gain_db = TARGET_LUFS - loudness
     peaks, limited = _peaks(samples), samples
+    highest_db = 20 * np.log10(CEILING / peaks.max()) + MAX_LIMITING_DB
+    gain_db = min(TARGET_LUFS - loudness, highest_db)
     for _ in range(LIMITER_ROUNDS):
         gain = float(10 ** (gain_db / 20))
         limited = _limit(samples * np.float32(gain), peaks * gain, waveform.sample_rate)
         missing = TARGET_LUFS - integrated_loudness(Waveform(limited, waveform.sample_rate))
-        if abs(missing) < 0.05 or gain_db >= plain_db + MAX_DRIVE_DB:
+        if abs(missing) < 0.05 or gain_db + missing > highest_db == gain_db:
             break
-        gain_db = min(gain_db + missing, plain_db + MAX_DRIVE_DB)
+        gain_db = min(gain_db + missing, highest_db)
     return limited
 
 

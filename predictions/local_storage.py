@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import mimetypes
 import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from predictions.errors import ObjectNotFound, StorageError
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(?:[/.][A-Za-z0-9_-]+)*/?")
+
+# By extension: those of mimetypes differ from machine to machine.
+CONTENT_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg"}
 
 
 class LocalStorage:
@@ -58,7 +60,7 @@ class LocalStorage:
         path = self._path(key)
         if not path.is_file():
             raise ObjectNotFound(key)
-        return path, mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return path, CONTENT_TYPES.get(path.suffix, "application/octet-stream")
 
     def open(self, key: str) -> bytes:
         """The object's bytes."""
@@ -68,10 +70,12 @@ class LocalStorage:
     def delete_prefix(self, prefix: str) -> None:
         """Delete the objects below the prefix, which ends in a slash, or the one object it names."""
         path = self._path(prefix)
-        with _storage_errors(prefix):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
+        # Somebody else may be deleting the same: what is gone already is no error.
+        with suppress(ObjectNotFound), _storage_errors(prefix):
+            while path.is_dir():
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(path)
+            if not prefix.endswith("/"):
                 path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
@@ -87,7 +91,7 @@ class LocalStorage:
 def _storage_errors(key: str) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise ObjectNotFound(key) from error
     except OSError as error:
         raise StorageError(f"The storage folder failed: {error.strerror or error}") from error

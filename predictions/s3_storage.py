@@ -60,6 +60,8 @@ class S3Storage:
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete the objects whose keys begin with the prefix, one by one: not every S3 has the bulk request."""
+        if not prefix:
+            raise ObjectNotFound("an empty prefix: that would be everything")
         with _storage_errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
             for key in [item["Key"] for page in pages for item in page.get("Contents", [])]:

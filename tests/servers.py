@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,16 +17,24 @@ from cli.serve import redis_command
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str]:
     """The same private server that `musicgen serve` starts; yields its URL."""
-    socket = folder / "redis.sock"
-    process = subprocess.Popen(redis_command(folder, socket))
-    url = f"unix://{socket}"
+    path = folder / "redis.sock"
+    process = subprocess.Popen(redis_command(folder, path))
+    url = f"unix://{path}"
     try:
         with redis.Redis.from_url(url) as client:
-            wait_until(lambda: socket.exists() and bool(client.ping()), process=process)
+            wait_until(lambda: path.exists() and bool(client.ping()), process=process)
         yield url
     finally:
         process.terminate()
         process.wait(10)
+
+
+def free_port() -> int:
+    """A port on which nobody listens right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def wait_until(condition, *, seconds: float = 30.0, process: subprocess.Popen[bytes] | None = None) -> None:

@@ -123,13 +123,7 @@ class Generator:
                     timeout_seconds=self._settings.download_timeout_seconds,
                     allowed_networks=self._settings.outbound_allow,
                 )
-            abilities = self._model.abilities
-            clip = audio_file.decode(
-                path,
-                sample_rate=abilities.sample_rate,
-                channels=abilities.channels if value.continuation else 1,
-                max_seconds=self._settings.max_input_audio_seconds,
-            )
+            clip = self._model.read_audio(path, max_seconds=self._settings.max_input_audio_seconds)
         return trim(clip, start=value.continuation_start, end=value.continuation_end)
 
     def _read_file(self, file_id: str) -> bytes:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from standardwebhooks import Webhook
 
 from predictions.webhook import signing_key
 from tests.conftest import SECRET
-from tests.e2e.conftest import Service, free_port, serve
-from tests.servers import wait_until
+from tests.e2e.conftest import Service, serve
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
+from tests.servers import free_port, wait_until
 
 Delivery = tuple[dict[str, str], bytes]
 
@@ -135,3 +137,23 @@ def test_two_servers_do_not_share_a_data_folder(service: Service) -> None:
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert second.returncode == 1
     assert "Another `musicgen serve` uses" in second.stderr
+
+
+def test_outputs_in_s3_are_read_by_presigned_urls(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="s3-", dir="/var/tmp") as folder,
+        s3_server(Path(folder)) as server,
+        serve(
+            tmp_path / "data",
+            MUSICGEN_STORAGE="s3",
+            MUSICGEN_S3_ENDPOINT=server.endpoint,
+            MUSICGEN_S3_ACCESS_KEY=ACCESS_KEY,
+            MUSICGEN_S3_SECRET_KEY=SECRET_KEY,
+            MUSICGEN_S3_CREATE_BUCKET="true",
+        ) as service,
+    ):
+        body = service.generate(prompt="x", duration=1)
+        assert body["output"].startswith(server.endpoint)
+        assert len(service.audio(body)) == 44 + 2 * 32_000
+        assert service.client.delete(f"/predictions/{body['id']}").status_code == 204
+        assert httpx.get(body["output"], trust_env=False).status_code == 404

@@ -1,0 +1,72 @@
+"""Settings: a wrong value stops the start, and the message says which."""
+
+from __future__ import annotations
+
+import pytest
+
+from predictions.settings import load_settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("MUSICGEN_DEVICE", "gpu", "MUSICGEN_DEVICE"),
+        ("PORT", "http", "MUSICGEN_PORT"),
+        ("MUSICGEN_PORT", "70000", "MUSICGEN_PORT"),
+        ("MUSICGEN_LEASE_SECONDS", "0", "MUSICGEN_LEASE_SECONDS"),
+        ("MUSICGEN_MAX_DURATION", "31", "MUSICGEN_MAX_DURATION"),
+        ("MUSICGEN_PUBLIC_URL", "example.com", "http://"),
+        ("MUSICGEN_OUTBOUND_ALLOW", "10.0.0.0/33", "MUSICGEN_OUTBOUND_ALLOW"),
+        ("MUSICGEN_SECRET", "short", "16 characters"),
+        ("MUSICGEN_API_TOKENS", "abc", "8 characters"),
+        ("MUSICGEN_REDIS", "x", "did you mean MUSICGEN_REDIS_URL?"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stopped:
+        load_settings()
+    assert words in str(stopped.value)
+
+
+def test_port_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9001")
+    assert load_settings().port == 9001
+    monkeypatch.setenv("MUSICGEN_PORT", "9002")
+    assert load_settings().port == 9002
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGEN_API_TOKENS", "first-token, second-token,")
+    monkeypatch.setenv("MUSICGEN_OUTBOUND_ALLOW", "10.0.0.0/8,fd00::/8")
+    settings = load_settings()
+    assert [token.get_secret_value() for token in settings.api_tokens] == ["first-token", "second-token"]
+    assert [str(network) for network in settings.outbound_allow] == ["10.0.0.0/8", "fd00::/8"]
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGEN_API_TOKENS", "token-of-ann")
+    monkeypatch.setenv("MUSICGEN_SECRET", "0123456789abcdef")
+    shown = repr(load_settings())
+    assert "token-of-ann" not in shown
+    assert "0123456789abcdef" not in shown
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.com"])
+def test_strangers_are_not_served_without_tokens(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("MUSICGEN_HOST", host)
+    with pytest.raises(SystemExit, match="MUSICGEN_API_TOKENS"):
+        load_settings().require_safe_binding()
+    monkeypatch.setenv("MUSICGEN_API_TOKENS", "token-of-ann")
+    load_settings().require_safe_binding()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_loopback_needs_no_tokens(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("MUSICGEN_HOST", host)
+    load_settings().require_safe_binding()
+
+
+def test_a_missing_secret_stops_what_needs_it() -> None:
+    with pytest.raises(SystemExit, match="MUSICGEN_SECRET"):
+        load_settings().require_secret()

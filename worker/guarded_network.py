@@ -1,0 +1,116 @@
+"""Connections to checked addresses only, all of whose waiting ends at one deadline; httpcore does the rest."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import httpcore
+
+from predictions.addresses import IPNetwork, check_address
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+
+class Deadline:
+    """The moment at which everything must have ended."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self, at_most: float | None = None) -> float:
+        """Seconds until then, or `at_most` where that is less. Raises httpcore.ReadTimeout when there are none."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the time is over")
+        return left if at_most is None else min(left, at_most)
+
+    def timeouts(self) -> dict[str, dict[str, float]]:
+        """The timeouts of one request, in the form httpcore wants; each is for one read or write only."""
+        left = self.left()
+        return {"timeout": {"connect": min(left, CONNECT_TIMEOUT_SECONDS), "read": left, "write": left, "pool": left}}
+
+
+class GuardedBackend(httpcore.NetworkBackend):
+    """Connects to public addresses, and to the networks that the operator allowed."""
+
+    def __init__(self, allowed_networks: Sequence[IPNetwork], deadline: Deadline) -> None:
+        self._allowed = allowed_networks
+        self._deadline = deadline
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Resolve once, check all, connect to the first that answers. TLS goes on checking the name."""
+        addresses = _resolve(host, port, self._deadline)
+        for address in addresses:
+            check_address(address, self._allowed)
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in addresses:
+            try:
+                stream = self._backend.connect_tcp(
+                    address, port, self._deadline.left(timeout), local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _TimedStream(stream, self._deadline)
+        raise failure
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """A connection whose every wait ends at the deadline: a server that sends byte by byte wins no time by it."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._deadline.left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._deadline.left(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left(timeout))
+        return _TimedStream(stream, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _resolve(host: str, port: int, deadline: Deadline) -> list[str]:
+    """The addresses of a name, each once. In a thread of its own: the system's look-up takes no timeout."""
+    answers: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers.put(list(dict.fromkeys(str(item[4][0]) for item in found)))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    try:
+        answer = answers.get(timeout=deadline.left(CONNECT_TIMEOUT_SECONDS))
+    except queue.Empty as error:
+        raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from error
+    if isinstance(answer, Exception):
+        raise httpcore.ConnectError(f"{host} cannot be resolved") from answer
+    return answer
