@@ -67,6 +67,10 @@ class Generator:
                 logger.info("%s stopped: cancelled, or taken over by another worker", prediction_id)
             except (MusicGenError, outbound.DownloadError, StorageError) as error:
                 self._fail(lease, str(error))
+            except OSError as error:
+                # A full disk, most likely: it is this job's bad luck, and the next one may have better.
+                logger.exception("%s failed", prediction_id)
+                self._fail(lease, f"The worker could not read or write a file: {error.strerror or error}.")
             except Exception:
                 logger.exception("%s failed", prediction_id)
                 self._fail(lease, "Internal error: the worker's log says which.")
