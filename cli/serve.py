@@ -8,6 +8,7 @@ only their addresses differ. A process that dies is started again; Ctrl-C ends t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import secrets
@@ -32,6 +33,7 @@ STOP_SECONDS = 60.0
 RESTART_SECONDS = 2.0
 MAX_RESTART_SECONDS = 30.0
 STEADY_SECONDS = 60.0
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -50,7 +52,9 @@ class Child:
 
     def start(self) -> None:
         """Start it, in a process group of its own: Ctrl-C reaches us alone, and we stop them in order."""
-        self.process = subprocess.Popen(self.command, env=dict(self.environment), start_new_session=True)
+        self.process = subprocess.Popen(
+            self.command, env=dict(self.environment), start_new_session=True, preexec_fn=_end_with_parent
+        )
         self.started_at = time.monotonic()
         _say(f"started {self.name}, process {self.process.pid}")
 
@@ -84,6 +88,15 @@ class Child:
             _say(f"{self.name} did not end in time; what it worked on is done again at the next start")
             self.process.kill()
             self.process.wait()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this child should we be killed: a second Redis on the same files would ruin them.
+
+    Runs between fork and exec, which is safe here because the supervisor has only one thread.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Interrupted(Exception):

@@ -84,11 +84,7 @@ def decode(path: Path, *, sample_rate: int, channels: int, max_seconds: float) -
     Mono is the mean of all channels; stereo is the first two, or a mono file twice. Raises AudioDecodeError for what is
     no audio, is longer than `max_seconds`, or has an unreasonable number of channels or sample rate.
     """
-    rate, file_channels = _probe(path)
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioDecodeError(f"The audio has a sample rate of {rate} Hz; send one of {MIN_RATE} to {MAX_RATE} Hz.")
-    if file_channels > MAX_CHANNELS:
-        raise AudioDecodeError(f"The audio has {file_channels} channels; send at most {MAX_CHANNELS}.")
+    _check_header(path)
     parts = []
     frames, limit = 0, round((max_seconds + TOLERANCE_SECONDS) * sample_rate)
     with _decoding(path, seconds=max_seconds + 1, ar=sample_rate) as output:
@@ -165,12 +161,16 @@ def _mix(samples: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
     return cleaned
 
 
-def _probe(path: Path) -> tuple[int, int]:
-    """Sample rate and channels, by decoding the first tenth of a second: there may be no ffprobe."""
+def _check_header(path: Path) -> None:
+    """Raise AudioDecodeError for a rate or channels out of bounds. Decodes a moment: there may be no ffprobe."""
     with _decoding(path, seconds=0.1) as output:
-        header = _read_header(output)
+        rate, channels = _read_header(output)
+        # Before all is read: at 1 Hz ffmpeg rounds a tenth of a second to no limit at all.
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise AudioDecodeError(f"The audio has a sample rate of {rate} Hz; send {MIN_RATE} to {MAX_RATE} Hz.")
+        if channels > MAX_CHANNELS:
+            raise AudioDecodeError(f"The audio has {channels} channels; send at most {MAX_CHANNELS}.")
         output.read()
-    return header
 
 
 def _read_header(output: IO[bytes]) -> tuple[int, int]:

@@ -52,6 +52,6 @@ def retry_delay(attempts: int, status: int | None, retry_after: str | None) -> f
     if status == 410 or attempts > len(RETRY_DELAYS_SECONDS):
         return None
     delay = RETRY_DELAYS_SECONDS[attempts - 1] * random.uniform(1.0, 1.2)
-    if retry_after is not None and retry_after.isdigit():
+    if retry_after is not None and retry_after.isascii() and retry_after.isdigit():
         delay = max(delay, min(float(retry_after), 86_400.0))
     return delay

@@ -17,6 +17,7 @@ def create_celery(settings: Settings) -> Celery:
     broker = settings.redis_url.replace("unix://", "redis+socket://", 1)
     celery = Celery("musicgen", broker=broker, set_as_current=False)
     celery.conf.update(
+        accept_content=["json"],
         task_acks_late=True,
         task_ignore_result=True,
         task_create_missing_queues=True,

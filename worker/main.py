@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celery import Celery
+from celery.exceptions import SecurityWarning
 
 from predictions import commands
 from predictions.errors import StoreUnavailable
@@ -44,6 +46,8 @@ def run(queue: str) -> None:
     # One line a poll of a pub/sub connection or a task is no news.
     for chatty in ("celery.app.trace", "celery.worker.strategy", "httpcore", "kombu"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Celery warns root of messages that carry code; ours are JSON and nothing else is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     store = PredictionStore(settings.redis_url)
     storage = open_storage(settings)
     worker = _worker_name(queue, str(os.getpid()))

@@ -127,6 +127,19 @@ def test_noise_between_clicks_stays_quiet() -> None:
     assert true_peak(leveled) <= -0.9
 
 
+def test_a_click_over_quiet_music_does_not_keep_it_quiet(tmp_path: Path) -> None:
+    samples = noise(2, level=0.015).samples.copy()
+    samples[:, 3 * RATE : 3 * RATE + 3] = 1.0
+    leveled = normalize(waveform(samples), NormalizationStrategy.LOUDNESS)
+    loudness, peak = measure_with_ffmpeg(leveled, tmp_path)
+    assert loudness == pytest.approx(-14.0, abs=0.3)
+    assert peak <= -0.9
+    # Away from the click the music has one gain: the limiter acts for some milliseconds only.
+    gain = leveled.samples / np.where(samples == 0, 1, samples)
+    away = np.r_[0 : 3 * RATE - RATE // 50, 3 * RATE + RATE // 50 : samples.shape[1]]
+    np.testing.assert_allclose(gain[:, away], gain[0, 0], rtol=1e-3)
+
+
 @pytest.mark.parametrize("samples", [1, 7, 400, RATE // 10, RATE // 3])
 def test_clips_shorter_than_a_block_are_normalised(samples: int) -> None:
     sound = waveform(tone(997).samples[:, RATE : RATE + samples])

@@ -77,8 +77,8 @@ class Service:
 
 
 @contextmanager
-def serve(data: Path, **settings: str) -> Iterator[Service]:
-    """Run `musicgen serve`; at the end it is stopped with one SIGTERM, and must stop cleanly."""
+def serve(data: Path, *, status: int = 0, **settings: str) -> Iterator[Service]:
+    """Run `musicgen serve`; at the end it is stopped with one SIGTERM, and must end with that status."""
     port = free_port()
     environment = {
         **os.environ,
@@ -105,7 +105,7 @@ def serve(data: Path, **settings: str) -> Iterator[Service]:
         raise
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, log.read_text()[-8000:]
+        assert process.wait(60) == status, log.read_text()[-8000:]
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from standardwebhooks import Webhook
 from predictions.webhook import signing_key
 from tests.conftest import SECRET
 from tests.e2e.conftest import Service, serve
-from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
+from tests.s3_server import s3_server
 from tests.servers import free_port, wait_until
 
 Delivery = tuple[dict[str, str], bytes]
@@ -107,6 +107,22 @@ def test_sigterm_finishes_what_runs_and_keeps_what_waits(tmp_path: Path) -> None
         assert service.get(running)["metrics"]["attempt"] == 1
 
 
+def test_a_killed_service_leaves_no_process_and_loses_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serve(data, status=-signal.SIGKILL) as service:
+        before = service.generate(prompt="x", duration=1)
+        waiting = service.post(prompt="x", duration=20)
+        # Redis writes to its file once a second.
+        wait_until(lambda: waiting.encode() in b"".join(path.read_bytes() for path in data.glob("redis/**/*.aof")))
+        children = [service.pid(name) for name in ("redis", "api", "worker", "webhooks")]
+        service.process.kill()
+        wait_until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in children), seconds=60)
+    with serve(data) as service:
+        after = service.get(before["id"])
+        assert (after["status"], after["metrics"]) == ("succeeded", before["metrics"])
+        assert service.wait(waiting)["status"] == "succeeded"
+
+
 def test_webhooks_are_signed_and_tried_again(tmp_path: Path) -> None:
     with receiver(500) as (url, received), serve(tmp_path / "data", MUSICGEN_SECRET=SECRET) as service:
         request = {"input": {"prompt": "x", "duration": 1}, "webhook": url, "webhook_events_filter": ["completed"]}
@@ -147,8 +163,8 @@ def test_outputs_in_s3_are_read_by_presigned_urls(tmp_path: Path) -> None:
             tmp_path / "data",
             MUSICGEN_STORAGE="s3",
             MUSICGEN_S3_ENDPOINT=server.endpoint,
-            MUSICGEN_S3_ACCESS_KEY=ACCESS_KEY,
-            MUSICGEN_S3_SECRET_KEY=SECRET_KEY,
+            MUSICGEN_S3_ACCESS_KEY=server.access_key,
+            MUSICGEN_S3_SECRET_KEY=server.secret_key,
             MUSICGEN_S3_CREATE_BUCKET="true",
         ) as service,
     ):

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from predictions.addresses import ForbiddenAddress, check_address, check_url
+from predictions.addresses import ForbiddenAddress, ascii_url, check_address, check_url
 
 FORBIDDEN = [
     "127.0.0.1",
@@ -33,6 +33,15 @@ FORBIDDEN = [
     "64:ff9b:1::7f00:1",
     "2002:7f00:1::1",
     "2001:0:7f00:1::1",
+    "192.0.0.192",  # another cloud's metadata service
+    "168.63.129.16",  # another cloud's host agent
+    "192.88.99.1",
+    "2001:db8::1",
+    "3fff::1",
+    "fec0::1",
+    "ff0e::1",
+    "100::1",
+    "64:ff9b::a9fe:a9fe",
     "::7f00:1",
     "fe80::1%eth0",
 ]
@@ -83,6 +92,14 @@ def test_operators_allow_networks_and_nothing_beside_them() -> None:
         "//example.com/a.wav",
         "example.com/a.wav",
         "http://[bad/a.wav",
+        "http://\uff11\uff12\uff17.0.0.1/a.wav",  # full-width digits
+        "http://127\u30020\u30020\u30021/a.wav",  # ideographic full stops
+        "http://\u24db\u24de\u24d2\u24d0\u24db\u24d7\u24de\u24e2\u24e3/a.wav",  # circled letters
+        "http://example.com\\@127.0.0.1/a.wav",
+        "http://example.com/a\r\nHost: b",
+        "http://@127.0.0.1/a.wav",
+        "http://127.0.0.1%2e/a.wav",
+        f"http://{'a' * 70}.\u00e4.example/a.wav",
         "",
     ],
 )
@@ -93,4 +110,26 @@ def test_what_a_url_shows_to_be_wrong_is_refused_at_once(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://example.com/a.wav", "https://example.com:8443/a?b=c#d", "http://8.8.8.8/"])
 def test_other_urls_pass(url: str) -> None:
+    check_url(url, ())
+
+
+def test_operators_allow_a_network_in_urls_too() -> None:
+    allowed = (ipaddress.ip_network("127.0.0.0/8"),)
+    for host in ("127.0.0.1", "localhost", "0x7f000001"):
+        check_url(f"http://{host}/a.wav", allowed)
+    with pytest.raises(ForbiddenAddress):
+        check_url("http://[::1]/a.wav", allowed)
+
+
+@pytest.mark.parametrize(
+    ("url", "on_the_wire"),
+    [
+        ("http://example.com/a%20b?c=d#e", "http://example.com/a%20b?c=d#e"),
+        ("http://b\u00fccher.example:81/\u00e4?\u00f6=%C3%BC", "http://xn--bcher-kva.example:81/%C3%A4?%C3%B6=%C3%BC"),
+        ("http://\uff18.8.8.8/", "http://8.8.8.8/"),
+        ("http://[2606:4700::1111]/\u00e4", "http://[2606:4700::1111]/%C3%A4"),
+    ],
+)
+def test_international_urls_go_over_the_wire_in_ascii(url: str, on_the_wire: str) -> None:
+    assert ascii_url(url) == on_the_wire
     check_url(url, ())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from predictions.settings import load_settings
+from predictions.storage import open_storage
 
 
 @pytest.mark.parametrize(
@@ -20,6 +23,7 @@ from predictions.settings import load_settings
         ("MUSICGEN_SECRET", "short", "16 characters"),
         ("MUSICGEN_API_TOKENS", "abc", "8 characters"),
         ("MUSICGEN_REDIS", "x", "did you mean MUSICGEN_REDIS_URL?"),
+        ("MUSICGEN_ZZZZZZ", "x", "Unknown setting MUSICGEN_ZZZZZZ"),
     ],
 )
 def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
@@ -27,6 +31,27 @@ def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: 
     with pytest.raises(SystemExit) as stopped:
         load_settings()
     assert words in str(stopped.value)
+
+
+def test_an_access_key_needs_its_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGEN_STORAGE", "s3")
+    monkeypatch.setenv("MUSICGEN_S3_ACCESS_KEY", "key")
+    with pytest.raises(SystemExit, match="MUSICGEN_S3_SECRET_KEY is not"):
+        load_settings()
+    monkeypatch.setenv("MUSICGEN_S3_SECRET_KEY", "another key")
+    load_settings()
+
+
+def test_local_storage_needs_the_secret(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="MUSICGEN_SECRET"):
+        open_storage(load_settings(data_dir=tmp_path))
+
+
+def test_several_wrong_settings_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGEN_DEVICE", "gpu")
+    monkeypatch.setenv("MUSICGEN_MAX_ATTEMPTS", "0")
+    with pytest.raises(SystemExit, match=r"MUSICGEN_MAX_ATTEMPTS.*MUSICGEN_DEVICE"):
+        load_settings()
 
 
 def test_port_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:

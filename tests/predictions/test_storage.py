@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +20,19 @@ from predictions.local_storage import LocalStorage
 from predictions.s3_storage import S3Storage
 from predictions.settings import Settings
 from predictions.storage import AudioStorage, open_storage
+from tests.app.conftest import api_server
+from tests.conftest import SECRET
 from tests.s3_server import S3Server, s3_server
 
-SECRET = "a secret that only the tests know"
 KEY = "predictions/abc123/1/output.wav"
 CONTENT = bytes(range(256)) * 40
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3() -> Iterator[S3Server]:
     """No skip where it cannot start: then these tests fail."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+    # Not below /tmp, which may be a file system without user xattrs.
+    with tempfile.TemporaryDirectory(prefix="s3-", dir="/var/tmp") as folder, s3_server(Path(folder)) as server:
         yield server
 
 
@@ -165,6 +169,12 @@ def test_a_presigned_url_is_good_for_nothing_else(s3_storage: S3Storage, client:
     assert client.delete(url).status_code == 403
     assert client.get(url.partition("?")[0]).status_code in (400, 401, 403)
     assert client.get(url).status_code == 200
+
+
+def test_a_url_signed_with_another_secret_is_refused(s3: S3Server, s3_storage: S3Storage, client: httpx.Client) -> None:
+    s3_storage.put(KEY, CONTENT, "audio/wav")
+    stranger = S3Storage(s3_settings(s3, s3_secret_key="another secret", s3_create_bucket=False))
+    assert client.get(stranger.url(KEY)).status_code == 403
 
 
 def test_a_presigned_url_expires(s3: S3Server, client: httpx.Client) -> None:
@@ -318,3 +328,78 @@ def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(
     assert [path.name for path in (tmp_path / "objects" / KEY).parent.iterdir()] == ["output.wav"]
     local.put(KEY, b"new", "audio/wav")
     assert local.open(KEY) == b"new"
+
+
+@pytest.fixture
+def served(settings: Settings) -> Iterator[tuple[LocalStorage, httpx.Client]]:
+    """The local storage of a real API, and a client of it that has no token."""
+    storage = open_storage(settings)
+    assert isinstance(storage, LocalStorage)
+    storage.put(KEY, CONTENT, "audio/wav")
+    with api_server(settings) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        yield storage, client
+
+
+def test_the_api_serves_the_whole_object(served: tuple[LocalStorage, httpx.Client]) -> None:
+    storage, client = served
+    answer, head = client.get(storage.url(KEY)), client.head(storage.url(KEY))
+    assert (answer.status_code, answer.content) == (200, CONTENT)
+    assert (head.status_code, head.content) == (200, b"")
+    for headers in (answer.headers, head.headers):
+        assert (headers["content-length"], headers["content-type"]) == (str(len(CONTENT)), "audio/wav")
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [("10-19", 10, 20), ("-5", len(CONTENT) - 5, len(CONTENT)), ("10000-", 10_000, len(CONTENT)), ("0-0", 0, 1)],
+)
+def test_the_api_serves_ranges(asked: str, start: int, end: int, served: tuple[LocalStorage, httpx.Client]) -> None:
+    storage, client = served
+    answer = client.get(storage.url(KEY), headers={"Range": f"bytes={asked}"})
+    assert (answer.status_code, answer.content) == (206, CONTENT[start:end])
+    assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{len(CONTENT)}"
+    assert answer.headers["content-length"] == str(end - start)
+
+
+def test_a_range_past_the_end_cannot_be_served(served: tuple[LocalStorage, httpx.Client]) -> None:
+    storage, client = served
+    answer = client.get(storage.url(KEY), headers={"Range": f"bytes={len(CONTENT)}-"})
+    assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(CONTENT)}")
+
+
+def test_the_api_serves_nothing_else(served: tuple[LocalStorage, httpx.Client], settings: Settings) -> None:
+    storage, client = served
+    storage.put("predictions/other/1/output.wav", CONTENT, "audio/wav")
+    root, url = settings.data_dir / "objects", storage.url(KEY)
+    refused = [
+        LocalStorage(root, SECRET, -3600).url(KEY),
+        LocalStorage(root, "another secret altogether", 3600).url(KEY),
+        url[:-1] + ("0" if url[-1] != "0" else "1"),
+        url.replace("abc123", "other"),
+        url.replace("expires=", "expires=9"),
+        storage.url("predictions/abc123/1/never.wav"),
+        storage.url("predictions/abc123"),
+    ]
+    for wrong in refused:
+        answer = client.get(wrong)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), wrong
+    assert client.get(url.partition("?")[0]).status_code == 422
+    assert client.put(url, content=b"x").status_code == 405
+    assert client.get(url).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/objects/../secret.wav", "/objects/..%2Fsecret.wav", "/objects/%2e%2e/secret.wav"])
+def test_no_path_leaves_the_folder_even_where_its_signature_is_right(
+    path: str, served: tuple[LocalStorage, httpx.Client], settings: Settings
+) -> None:
+    storage, client = served
+    (settings.data_dir / "secret.wav").write_bytes(b"what nobody may read")
+    expires = str(int(time.time()) + 100)
+    query = f"expires={expires}&signature={storage._signature('../secret.wav', expires)}"
+    # Sent as it stands: other clients resolve the dots by themselves.
+    connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port or 80)
+    connection.request("GET", f"{path}?{query}")
+    answer = connection.getresponse()
+    assert answer.status == 404
+    assert b"what nobody may read" not in answer.read()
+    connection.close()

@@ -60,9 +60,19 @@ def test_delays_grow_over_about_a_day_and_end() -> None:
     assert retry_delay(len(RETRY_DELAYS_SECONDS) + 1, 500, None) is None
 
 
+def test_delays_grow_from_attempt_to_attempt_and_differ_between_receivers() -> None:
+    delays = [retry_delay(attempts, None, None) or 0 for attempts in range(1, len(RETRY_DELAYS_SECONDS))]
+    assert delays == sorted(delays)
+    assert len({retry_delay(5, 500, None) for _ in range(10)}) > 1
+
+
 def test_receivers_can_ask_for_time_or_for_an_end() -> None:
     assert retry_delay(1, 429, "900") == 900
     assert retry_delay(1, 503, "99999999") == 86_400
-    assert 5 <= (retry_delay(1, 503, "soon") or 0) <= 6
+    assert 5 <= (retry_delay(1, 429, "2") or 0) <= 6
+    # A date, nonsense, and digits that are no numbers: the plain schedule.
+    for value in ("soon", "Wed, 21 Oct 2099 07:28:00 GMT", "-5", "1.5", "", "²", "9" * 5000 + "²"):
+        assert 5 <= (retry_delay(1, 503, value) or 0) <= 6
+    assert retry_delay(1, 503, "9" * 5000) == 86_400
     assert retry_delay(1, 410, None) is None
     assert retry_delay(1, None, None) is not None

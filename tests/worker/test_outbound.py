@@ -5,12 +5,19 @@ from __future__ import annotations
 import http.server
 import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from worker.outbound import MAX_ANSWER_BYTES, DownloadError, download, post
 
@@ -73,9 +80,16 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
+    yield from serving()
+
+
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     handler = type("Noting", (Handler,), {"requests": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
         listening.daemon_threads = True
+        listening.handle_error = lambda *_: None  # A client that refuses the certificate hangs up.
+        if tls is not None:
+            listening.socket = tls.wrap_socket(listening.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
         thread.start()
         yield Server(listening)
@@ -332,6 +346,38 @@ def test_a_server_that_drips_is_left_at_the_deadline(stage: str, target: Path) -
 def test_a_server_that_hangs_up_is_a_failure(target: Path) -> None:
     with raw_server(lambda connection, done: None) as url, pytest.raises(DownloadError, match="cannot be read"):
         fetch(url, target)
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An HTTPS server whose certificate is trusted here, for the name music.example."""
+    certificate = tmp_path / "certificate.pem"
+    write_certificate(certificate, "music.example")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    yield from serving(context)
+
+
+def write_certificate(path: Path, name: str) -> None:
+    """A private key and its self-signed certificate."""
+    key, subject = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    now = datetime.now(UTC)
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+
+
+def test_tls_is_to_the_checked_address_and_for_the_name(
+    tls_server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with resolver(monkeypatch, ["127.0.0.1"]):
+        assert fetch(tls_server.url("/a.wav", "music.example").replace("http", "https"), target) == CONTENT
+        with pytest.raises(DownloadError, match="certificate"):
+            fetch(tls_server.url("/a.wav", "other.example").replace("http", "https"), target)
+    assert [headers["host"] for _, _, headers, _ in tls_server.requests] == [f"music.example:{tls_server.port}"]
 
 
 def test_no_tls_to_a_server_without_a_certificate_for_the_name(server: Server, target: Path) -> None:
