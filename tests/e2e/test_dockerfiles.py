@@ -89,6 +89,12 @@ def test_a_change_of_code_installs_no_dependency_again(path: Path):
 
 
 @every_dockerfile
+def test_a_change_of_code_is_never_missed(path: Path):
+    """Buildah (issue 6609) reuses a layer although the stage mounted into it has changed."""
+    assert not re.search(r"--mount=type=bind", " ".join(values(instructions(path), "RUN")))
+
+
+@every_dockerfile
 def test_downloads_are_cached_and_pinned(path: Path):
     installs = [rest for rest in values(instructions(path), "RUN") if "pip install" in rest]
     assert installs
