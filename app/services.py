@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -26,16 +26,16 @@ class ServedModel:
 
     store: AsyncPredictionStore
     _card: ModelCard | None = None
-    _read_at: float = field(default=-MODEL_MAX_AGE_SECONDS)
+    _read_at: float = float("-inf")
 
     async def card(self) -> ModelCard:
         """The announced model; raises NoModel where no worker ever announced one."""
         if time.monotonic() - self._read_at >= MODEL_MAX_AGE_SECONDS:
             self._card = (await self.store.run(commands.deployment())).model
+            if self._card is None:
+                raise NoModel("no worker has announced a model")
             self._read_at = time.monotonic()
-        if self._card is None:
-            self._read_at = -MODEL_MAX_AGE_SECONDS
-            raise NoModel("no worker has announced a model")
+        assert self._card is not None
         return self._card
 
 

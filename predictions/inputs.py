@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
@@ -43,7 +43,7 @@ class ContinuationMode(StrEnum):
 class Input(BaseModel):
     """What to generate. Give a `prompt`, an `input_audio`, or both."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, title="Input", use_enum_values=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, title="Input")
 
     prompt: Annotated[
         str | None,
@@ -130,8 +130,7 @@ class Input(BaseModel):
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:
-        errors = list(_conflicts(self))
-        if errors:
+        if errors := _conflicts(self):
             # Not a ValueError, so that pydantic lets it through as it is, fields and remedies included.
             raise InvalidInput(*errors)
         return self
@@ -141,10 +140,6 @@ class Input(BaseModel):
         if self.seed is not None and self.seed >= 0:
             return self
         return self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
-
-    def stored(self) -> dict[str, Any]:
-        """The input as it is kept in the record: plain JSON, the fields the client left out included."""
-        return self.model_dump(mode="json")
 
 
 def _conflicts(value: Input) -> list[FieldError]:

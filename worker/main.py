@@ -134,7 +134,7 @@ def _card(model: MusicGen, settings: Settings) -> ModelCard:
         channels=abilities.channels,
         sample_rate=abilities.sample_rate,
         max_duration=min(settings.max_duration, int(abilities.max_seconds)),
-        trained=bool(settings.model),
+        trained=model.trained,
         concurrency=model.max_requests,
     )
 
