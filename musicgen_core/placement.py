@@ -32,7 +32,7 @@ def choose_device(name: str) -> torch.device:
         raise CheckpointError(f"There is no device called {name!r}; use auto, cuda, cuda:1 or cpu.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise CheckpointError(
-            "The model was to run on CUDA, but torch finds no device; choose MUSICGEN_DEVICE=cpu or --device cpu."
+            "The model was to run on CUDA, but there is no CUDA device; choose MUSICGEN_DEVICE=cpu or --device cpu."
         )
     return device
 
