@@ -4,10 +4,10 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export TORCH ?= auto
 
-.PHONY: help setup serve test lint bench constraints clean
+.PHONY: help setup serve test lint bench train-pocket constraints clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/ready-test  ## Install everything into .venv (TORCH=cpu or TORCH=cuda to choose)
 
@@ -26,10 +26,17 @@ lint: .venv/ready-test  ## Check style, types and import directions
 bench: .venv/ready-test  ## Measure speed and size, the quick form
 	$(BIN)/python -m benchmarks.run
 
+train-pocket: .venv/ready-test  ## Train musicgen-pocket anew in build/pocket; goes on where it was stopped
+	$(BIN)/python -m training.codec
+	$(BIN)/python -m training.tokens
+	$(BIN)/python -m training.language_model
+	$(BIN)/python -m training.export
+	$(BIN)/python -m training.measure --model build/pocket/model
+
 constraints: .venv/ready-test  ## Choose the newest versions anew
 	printf 'torch==2.13.0\n' > .venv/pins
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --no-header --no-annotate \
-	    --extra engine --extra embedded --extra test -c .venv/pins -o constraints.txt
+	    --extra engine --extra embedded --extra training --extra test -c .venv/pins -o constraints.txt
 
 clean:  ## Remove what was installed and built, but not your data
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -84,9 +84,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        default=os.environ.get("MUSICGEN_MODEL", ""),
+        default=os.environ.get("MUSICGEN_MODEL", "musicgen-pocket"),
         metavar="FOLDER|ID",
-        help="a model folder, or a hub id (facebook/musicgen-small); none: random weights, which play noise",
+        help="a model folder, or a hub id (facebook/musicgen-small); default %(default)s, which comes with it",
     )
     group.add_argument("--device", default="auto", help="auto (the default), cuda or cpu")
     group.add_argument(
@@ -119,8 +119,7 @@ def run(args: argparse.Namespace) -> int:
 def _generate(args: argparse.Namespace) -> Waveform:
     from musicgen_core import MusicGen
 
-    source = args.model or _noise_model()
-    with _shown_logs(), MusicGen.load(source, device=args.device, dtype=args.dtype, max_requests=1) as model:
+    with _shown_logs(), MusicGen.load(args.model, device=args.device, dtype=args.dtype, max_requests=1) as model:
         return _play(model, args)
 
 
@@ -142,19 +141,6 @@ def _play(model: MusicGen, args: argparse.Namespace) -> Waveform:
             normalization=args.normalization_strategy,
             on_progress=on_progress,
         )
-
-
-def _noise_model() -> Path:
-    """The built-in model, written under the user's data folder the first time; says plainly what it is."""
-    from musicgen_core import write_noise_model
-
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    print(
-        "No --model given: this uses a tiny model with random weights, so what you will hear is noise. "
-        "For music, try: --model facebook/musicgen-small",
-        file=sys.stderr,
-    )
-    return write_noise_model(data / "musicgen" / "noise-melody", kind="melody")
 
 
 def _output_format(args: argparse.Namespace) -> str:

@@ -1,4 +1,6 @@
-"""Finds a model: a folder as it is, or a hub id, fetched once into the Hugging Face cache."""
+"""Finds a model: the one that comes with the package, a folder as it is, or a hub id, fetched once into the Hugging
+Face cache.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from musicgen_core.errors import CheckpointError
+
+POCKET = "musicgen-pocket"
+"""The model that comes with the package."""
+POCKET_FOLDER = Path(__file__).parent / "pocket"
 
 HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 """owner/name, with @revision for a branch, tag or commit."""
@@ -20,11 +26,13 @@ PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 def resolve(source: str | Path, *, endpoint: str | None = None, cache_folder: Path | None = None) -> Path:
     """The local folder of a model.
 
-    `source`: a folder, or a hub id such as facebook/musicgen-small, which is fetched with a progress bar
-    unless the cache holds it; without a network, the cached copy serves. `endpoint` and `cache_folder`
+    `source`: "musicgen-pocket", a folder, or a hub id such as facebook/musicgen-small, which is fetched with a
+    progress bar unless the cache holds it; without a network, the cached copy serves. `endpoint` and `cache_folder`
     default to the hub client's own (HF_ENDPOINT, HF_HOME). Raises CheckpointError, whose message says what to
     do.
     """
+    if source == POCKET:
+        return _require_model(POCKET_FOLDER)
     folder = Path(source).expanduser()
     if folder.is_dir():
         return _require_model(folder)
@@ -32,7 +40,7 @@ def resolve(source: str | Path, *, endpoint: str | None = None, cache_folder: Pa
     if match is None or Path(source).is_absolute():
         raise CheckpointError(
             f"No model at {source}: there is no such folder, and it is not a hub id. "
-            "Give a folder with config.json and weights, or an id such as facebook/musicgen-small."
+            f"Give {POCKET}, a folder with config.json and weights, or an id such as facebook/musicgen-small."
         )
     return _require_model(_fetch(match["repository"], match["revision"], endpoint, cache_folder))
 

@@ -88,7 +88,8 @@ class MusicGen:
         self._engine = parts.engine
         self._text = parts.text
         self._melody = parts.melody
-        self._codec = parts.codec
+        self.codec = parts.codec
+        """Waveform to tokens and back."""
 
     @classmethod
     def load(
@@ -126,7 +127,7 @@ class MusicGen:
         """
         self._check(given)
         frames = round(given.duration * self.abilities.frame_rate)
-        prompt_frames = 0 if given.continuation is None else frames_of(given.continuation, hop=self._codec.hop)
+        prompt_frames = 0 if given.continuation is None else frames_of(given.continuation, hop=self.codec.hop)
         self._check_length(frames, prompt_frames)
         conditions = Conditions(
             text=self._text.encode(given.prompt) if given.prompt else None,
@@ -134,15 +135,15 @@ class MusicGen:
         )
         codes = None
         if given.continuation is not None:
-            codes = self._codec.encode(torch.from_numpy(given.continuation.samples))
+            codes = self.codec.encode(torch.from_numpy(given.continuation.samples))
         request = Request(
             frames=frames, sampling=given.sampling, seed=given.seed, conditions=conditions, prompt_codes=codes
         )
-        return Job(self._engine.submit(request), self._codec)
+        return Job(self._engine.submit(request), self.codec)
 
     def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
         """A continuation's GenerationInput.duration, from what the user's `duration` means (see `input_audio`)."""
-        return new_seconds(duration, clip, mode=mode, hop=self._codec.hop)
+        return new_seconds(duration, clip, mode=mode, hop=self.codec.hop)
 
     def generate(
         self,

@@ -68,8 +68,8 @@ class Settings(BaseSettings):
     """Comma-separated networks (CIDR) that input_audio and webhooks may reach although they are private."""
 
     # The engine.
-    model: str = ""
-    """A model folder or a hub id such as facebook/musicgen-small; empty: the built-in default."""
+    model: str = Field("musicgen-pocket", min_length=1)
+    """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_requests: int = Field(0, ge=0, le=256)

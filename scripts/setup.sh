@@ -33,6 +33,6 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
 fi
 
 extras=engine,embedded
-[ "$purpose" = serve ] || extras=$extras,test
+[ "$purpose" = serve ] || extras=$extras,training,test
 $pip install --progress-bar on -c constraints.txt -e ".[$extras]"
 touch ".venv/ready-$purpose"

@@ -11,7 +11,6 @@ import os
 import socket
 import warnings
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celery import Celery
@@ -87,10 +86,13 @@ def _prepare_generation(
     # Before torch loads its OpenMP runtime: threads that wait by spinning leave nothing of a small machine
     # to the API and Redis beside them, and with the cores busy the engine itself slows down threefold.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    from musicgen_core import MusicGen
     from worker.generation import Generator
     from worker.leases import LeaseKeeper
 
-    model = _load_model(settings)
+    model = MusicGen.load(
+        settings.model, device=settings.device, dtype=settings.dtype, max_requests=settings.max_requests or None
+    )
     cleanup.callback(model.close)
     leases = LeaseKeeper(store, settings.lease_seconds)
     leases.start()
@@ -104,25 +106,6 @@ def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStor
     from worker.webhooks import Courier
 
     register_webhooks(celery, Courier(store, storage, settings))
-
-
-def _load_model(settings: Settings) -> MusicGen:
-    """The model that is set, or the noise model where none is."""
-    from musicgen_core import MusicGen
-    from musicgen_core.noise_model import write_noise_model
-
-    source: str | Path = settings.model
-    if not source:
-        source = settings.data_dir / "models" / "noise"
-        if not source.exists():
-            write_noise_model(source)
-        logger.warning(
-            "MUSICGEN_MODEL is not set: serving a tiny model with random weights. It makes noise, not music. "
-            "For music: MUSICGEN_MODEL=facebook/musicgen-small"
-        )
-    return MusicGen.load(
-        source, device=settings.device, dtype=settings.dtype, max_requests=settings.max_requests or None
-    )
 
 
 def _card(model: MusicGen, settings: Settings) -> ModelCard:

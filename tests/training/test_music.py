@@ -1,0 +1,115 @@
+"""The songs and captions that musicgen-pocket learns from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from training.attributes import ATTRIBUTES, labelled_songs
+from training.captions import BRIGHTNESSES, DENSITIES, DRUMS, MODES, PACES, caption
+from training.instruments import DRUM_NAMES, HOP, INSTRUMENTS, drum, note
+from training.music import Style, compose, random_style, render
+
+SONGS = labelled_songs(50, 90, 400)
+
+
+def song(index: int) -> tuple[Style, list, np.ndarray]:
+    random = np.random.default_rng([7, index])
+    style = random_style(random)
+    events = compose(style, random)
+    return style, events, render(style, events, 100)
+
+
+def test_a_seed_gives_one_song() -> None:
+    first, second, other = song(3), song(3), song(4)
+    assert first[:2] == second[:2]
+    np.testing.assert_array_equal(first[2], second[2])
+    assert first[1] != other[1]
+
+
+def test_songs_neither_clip_nor_fall_silent() -> None:
+    for index in range(40):
+        samples = song(index)[2]
+        assert samples.shape == (100 * HOP,)
+        assert samples.dtype == np.float32
+        assert np.abs(samples).max() <= 1.0
+        assert np.sqrt(np.mean(samples**2)) > 0.005
+
+
+def test_a_window_is_cut_out_of_the_endless_loop() -> None:
+    style, events, _ = song(5)
+    frames = style.loop_frames
+    whole = render(style, events, 3 * frames)
+    window = render(style, events, frames, start=frames + 37)
+    np.testing.assert_allclose(window, whole[(frames + 37) * HOP :][: frames * HOP], atol=1e-6)
+
+
+def test_parts_add_up_to_the_mix() -> None:
+    style, events, mix = song(5)
+    parts = {event.part for event in events}
+    total = sum(render(style, events, 100, parts=frozenset({part})) for part in parts)
+    np.testing.assert_allclose(total, mix, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_instruments_play_in_tune(name: str) -> None:
+    """The strongest peak near A3 is A3's fundamental or one of its harmonics."""
+    samples = note(name, "bright", 57, 25)
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size), 1 << 17))
+    peak = np.fft.rfftfreq(1 << 17, 1 / 32_000)[spectrum.argmax()]
+    assert peak / 220 == pytest.approx(round(peak / 220), abs=0.01)
+
+
+def test_drums_are_the_same_each_time_and_different_from_each_other() -> None:
+    sounds = [drum(name) for name in DRUM_NAMES]
+    for name, sound in zip(DRUM_NAMES, sounds, strict=True):
+        np.testing.assert_array_equal(sound, drum.__wrapped__(name))
+        assert 0.1 < np.abs(sound).max() <= 1.01
+    assert len({sound[:1000].tobytes() for sound in sounds}) == len(sounds)
+
+
+def test_captions_never_contradict_the_song() -> None:
+    for index in range(300):
+        random = np.random.default_rng([8, index])
+        style = random_style(random)
+        text = f" {caption(style, random).lower().replace(',', ' ').replace('.', ' ')} "
+        for table, value in (
+            (PACES, style.pace),
+            (MODES, style.mode),
+            (BRIGHTNESSES, style.brightness),
+            (DENSITIES, style.density),
+            (DRUMS, style.drums),
+        ):
+            right = {word for words in (table[value],) for word in words}
+            for other, words in table.items():
+                wrong = [word for word in words if other != value and f" {word} " in text]
+                # "warm and dark" holds "dark": a word counts only if no right one explains it.
+                assert not [word for word in wrong if not any(word in good for good in right)], (text, style)
+
+
+def test_captions_vary() -> None:
+    style = song(3)[0]
+    texts = {caption(style, np.random.default_rng([9, index])) for index in range(50)}
+    assert len(texts) > 45
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_an_attribute_can_be_measured(name: str) -> None:
+    attribute = ATTRIBUTES[name]
+    songs = [(attribute.is_high(style), samples) for style, samples in SONGS if attribute.concerns(style)]
+    high = [attribute.is_right(samples, high=True) for is_high, samples in songs if is_high][:6]
+    low = [attribute.is_right(samples, high=False) for is_high, samples in songs if not is_high][:6]
+    assert len(high) == len(low) == 6
+    assert np.mean(high) + np.mean(low) > 1.6  # 1.0 is what guessing gives, and always the same answer
+
+
+def test_brightness_is_heard() -> None:
+    style, events, _ = song(3)
+    centroids = []
+    for brightness in ("dark", "bright"):
+        samples = render(replace(style, brightness=brightness), events, 100)
+        spectrum = np.abs(np.fft.rfft(samples)) ** 2
+        centroids.append((spectrum * np.fft.rfftfreq(samples.size)).sum() / spectrum.sum())
+    assert centroids == sorted(centroids)

@@ -1,0 +1,145 @@
+"""Each stage of the training, on a few steps: it learns, goes on where it stopped, and learns what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import EncodecModel
+
+from musicgen_core import MusicGen
+from musicgen_core.job import GenerationInput
+from training import codec, export, language_model, tokens
+from training.music import KEYS, random_style
+from training.tokenizer import load_tokenizer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_start() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "KMEANS_BATCHES", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training folder gone through all stages, with as little as each takes."""
+    folder = tmp_path_factory.mktemp("pocket")
+    training = codec.CodecTraining(steps=4, seed=0, device=CPU)
+    training.trainer.run(training.learn, folder)
+    training.finished().save_pretrained(folder / "codec")
+    tokens.encode(folder, songs=16, seed=0, device=CPU)
+    learner = language_training(folder, steps=3, seed=0)
+    learner.trainer.run(learner.learn, folder)
+    export.write(folder, folder / "model", seed=0)
+    return folder
+
+
+def language_training(folder: Path, steps: int, seed: int) -> language_model.LanguageTraining:
+    clips, trained = tokens.load(folder / "tokens"), EncodecModel.from_pretrained(folder / "codec")
+    return language_model.LanguageTraining(clips, load_tokenizer(folder, 0), trained, steps, seed, CPU)
+
+
+def assert_same_run(start: Callable[[], Any], folder: Path, stop_after: int) -> None:
+    """A run that was stopped and goes on ends with the weights of one that was not."""
+    through = start()
+    through.trainer.run(through.learn, folder)
+    first = start()
+    first.trainer.run(first.learn, folder, until=stop_after)
+    torch.manual_seed(99)  # a process of its own would begin from anywhere
+    second = start()
+    second.trainer.resume(folder)
+    assert second.trainer.step == stop_after
+    second.trainer.run(second.learn, folder)
+    expected = through.model.state_dict()
+    for name, tensor in second.model.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], msg=name)
+
+
+def test_the_codec_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    assert_same_run(lambda: codec.CodecTraining(4, 1, CPU), tmp_path, stop_after=2)
+
+
+def test_the_language_model_goes_on_where_it_was_stopped(folder: Path, tmp_path: Path) -> None:
+    assert_same_run(lambda: language_training(folder, 4, 1), tmp_path, stop_after=2)
+
+
+def test_the_codec_learns(tmp_path: Path) -> None:
+    training = codec.CodecTraining(1000, 0, CPU)
+    training.trainer.run(training.learn, tmp_path, until=60)
+    assert training.trainer.last_loss < 1.0  # silence would be 1; it begins far above
+
+
+def test_tokens_are_the_codecs(folder: Path) -> None:
+    clips = tokens.load(folder / "tokens")
+    assert len(clips) == 16
+    assert [clip.codes.shape[1] for clip in clips[:12]] == 11 * [tokens.SHORT_FRAMES] + [tokens.LONG_FRAMES]
+    assert all(clip.codes.min() >= 0 and clip.codes.max() < codec.CODES for clip in clips)
+    assert all(clip.chroma.shape == (tokens.CHROMA_FRAMES,) and clip.chroma.max() < 12 for clip in clips)
+
+
+def test_tokens_that_are_there_stay(folder: Path) -> None:
+    shard = next((folder / "tokens").glob("*.npz"))
+    written = shard.stat().st_mtime_ns
+    tokens.encode(folder, songs=16, seed=0, device=CPU)
+    assert shard.stat().st_mtime_ns == written
+
+
+def batch(folder: Path, seed: int) -> language_model.Batch:
+    clips = tokens.load(folder / "tokens")[:4]
+    return language_model.make_batch(clips, 40, load_tokenizer(folder, 0), np.random.default_rng(seed))
+
+
+def test_conditions_are_left_out_for_guidance(folder: Path) -> None:
+    batches = [batch(folder, seed) for seed in range(40)]
+    texts = np.concatenate([made.text_mask.any(1).numpy() for made in batches])
+    melodies = np.concatenate([(made.chroma.argmax(2) != 0).any(1).numpy() for made in batches])
+    for kind in (texts & ~melodies, texts & melodies, ~texts & melodies, ~texts & ~melodies):
+        assert kind.mean() > 0.02
+    assert min(made.text.shape[1] for made in batches) == 1
+
+
+def test_what_is_trained_is_what_is_served(folder: Path) -> None:
+    """The training's loss against that of transformers' own forward pass, conditions and delays included."""
+    model, _ = export.assemble(folder, seed=0)
+    made = batch(folder, 1)
+    with torch.no_grad():
+        losses = language_model.loss_by_codebook(model, made)
+        inputs, targets = language_model.delayed(made.codes)
+        logits = model(
+            input_ids=made.text,
+            attention_mask=made.text_mask,
+            input_features=made.chroma,
+            decoder_input_ids=inputs.flatten(0, 1),
+        ).logits
+    expected = torch.nn.functional.cross_entropy(
+        logits[:, -inputs.shape[2] :].flatten(0, 1),
+        targets.flatten(0, 1).flatten(),
+        reduction="none",
+        ignore_index=-100,
+    ).view(targets.shape)
+    assert [int((row != -100).sum()) for row in targets[0]] == [40] * 4
+    torch.testing.assert_close(losses, expected.sum((0, 2)) / (targets != -100).sum((0, 2)), rtol=1e-4, atol=1e-4)
+
+
+def test_the_folder_that_comes_out_makes_music(folder: Path) -> None:
+    with MusicGen.load(folder / "model", max_requests=1) as model:
+        assert model.trained
+        assert model.abilities.melody
+        music = model.submit(GenerationInput("happy piano", 1.0, seed=0)).audio()
+    assert music.samples.shape == (1, 32_000)
+    assert np.isfinite(music.samples).all()
+
+
+def test_styles_are_drawn_evenly() -> None:
+    styles = [random_style(np.random.default_rng([6, index])) for index in range(600)]
+    assert 0.4 < np.mean([style.mode == "major" for style in styles]) < 0.6
+    assert 0.4 < np.mean([style.drums for style in styles]) < 0.6
+    assert {style.pace for style in styles} == {"slow", "moderate", "fast"}
+    assert {style.key for style in styles} == set(KEYS)

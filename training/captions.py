@@ -1,0 +1,112 @@
+"""Captions: a style in free words, said differently each time.
+
+A caption names some of a style's attributes, never all of the time and never in the same order, with synonyms
+and mood words that go with them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from training.instruments import INSTRUMENTS
+from training.music import Style
+
+PACES = {
+    "slow": ("slow", "slow tempo", "at a slow pace", "unhurried", "relaxed tempo", "adagio"),
+    "moderate": ("moderate tempo", "mid-tempo", "at a moderate pace", "medium tempo", "andante"),
+    "fast": ("fast", "fast tempo", "quick", "up-tempo", "at a fast pace", "driving tempo", "allegro"),
+}
+MODES = {
+    "major": ("major", "in a major key", "major key", "happy", "cheerful", "joyful", "uplifting", "happy major"),
+    "minor": ("minor", "in a minor key", "minor key", "sad", "melancholic", "sorrowful", "gloomy", "sad minor"),
+}
+BRIGHTNESSES = {
+    "bright": ("bright", "brilliant", "sparkling", "high and bright", "bright sound", "crisp"),
+    "dark": ("dark", "muffled", "low and dark", "dark sound", "mellow", "warm and dark"),
+}
+DENSITIES = {
+    "dense": ("dense", "busy", "many notes", "full", "rich and busy", "dense texture"),
+    "sparse": ("sparse", "minimal", "few notes", "minimalist", "calm and sparse", "sparse texture"),
+    "medium": (),
+}
+DRUMS = {
+    True: ("with drums", "with percussion", "drums", "with a drum beat", "drum groove", "percussive"),
+    False: ("no drums", "without drums", "no percussion", "without percussion", "drumless", "beatless"),
+}
+MOODS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("major", "fast"): ("energetic", "playful", "upbeat", "exciting"),
+    ("major", "slow"): ("peaceful", "gentle", "dreamy", "tender"),
+    ("minor", "fast"): ("tense", "dramatic", "urgent", "restless"),
+    ("minor", "slow"): ("mournful", "lonely", "wistful", "sombre"),
+}
+NOUNS = ("music", "tune", "piece", "song", "track", "melody", "instrumental", "composition", "soundtrack", "theme")
+
+
+def caption(style: Style, random: np.random.Generator) -> str:
+    """One of the many captions of `style`."""
+
+    def pick(choices: Any) -> str:
+        return str(choices[random.integers(len(choices))])
+
+    def mention(probability: float) -> bool:
+        return bool(random.random() < probability)
+
+    words: list[str] = []
+    for table, value in (
+        (PACES, style.pace),
+        (MODES, style.mode),
+        (BRIGHTNESSES, style.brightness),
+        (DENSITIES, style.density),
+    ):
+        if table[value] and mention(0.65):
+            words.append(pick(table[value]))
+    if mention(0.65):
+        words.append(pick(DRUMS[style.drums]))
+    if (style.mode, style.pace) in MOODS and mention(0.3):
+        words.append(pick(MOODS[style.mode, style.pace]))
+    if mention(0.15):
+        words.append(pick((f"{style.beats_per_minute:.0f} bpm", f"{style.beats_per_minute:.0f} beats per minute")))
+    if mention(0.2):
+        words.append(f"in {style.key} {style.mode}")
+    instruments = _instruments(style, pick, mention)
+    random.shuffle(words)
+    return _sentence(words, instruments, pick, mention)
+
+
+def _instruments(style: Style, pick: Any, mention: Any) -> list[str]:
+    phrases = []
+    if style.lead and mention(0.6):
+        name = pick(INSTRUMENTS[style.lead].names)
+        phrases.append(pick((f"{name} melody", f"{name} lead", name, f"a {name} playing the melody")))
+    if mention(0.5):
+        name = pick(INSTRUMENTS[style.chords].names)
+        phrases.append(pick((f"{name} chords", name, f"{name} harmony", f"{name} pad")))
+    if style.arpeggio and mention(0.6):
+        name = pick(INSTRUMENTS[style.arpeggio].names)
+        phrases.append(pick((f"{name} arpeggio", "arpeggio", f"arpeggiated {name}", f"{name} arpeggios")))
+    if style.bass and mention(0.3):
+        phrases.append(pick(("bass", "bass line", "deep bass")))
+    return phrases
+
+
+def _sentence(words: list[str], instruments: list[str], pick: Any, mention: Any) -> str:
+    joined = pick((" and ", ", ")).join(instruments)
+    if mention(0.4):  # a list of tags
+        parts = words + instruments
+        return ", ".join(parts) if parts else pick(NOUNS)
+    adjectives = [
+        word
+        for word in words
+        if " " not in word and not word.endswith("less") and word not in ("drums", "major", "minor")
+    ]
+    phrases = [word for word in words if word not in adjectives]
+    text = " ".join([*adjectives, pick(NOUNS)])
+    if mention(0.3):
+        text = ("an " if text[0] in "aeiou" else "a ") + text
+    if joined:
+        text += pick((" with ", ", ", " featuring ", " for ")) + joined
+    for phrase in phrases:
+        text += ("" if phrase.startswith(("with", "in ", "at ")) and mention(0.6) else ",") + " " + phrase
+    return text[0].upper() + text[1:] + ("." if mention(0.3) else "") if mention(0.4) else text

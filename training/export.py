@@ -1,0 +1,91 @@
+"""Write the trained parts as one model folder: the layout of transformers, float16 safetensors."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.models.encodec.modeling_encodec import EncodecModel
+from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyForConditionalGeneration
+
+from training.codec import CODES
+from training.command import parse_arguments
+from training.language_model import AVERAGING_PREFIX, model_config
+from training.tokenizer import load_tokenizer
+
+LIBRARIES = ("torch", "transformers", "vector-quantize-pytorch", "tokenizers", "numpy")
+
+
+def assemble(folder: Path, seed: int) -> tuple[Any, Any]:
+    """The whole model with its trained weights (float32), and its tokenizer."""
+    tokenizer = load_tokenizer(folder, seed)
+    codec: Any = EncodecModel.from_pretrained(folder / "codec")
+    model: Any = MusicgenMelodyForConditionalGeneration(model_config(len(tokenizer), codec.config))
+    state = torch.load(folder / "language_model.pt", weights_only=True)
+    averaged = {
+        name.removeprefix(AVERAGING_PREFIX): tensor
+        for name, tensor in state["average"].items()
+        if name.startswith(AVERAGING_PREFIX)
+    }
+    model.load_state_dict(averaged)
+    model.audio_encoder.load_state_dict(codec.state_dict())
+    model.generation_config.update(
+        bos_token_id=CODES, pad_token_id=CODES, decoder_start_token_id=CODES, do_sample=True, guidance_scale=3.0,
+        max_length=1500,
+    )  # fmt: skip
+    return model.eval(), tokenizer
+
+
+def write(folder: Path, target: Path, seed: int) -> None:
+    """Write the model of a training folder into `target`."""
+    model, tokenizer = assemble(folder, seed)
+    target.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(target)
+    tokenizer.save_pretrained(str(target))
+    (target / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
+    (target / "training.json").write_text(json.dumps(record(folder, seed), indent=2) + "\n")
+
+
+def record(folder: Path, seed: int) -> dict[str, Any]:
+    """How the weights came to be: seed, steps, time, machine, versions."""
+    stages = {}
+    for stage in ("codec", "language_model"):
+        state = torch.load(folder / f"{stage}.pt", weights_only=True)
+        stages[stage] = {"steps": state["step"], "seconds": round(state["seconds"])}
+    return {
+        "seed": seed,
+        "stages": stages,
+        "machine": {
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "cuda": torch.cuda.is_available(),
+        },
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+PREPROCESSOR = {
+    "feature_extractor_type": "MusicgenMelodyFeatureExtractor",
+    "processor_class": "MusicgenMelodyProcessor",
+    "feature_size": 12, "num_chroma": 12, "sampling_rate": 32_000, "n_fft": 16_384, "hop_length": 4096,
+    "chunk_length": 30, "n_samples": 960_000, "padding_side": "right", "padding_value": 0.0,
+    "return_attention_mask": False, "stem_indices": [3, 2],
+}  # fmt: skip
+"""What `AutoProcessor` reads: the chromagram of MusicGen melody."""
+
+
+def main() -> None:
+    """Write the model into `model` of the training folder."""
+    arguments = parse_arguments("export", __doc__)
+    target = arguments.folder / "model"
+    write(arguments.folder, target, arguments.seed)
+    size = sum(file.stat().st_size for file in target.iterdir())
+    print(f"{target}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

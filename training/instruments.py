@@ -1,0 +1,140 @@
+"""Sounds: additive instruments and synthesised drums, as functions of time without any randomness.
+
+One note of one instrument is always the same waveform, its phases zero at the onset. Together with onsets on
+the codec's frame grid (`music.py`) this keeps what a small codec must learn small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 32_000
+HOP = 640
+"""Samples a codec frame: 50 frames a second."""
+HIGHEST_PARTIAL = 10_000.0
+"""In Hz; what lies above is left out."""
+CUTOFFS = {"dark": 700.0, "bright": 8000.0}
+"""Of the low-pass filter that each brightness puts on every instrument, in Hz."""
+LONGEST_NOTE = 4
+"""Seconds."""
+RELEASE = np.linspace(1.0, 0.0, int(0.03 * SAMPLE_RATE), dtype=np.float32)
+"""How a note fades once it is let go."""
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A timbre: its partials, and how the note and each partial rise and fade."""
+
+    names: tuple[str, ...]
+    """What captions call it."""
+    partials: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    """Amplitude by number of the partial (1 is the fundamental)."""
+    attack: float
+    """Seconds."""
+    decay: float
+    """Of the fundamental, per second; 0: sustained."""
+    damping: float = 0.0
+    """What each further partial's decay adds to it."""
+    gain: float = 1.0
+
+
+def _only(**amplitudes: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    known = {int(name.removeprefix("h")): amplitude for name, amplitude in amplitudes.items()}
+    return lambda h: np.array([known.get(int(number), 0.0) for number in h])
+
+
+def _odd(power: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    return lambda h: (h % 2) / h**power
+
+
+INSTRUMENTS = {
+    "piano": Instrument(("piano", "grand piano"), lambda h: h**-1.3, 0.004, 1.0, 0.5),
+    "music_box": Instrument(("music box", "bells"), _only(h1=1.0, h3=0.3, h6=0.35), 0.002, 3.0, 0.8, gain=1.2),
+    "organ": Instrument(("organ", "church organ"), _only(h1=1.0, h2=0.7, h3=0.5, h4=0.4, h6=0.3, h8=0.25), 0.012, 0.0),
+    "flute": Instrument(("flute",), _only(h1=1.0, h2=0.2, h3=0.06), 0.04, 0.0),
+    "strings": Instrument(("strings", "string section"), lambda h: h**-1.0, 0.08, 0.0, gain=0.8),
+    "guitar": Instrument(
+        ("guitar", "acoustic guitar"), lambda h: np.abs(np.sin(0.6 * h)) * h**-1.0, 0.003, 2.0, 0.7, gain=1.3
+    ),
+    "synth": Instrument(("synth lead", "synthesizer"), _odd(1.0), 0.006, 0.0, gain=0.7),
+    "bass": Instrument(("bass", "bass guitar"), lambda h: h**-1.5 * (h < 12), 0.006, 0.8, 0.3, gain=1.2),
+}
+LEADS = ("piano", "music_box", "flute", "guitar", "synth")
+CHORDS = ("piano", "organ", "strings")
+ARPEGGIOS = ("music_box", "guitar", "synth")
+
+
+def note(instrument: str, brightness: str, pitch: int, frames: int) -> Samples:
+    """A note `[frames * 640 + release]`, its fundamental's peak about 1. `pitch`: a MIDI number."""
+    samples = _held(instrument, brightness, pitch)[: frames * HOP + RELEASE.size].copy()
+    samples[-RELEASE.size :] *= RELEASE
+    return samples
+
+
+@cache
+def _held(instrument: str, brightness: str, pitch: int) -> Samples:
+    """The note as it sounds while it is held, for as long as one can be."""
+    sound = INSTRUMENTS[instrument]
+    fundamental = 440.0 * 2.0 ** ((pitch - 69) / 12)
+    h = np.arange(1, max(2, int(HIGHEST_PARTIAL / fundamental) + 1), dtype=np.float64)
+    amplitudes = sound.partials(h) / np.sqrt(1 + (h * fundamental / CUTOFFS[brightness]) ** 4)
+    time = np.arange(LONGEST_NOTE * SAMPLE_RATE) / SAMPLE_RATE
+    samples = np.zeros(time.shape, np.float32)
+    for number, amplitude in zip(h, amplitudes, strict=True):
+        if amplitude < 1e-3:
+            continue
+        decay = sound.decay + sound.damping * (number - 1) if sound.decay else 0.0
+        phase = (2 * np.pi * number * fundamental * time) % (2 * np.pi)
+        samples += np.float32(amplitude) * np.exp(-decay * time).astype(np.float32) * np.sin(phase.astype(np.float32))
+    samples *= np.minimum(time / sound.attack, 1.0).astype(np.float32)
+    # Low notes sound softer at the same amplitude, and a dark filter takes away what is left of them.
+    return samples * np.float32(sound.gain * (440.0 / fundamental) ** 0.25)
+
+
+def _noise(seconds: float, seed: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).standard_normal(int(seconds * SAMPLE_RATE))
+
+
+def _highpass(samples: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    for _ in range(steps):
+        samples = np.diff(samples, prepend=0.0)
+    normalized: NDArray[np.float64] = samples / np.abs(samples).max()
+    return normalized
+
+
+DRUM_NAMES = ("kick", "snare", "clap", "hat", "open_hat", "tom")
+
+
+@cache
+def drum(name: str) -> Samples:
+    """One hit of one of `DRUM_NAMES`, its peak about 1."""
+    samples: NDArray[np.float64]
+    if name == "kick":
+        time = np.arange(int(0.22 * SAMPLE_RATE)) / SAMPLE_RATE
+        samples = np.sin(2 * np.pi * (50 * time + 4.5 * (1 - np.exp(-30 * time)))) * np.exp(-14 * time)
+    elif name == "tom":
+        time = np.arange(int(0.24 * SAMPLE_RATE)) / SAMPLE_RATE
+        samples = 0.8 * np.sin(2 * np.pi * (110 * time + 2 * (1 - np.exp(-20 * time)))) * np.exp(-12 * time)
+    elif name == "snare":
+        noise = _highpass(_noise(0.16, 1), 1)
+        time = np.arange(noise.size) / SAMPLE_RATE
+        samples = 0.7 * noise * np.exp(-26 * time) + 0.5 * np.sin(2 * np.pi * 185 * time) * np.exp(-22 * time)
+    elif name == "clap":
+        noise = _highpass(_noise(0.14, 2), 1)
+        time = np.arange(noise.size) / SAMPLE_RATE
+        samples = 0.8 * noise * np.exp(-30 * time) * (0.6 + 0.4 * np.sign(np.sin(2 * np.pi * 90 * time)))
+    else:
+        seconds, decay = (0.05, 80.0) if name == "hat" else (0.2, 18.0)
+        noise = _highpass(_noise(seconds, 3), 2)
+        time = np.arange(noise.size) / SAMPLE_RATE
+        samples = 0.5 * noise * np.exp(-decay * time)
+    fade = min(160, samples.size)
+    samples[-fade:] *= np.linspace(1.0, 0.0, fade)
+    return samples.astype(np.float32)
