@@ -48,6 +48,8 @@ def write(folder: Path, target: Path, seed: int) -> None:
     tokenizer.save_pretrained(str(target))
     (target / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
     (target / "training.json").write_text(json.dumps(record(folder, seed), indent=2) + "\n")
+    for file in target.iterdir():
+        file.chmod(0o644)  # safetensors' are private, and the service may run as another user
 
 
 def record(folder: Path, seed: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ of a stream of random numbers that training does not use.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import librosa
@@ -42,7 +42,7 @@ def main() -> None:
                 print(line, flush=True)
 
 
-def measure_codec(model: MusicGen, clips: int) -> list[str]:
+def measure_codec(model: MusicGen, clips: int) -> Iterator[str]:
     """Songs and what is left of them after encoding and decoding."""
     codec = model.codec
     distances, ratios = [], []
@@ -50,10 +50,8 @@ def measure_codec(model: MusicGen, clips: int) -> list[str]:
         decoded = codec.decode(codec.encode(torch.from_numpy(samples)[None]))[0].cpu().numpy()
         distances.append(log_mel_distance(samples, decoded))
         ratios.append(si_sdr(samples, decoded))
-    return [
-        f"| codec: log-mel distance, {clips} unseen clips | {np.mean(distances):.2f} dB |",
-        f"| codec: SI-SDR, {clips} unseen clips | mean {np.mean(ratios):.1f} dB, median {np.median(ratios):.1f} dB |",
-    ]
+    yield f"| codec: log-mel distance, {clips} unseen clips | {np.mean(distances):.2f} dB |"
+    yield f"| codec: SI-SDR, {clips} unseen clips | mean {np.mean(ratios):.1f} dB, median {np.median(ratios):.1f} dB |"
 
 
 def log_mel_distance(reference: Samples, estimate: Samples) -> float:
@@ -73,10 +71,9 @@ def si_sdr(reference: Samples, estimate: Samples) -> float:
     return float(10 * np.log10(np.sum(target**2) / np.sum((estimate - target) ** 2)))
 
 
-def measure_adherence(model: MusicGen, clips: int) -> list[str]:
+def measure_adherence(model: MusicGen, clips: int) -> Iterator[str]:
     """Prompts for either side of each attribute, and the share of clips that measure as asked."""
     songs = labelled_songs(HELD_OUT, clips, SECONDS * FRAME_RATE)
-    lines = []
     for name, attribute in ATTRIBUTES.items():
         known = [(attribute.is_high(style), samples) for style, samples in songs if attribute.concerns(style)]
         ceiling = np.mean([attribute.is_right(samples, high=high) for high, samples in known])
@@ -91,14 +88,13 @@ def measure_adherence(model: MusicGen, clips: int) -> list[str]:
         hits = np.array(
             [attribute.is_right(samples, high=high) for samples, (high, _) in zip(music, asked, strict=True)]
         )
-        lines.append(
+        yield (
             f"| {name} | {100 * hits.mean():.0f}% ({100 * hits[::2].mean():.0f}% and {100 * hits[1::2].mean():.0f}%) "
             f"| {100 * ceiling:.0f}% of {len(known)} songs |"
         )
-    return lines
 
 
-def measure_melody(model: MusicGen, clips: int) -> list[str]:
+def measure_melody(model: MusicGen, clips: int) -> Iterator[str]:
     """Chroma of outputs with a melody and without, against the melody's; same prompts, same seeds."""
     count = max(10, clips // 2)
     melodies = [tune for _, tune in songs_with_lead(MELODIES, count)]
@@ -116,10 +112,10 @@ def measure_melody(model: MusicGen, clips: int) -> list[str]:
         for tune, music in zip(melodies, generate(model, with_melody, "melody"), strict=True)
     ]
     closer = np.mean(np.array(led) > np.array(free))
-    return [
+    yield (
         f"| melody: chroma similarity to it, {count} unseen melodies "
         f"| {np.mean(led):.2f} with it, {np.mean(free):.2f} without; higher with it in {100 * closer:.0f}% |"
-    ]
+    )
 
 
 def chroma_similarity(first: Samples, second: Samples) -> float:
@@ -147,7 +143,7 @@ def songs_with_lead(seed: int, count: int) -> list[tuple[Style, Samples]]:
     return found
 
 
-def measure_continuation(model: MusicGen, clips: int) -> list[str]:
+def measure_continuation(model: MusicGen, clips: int) -> Iterator[str]:
     """Where the flux at the seam ranks among the flux everywhere else: 50% on average if nothing marks it."""
     given = [samples for _, samples in labelled_songs(CONTINUATIONS, clips, SECONDS * FRAME_RATE // 2)]
     inputs = [
@@ -160,10 +156,10 @@ def measure_continuation(model: MusicGen, clips: int) -> list[str]:
         seam = round(SECONDS / 2 * SAMPLE_RATE / FLUX_HOP) - 2
         ranks.append(np.mean(windows < windows[seam]))
     above = np.mean(np.array(ranks) > 0.95)
-    return [
+    yield (
         f"| continuation: rank of the seam's spectral flux within its clip, {len(ranks)} unseen clips "
         f"| mean {100 * np.mean(ranks):.0f}%; in {100 * above:.0f}% above the clip's 95th percentile |"
-    ]
+    )
 
 
 FLUX_HOP = 320
@@ -186,7 +182,7 @@ def waveform(samples: Samples) -> Waveform:
     return Waveform(samples[None], SAMPLE_RATE)
 
 
-SECTIONS: dict[str, Callable[[MusicGen, int], list[str]]] = {
+SECTIONS: dict[str, Callable[[MusicGen, int], Iterator[str]]] = {
     "codec": measure_codec,
     "adherence": measure_adherence,
     "melody": measure_melody,
