@@ -95,13 +95,13 @@ def test_a_killed_workers_prediction_succeeds_once(tmp_path: Path) -> None:
         assert events.count("succeeded") == 1
 
 
-def test_sigterm_finishes_what_runs_and_keeps_what_waits(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with serve(data, MUSICGEN_MAX_REQUESTS="1") as service:
+def test_sigterm_finishes_what_runs_and_keeps_what_waits(tmp_path: Path, model_folder: Path) -> None:
+    data, model = tmp_path / "data", str(model_folder)
+    with serve(data, MUSICGEN_MODEL=model, MUSICGEN_MAX_REQUESTS="1") as service:
         running = service.post(prompt="x", duration=20)
         service.wait(running, "processing")
         others = [service.post(prompt=str(n), duration=20) for n in range(8)]
-    with serve(data, MUSICGEN_REQUEUE_AFTER_SECONDS="2") as service:
+    with serve(data, MUSICGEN_MODEL=model, MUSICGEN_REQUEUE_AFTER_SECONDS="2") as service:
         assert service.wait(running)["status"] == "succeeded"
         assert {service.wait(item, seconds=120)["status"] for item in others} == {"succeeded"}
         assert service.get(running)["metrics"]["attempt"] == 1
