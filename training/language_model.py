@@ -1,8 +1,10 @@
-"""Train the language model and, with it, the text encoder, on the tokens of `training.tokens`.
+"""Train the language model on the tokens of `training.tokens`, with the codec and the text encoder as they are.
 
 The architecture is MusicGen melody's (Copet et al., "Simple and Controllable Music Generation", 2023), as
 transformers builds it: chroma, then text, then the delayed codebooks in one causal sequence. Text and melody
 are left out of some examples, for guidance; clips that begin anywhere in a song prepare for continuation.
+
+Most steps see only a song's first bars: there the text and the melody decide, what follows is the loop again.
 """
 
 from __future__ import annotations
@@ -18,24 +20,29 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers.models.encodec.modeling_encodec import EncodecModel
 from transformers.models.musicgen_melody.configuration_musicgen_melody import MusicgenMelodyConfig
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyForConditionalGeneration
-from transformers.models.t5.configuration_t5 import T5Config
+from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from musicgen_core.delay_pattern import apply_delays, codebook_delays
 from training.captions import caption
 from training.codec import CODEBOOKS, CODES
 from training.command import parse_arguments
+from training.text_encoder import DIM as TEXT_DIM
+from training.text_encoder import text_config
 from training.tokenizer import load_tokenizer
 from training.tokens import CHROMA_BINS, CHROMA_FRAMES, LONG_FRAMES, SHORT_FRAMES, Clip, load
 from training.trainer import Trainer
 
-TEXT_DIM = 128
 DIM = 192
 LAYERS = 5
 HEADS = 4
-BATCH = 8
-LONG_BATCH = 3
-LONG_EVERY = 12
-"""One step in twelve is of 30-second clips, so that late positions are known."""
+BAR_FRAMES, BAR_BATCH = 160, 20
+"""A bar at the slowest tempo, the loop at the fastest."""
+LOOP_BATCH = 10
+LONG_BATCH = 2
+BARS_ALONE = 0.35
+"""The share of the training that sees nothing but first bars; after it, every other step is of longer clips."""
+LONG_EVERY = 24
+"""One step in so many is then of 30-second clips, that late positions be known."""
 LEARNING_RATE = 2e-3
 WARM_UP = 100
 CODEBOOK_WEIGHTS = (4.0, 3.0, 2.0, 1.0)
@@ -45,23 +52,19 @@ AVERAGING_PREFIX = "module."
 LANGUAGE_STREAM = 4
 TEXTLESS = 0.08
 """How often a whole batch has no text."""
-TEXT_ALONE, BOTH, MELODY_ALONE, NEITHER = 0.58, 0.25, 0.05, 0.12
+TEXT_ALONE, BOTH, MELODY_ALONE, NEITHER = 0.55, 0.28, 0.05, 0.12
 """How often an example of the others has which condition."""
 
 
 def model_config(vocabulary: int, codec: Any) -> MusicgenMelodyConfig:
     """The whole model's configuration; `vocabulary` is the tokenizer's."""
-    text = T5Config(
-        vocab_size=vocabulary, d_model=TEXT_DIM, d_kv=32, d_ff=512, num_layers=2, num_heads=4,
-        feed_forward_proj="relu", dropout_rate=0.0,
-    )  # fmt: skip
     decoder = {
         "hidden_size": DIM, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "ffn_dim": 4 * DIM,
         "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "vocab_size": CODES,
         "num_codebooks": CODEBOOKS, "audio_channels": 1, "pad_token_id": CODES, "bos_token_id": CODES,
     }  # fmt: skip
     return MusicgenMelodyConfig(
-        text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder, num_chroma=CHROMA_BINS,
+        text_encoder=text_config(vocabulary).to_dict(), audio_encoder=codec.to_dict(), decoder=decoder, num_chroma=CHROMA_BINS,
         chroma_length=CHROMA_FRAMES,
     )  # fmt: skip
 
@@ -74,7 +77,7 @@ class Batch(NamedTuple):
     text_mask: Tensor
     """1 where a token counts; all 0 for an example without text."""
     chroma: Tensor
-    """One-hot `[batch, 235, 12]`; bin 0 throughout where there is no melody."""
+    """One-hot `[batch, CHROMA_FRAMES, 12]`; bin 0 throughout where there is no melody."""
     codes: Tensor
     """`[batch, codebooks, frames]`."""
 
@@ -151,16 +154,25 @@ def initialize(model: Any, codebooks: Tensor) -> None:
 
 
 class LanguageTraining:
-    """The language model and text encoder, their running average, and the clips they learn from."""
+    """The model, of which only the language model learns, its running average, and the clips it learns from."""
 
     def __init__(
-        self, clips: Sequence[Clip], tokenizer: Any, codec: Any, steps: int, seed: int, device: torch.device
+        self,
+        clips: Sequence[Clip],
+        tokenizer: Any,
+        text_encoder: Any,
+        codec: Any,
+        steps: int,
+        seed: int,
+        device: torch.device,
     ) -> None:
         torch.manual_seed(seed)
         config = model_config(len(tokenizer), codec.config)
         self.model: Any = MusicgenMelodyForConditionalGeneration(config).train()
         self.model.audio_encoder.load_state_dict(codec.state_dict())
         self.model.audio_encoder.requires_grad_(False)
+        self.model.text_encoder.load_state_dict(text_encoder.state_dict())
+        self.model.text_encoder.requires_grad_(False)
         initialize(self.model, torch.stack([layer.codebook.embed for layer in codec.quantizer.layers]))
         self.model.to(device)
         average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING))  # type: ignore[no-untyped-call]
@@ -182,10 +194,8 @@ class LanguageTraining:
 
     def learn(self, random: np.random.Generator) -> dict[str, Tensor]:
         """The losses of one step: the codebooks' mean, and each."""
-        if self._long and self.trainer.step % LONG_EVERY == LONG_EVERY - 1:
-            chosen, frames = [self._long[i] for i in random.integers(len(self._long), size=LONG_BATCH)], LONG_FRAMES
-        else:
-            chosen, frames = [self._clips[i] for i in random.integers(len(self._clips), size=BATCH)], SHORT_FRAMES
+        pool, batch_size, frames = self._crops()
+        chosen = [pool[i] for i in random.integers(len(pool), size=batch_size)]
         batch = Batch(*(part.to(self._device) for part in make_batch(chosen, frames, self._tokenizer, random)))
         losses = loss_by_codebook(self.model, batch)
         weights = losses.new_tensor(CODEBOOK_WEIGHTS)
@@ -193,15 +203,25 @@ class LanguageTraining:
             f"codebook {k}": loss for k, loss in enumerate(losses)
         }
 
+    def _crops(self) -> tuple[Sequence[Clip], int, int]:
+        """The clips to draw from at this step, how many, and to how many frames they are cut."""
+        step = self.trainer.step
+        if step < BARS_ALONE * self.trainer.steps or step % 2 == 0:
+            return self._clips, BAR_BATCH, BAR_FRAMES
+        if self._long and step % LONG_EVERY == LONG_EVERY - 1:
+            return self._long, LONG_BATCH, LONG_FRAMES
+        return self._clips, LOOP_BATCH, SHORT_FRAMES
+
 
 def main() -> None:
     """Train, or go on training, into a folder."""
-    arguments = parse_arguments("language_model", __doc__, steps=1600)
+    arguments = parse_arguments("language_model", __doc__, steps=5000)
     tokenizer = load_tokenizer(arguments.folder, arguments.seed)
     codec = EncodecModel.from_pretrained(arguments.folder / "codec")
+    text_encoder = T5EncoderModel.from_pretrained(arguments.folder / "text_encoder")
     clips = load(arguments.folder / "tokens")
     training = LanguageTraining(
-        clips, tokenizer, codec, arguments.steps, arguments.seed, torch.device(arguments.device)
+        clips, tokenizer, text_encoder, codec, arguments.steps, arguments.seed, torch.device(arguments.device)
     )
     training.trainer.resume(arguments.folder)
     training.trainer.run(training.learn, arguments.folder)

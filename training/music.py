@@ -18,6 +18,7 @@ Brightness = Literal["dark", "bright"]
 Density = Literal["sparse", "medium", "dense"]
 Pace = Literal["slow", "moderate", "fast"]
 
+DENSITIES: tuple[Density, ...] = ("sparse", "medium", "dense")
 FRAMES_PER_STEP: dict[Pace, int] = {"slow": 10, "moderate": 7, "fast": 5}
 """Codec frames a sixteenth: 75, 107 and 150 beats a minute."""
 KEYS = {"C": 0, "D": 2, "F": 5, "G": 7, "A": 9}
@@ -81,7 +82,7 @@ class Event(NamedTuple):
 
 def random_style(random: np.random.Generator) -> Style:
     """A style; every attribute drawn on its own, so that the model cannot learn one from another."""
-    density: Density = random.choice(["sparse", "medium", "dense"])
+    density = DENSITIES[random.integers(len(DENSITIES))]
     has_arpeggio = random.random() < {"sparse": 0.0, "medium": 0.25, "dense": 0.5}[density]
     has_lead = not has_arpeggio and random.random() < 0.75
     return Style(

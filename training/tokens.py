@@ -27,7 +27,8 @@ from training.music import BARS, STEPS_PER_BAR, Style, compose, random_style, re
 
 SHORT_FRAMES = 384
 LONG_FRAMES = 1500
-CHROMA_FRAMES = 235
+CHROMA_FRAMES = 59
+"""7.5 s, a loop at the slowest tempo: MusicGen's own 235 would be more than half of what is computed for a clip."""
 CHROMA_BINS = 12
 TOKEN_STREAM = 2
 SHARD = 128
@@ -43,7 +44,7 @@ class Clip(NamedTuple):
     codes: NDArray[np.int16]
     """`[codebooks, frames]`."""
     chroma: NDArray[np.uint8]
-    """`[235]`: the loudest pitch class of each chroma frame, of the lead alone or of all but the drums."""
+    """`[CHROMA_FRAMES]`: the loudest pitch class of each chroma frame, of the lead alone or of all but the drums."""
 
 
 def frames_of(index: int) -> int:
@@ -136,7 +137,7 @@ def _encode_shard(target: Path, first: int, end: int) -> None:
 
 def main() -> None:
     """Encode."""
-    arguments = parse_arguments("tokens", __doc__, songs=3072)
+    arguments = parse_arguments("tokens", __doc__, songs=6144)
     encode(arguments.folder, arguments.songs, arguments.seed, torch.device(arguments.device))
 
 

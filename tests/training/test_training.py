@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import EncodecModel
+from transformers import EncodecModel, T5EncoderModel
 
 from musicgen_core import MusicGen
 from musicgen_core.job import GenerationInput
-from training import codec, export, language_model, tokens
+from training import codec, export, language_model, text_encoder, tokens
 from training.music import KEYS, random_style
 from training.tokenizer import load_tokenizer
 
@@ -35,15 +35,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     training.trainer.run(training.learn, folder)
     training.finished().save_pretrained(folder / "codec")
     tokens.encode(folder, songs=16, seed=0, device=CPU)
+    reader = text_training(folder, steps=3, seed=0)
+    reader.trainer.run(reader.learn, folder)
+    reader.model.encoder.save_pretrained(folder / "text_encoder")
     learner = language_training(folder, steps=3, seed=0)
     learner.trainer.run(learner.learn, folder)
     export.write(folder, folder / "model", seed=0)
     return folder
 
 
+def text_training(folder: Path, steps: int, seed: int) -> text_encoder.TextTraining:
+    return text_encoder.TextTraining(load_tokenizer(folder, 0), steps, seed, CPU)
+
+
 def language_training(folder: Path, steps: int, seed: int) -> language_model.LanguageTraining:
     clips, trained = tokens.load(folder / "tokens"), EncodecModel.from_pretrained(folder / "codec")
-    return language_model.LanguageTraining(clips, load_tokenizer(folder, 0), trained, steps, seed, CPU)
+    reader = T5EncoderModel.from_pretrained(folder / "text_encoder")
+    return language_model.LanguageTraining(clips, load_tokenizer(folder, 0), reader, trained, steps, seed, CPU)
 
 
 def assert_same_run(start: Callable[[], Any], folder: Path, stop_after: int) -> None:
@@ -66,6 +74,10 @@ def test_the_codec_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert_same_run(lambda: codec.CodecTraining(4, 1, CPU), tmp_path, stop_after=2)
 
 
+def test_the_text_encoder_goes_on_where_it_was_stopped(folder: Path, tmp_path: Path) -> None:
+    assert_same_run(lambda: text_training(folder, 4, 1), tmp_path, stop_after=2)
+
+
 def test_the_language_model_goes_on_where_it_was_stopped(folder: Path, tmp_path: Path) -> None:
     assert_same_run(lambda: language_training(folder, 4, 1), tmp_path, stop_after=2)
 
@@ -74,6 +86,16 @@ def test_the_codec_learns(tmp_path: Path) -> None:
     training = codec.CodecTraining(1000, 0, CPU)
     training.trainer.run(training.learn, tmp_path, until=60)
     assert training.trainer.last_loss < 1.0  # silence would be 1; it begins far above
+
+
+def test_the_text_encoder_learns_what_words_say(folder: Path, tmp_path: Path) -> None:
+    training = text_training(folder, 400, 0)
+    training.trainer.run(training.learn, tmp_path, until=150)
+    encoded = load_tokenizer(folder, 0)(["sad music", "happy music", "no drums", "with drums"], padding=True)
+    with torch.no_grad():
+        logits = training.model(torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"]))
+    assert logits["mode"].argmax(1).tolist()[:2] == [1, 0]
+    assert logits["drums"].argmax(1).tolist()[2:] == [0, 1]
 
 
 def test_tokens_are_the_codecs(folder: Path) -> None:
