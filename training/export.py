@@ -55,7 +55,7 @@ def write(folder: Path, target: Path, seed: int) -> None:
 def record(folder: Path, seed: int) -> dict[str, Any]:
     """How the weights came to be: seed, steps, time, machine, versions."""
     stages = {}
-    for stage in ("codec", "language_model"):
+    for stage in ("codec", "text_encoder", "language_model"):
         state = torch.load(folder / f"{stage}.pt", weights_only=True)
         stages[stage] = {"steps": state["step"], "seconds": round(state["seconds"])}
     return {
