@@ -37,7 +37,7 @@ class Line:
 class DeviceTurns:
     """The turns on one device: never more than one diffusion step between two steps of the engine.
 
-    Diffusions stand in a line of their own first, so that the engine finds at most one before it, whatever their number.
+    Diffusions stand in a line of their own first: the engine finds at most one before it, whatever their number.
     """
 
     def __init__(self) -> None:
