@@ -25,6 +25,7 @@ from musicgen_core.codec import Codec
 from musicgen_core.diffusion_unet import DiffusionUnet, UnetConfig
 from musicgen_core.errors import CheckpointError
 from musicgen_core.filter_bank import FilterBank, match_bands
+from musicgen_core.whole_folder import whole_folder
 
 FOLDER, CONFIG, WEIGHTS = "diffusion", "config.json", "model.safetensors"
 """Where a model folder carries it."""
@@ -230,18 +231,22 @@ def load_diffusion(
 
 
 def save_diffusion(bands: list[Band], folder: Path, sample_rate: int, dtype: torch.dtype = torch.float32) -> None:
-    """Write bands into a model folder; `load_diffusion` reads them."""
+    """Write bands into a model folder, whole or not at all; `load_diffusion` reads them.
+
+    Raises CheckpointError where the folder carries some already.
+    """
     home = folder / FOLDER
-    home.mkdir(exist_ok=True)
+    if home.exists():
+        raise CheckpointError(f"{home} exists already; remove it first.")
     described, weights = [], {}
     for index, band in enumerate(bands):
         described.append({"unet": asdict(band.unet.config), "schedule": asdict(band.schedule)})
         weights |= {f"{index}.unet.{name}": tensor.to(dtype) for name, tensor in band.unet.state_dict().items()}
         if band.processor is not None:
             weights |= {f"{index}.processor.mean": band.processor.mean, f"{index}.processor.gain": band.processor.gain}
-    save_file(weights, home / WEIGHTS)
-    (home / WEIGHTS).chmod(0o644)  # safetensors' are private, and the service may run as another user
-    (home / CONFIG).write_text(json.dumps({"sample_rate": sample_rate, "bands": described}, indent=2) + "\n")
+    with whole_folder(home) as unfinished:
+        save_file(weights, unfinished / WEIGHTS)
+        (unfinished / CONFIG).write_text(json.dumps({"sample_rate": sample_rate, "bands": described}, indent=2) + "\n")
 
 
 def _load_band(described: dict[str, Any], weights: dict[str, Tensor], codec: Codec) -> Band:

@@ -41,9 +41,9 @@ BANDS = ((4, 641), (8, 1200), (32, 1200))
 """Numbers of bands, and samples to be split into them."""
 
 CHECKPOINT: tuple[dict[str, Any], ...] = (
-    {"channels": 1, "schedule": SCHEDULES["power"] | {"num_steps": NUM_STEPS, "repartition": "power", "variance": "beta"},
+    {"channels": 1, "schedule": SCHEDULES["power"] | {"num_steps": NUM_STEPS, "repartition": "power"},
      "diffusion_unet": UNET | {"dropout": 0.0, "max_channels": 10_000}, "processor": {"use": False, "name": "none"}},
-    {"channels": 1, "schedule": SCHEDULES["scaled"] | {"num_steps": NUM_STEPS, "repartition": "power", "n_bands": None},
+    {"channels": 1, "schedule": SCHEDULES["scaled"] | {"num_steps": NUM_STEPS, "n_bands": None, "variance": "beta"},
      "diffusion_unet": UNET | {"emb_all_layers": True, "bilstm": True},
      "processor": {"use": True, "name": "multi_band_processor", "n_bands": 8, "num_samples": 10, "power_std": 0.4}},
 )  # fmt: skip
