@@ -23,12 +23,10 @@ from musicgen_core.codec import Codec
 from musicgen_core.diffusion import (
     FOLDER,
     Band,
-    BandProcessor,
     MultiBandDiffusion,
     NoiseSchedule,
     load_diffusion,
     noise,
-    save_diffusion,
 )
 from musicgen_core.diffusion_checkpoint import band_processor, convert_diffusion
 from musicgen_core.diffusion_unet import DiffusionUnet, UnetConfig
@@ -37,6 +35,7 @@ from musicgen_core.filter_bank import FilterBank, match_bands
 from musicgen_core.hub import checksum
 from musicgen_core.turns import DeviceTurns
 from parity import diffusion_cases as cases
+from tests.diffusion_model import STEPS, copy_with_diffusion
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CHECKPOINT = GOLDEN / "diffusion.th"
@@ -253,23 +252,10 @@ def test_what_cannot_be_loaded_is_named(codec: Codec, folder: Path) -> None:
 # As part of a model
 
 
-def bands(codec_dim: int) -> list[Band]:
-    """Two small bands with random weights."""
-    made = []
-    for index, mean in enumerate((None, torch.zeros(4))):
-        unet = DiffusionUnet(UnetConfig(num_steps=100, hidden=4, depth=3, kernel=8, stride=4, codec_dim=codec_dim))
-        unet.load_state_dict(cases.weights(unet.state_dict()))
-        processor = None if mean is None else BandProcessor(mean, torch.full((4,), 0.5), cases.SAMPLE_RATE)
-        made.append(Band(unet, NoiseSchedule(num_steps=100, beta_exp=2.0 + index), processor))
-    return made
-
-
 @pytest.fixture(scope="module", params=["text", "stereo"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MusicGen]:
     source = request.getfixturevalue(f"{request.param}_model")
-    folder = tmp_path_factory.mktemp("diffusion") / "model"
-    shutil.copytree(source, folder)
-    save_diffusion(bands(codec_dim=32), folder, cases.SAMPLE_RATE, torch.float16)
+    folder = copy_with_diffusion(source, tmp_path_factory.mktemp("diffusion") / "model")
     assert checksum(folder) != checksum(source)
     with MusicGen.load(folder, device="cpu", max_requests=2) as model:
         yield model
@@ -301,10 +287,8 @@ def test_the_seed_decides_what_is_heard(model: MusicGen) -> None:
 def test_progress_counts_both_kinds_of_steps(model: MusicGen) -> None:
     seen: list[tuple[int, int]] = []
     model.generate("piano", duration=0.3, seed=1, multi_band_diffusion=True, on_progress=lambda *at: seen.append(at))
-    assert model.diffusion is not None
-    assert seen[-1] == (18 + model.diffusion.steps,) * 2
     assert seen == sorted(seen)
-    assert [done for done, _ in seen if done >= 18] == list(range(18, 18 + model.diffusion.steps + 1))
+    assert [step for step in seen if step[0] >= 18] == [(18 + done, 18 + STEPS) for done in range(STEPS + 1)]
 
 
 def test_a_diffusion_can_be_cancelled_between_its_steps(model: MusicGen) -> None:
