@@ -19,6 +19,7 @@ from musicgen_core.audiocraft_checkpoint import read_checkpoint
 from musicgen_core.audiocraft_codec import convert_codec
 from musicgen_core.audiocraft_language_model import LanguageModelShape, read_shape, rename_language_model
 from musicgen_core.checkpoints import read_config, read_weights
+from musicgen_core.conditioning import TOKENIZER_FILES
 from musicgen_core.errors import CheckpointError
 from musicgen_core.hub import AUDIOCRAFT
 from musicgen_core.pretrained import quiet_transformers
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 
 OFFICIAL_CODEC = "facebook/encodec_32khz"
 """The codec of all official models; audiocraft's checkpoints may name it instead of carrying it."""
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "spiece.model", "special_tokens_map.json", "added_tokens.json",
-)  # fmt: skip
+TOKENIZER_SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 Part = tuple["PretrainedConfig", dict[str, Tensor]]
 """A part's configuration, and its tensors under their names in the whole model."""
@@ -56,9 +55,7 @@ def convert(source: Path, base: Path, output: Path) -> None:
     _require_known_codec(weights, codec_file, str(checkpoint.config.get("compression_model_checkpoint", "")))
     with whole_folder(output) as folder:
         _write_configs(folder, shape, text[0], codec[0])
-        for name in TOKENIZER_FILES:
-            if (base / name).is_file():
-                shutil.copyfile(base / name, folder / name)
+        _copy_tokenizer(base, folder)
         save_file(tensors | text[1] | codec[1], folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -136,6 +133,14 @@ def _section(base: Path, name: str) -> dict[str, Any]:
         return dict(section)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"The base model's {base / 'config.json'} cannot be used: {error!r}.") from error
+
+
+def _copy_tokenizer(base: Path, folder: Path) -> None:
+    if not any((base / name).is_file() for name in TOKENIZER_FILES):
+        raise CheckpointError(f"The base model {base} has no tokenizer; one of {', '.join(TOKENIZER_FILES)} is needed.")
+    for name in (*TOKENIZER_FILES, *TOKENIZER_SIDE_FILES):
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
 
 
 def _write_configs(folder: Path, shape: LanguageModelShape, text: PretrainedConfig, codec: Any) -> None:

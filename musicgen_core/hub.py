@@ -126,9 +126,12 @@ def _snapshot(
 
     try:
         api = HfApi(endpoint=endpoint)
-        return Path(
+        folder = Path(
             api.snapshot_download(repository, revision=revision, allow_patterns=list(patterns), cache_dir=cache_folder)
         )
+        if not folder.is_dir():  # the client makes none for no files
+            raise FileNotFoundError(f"it has none of {', '.join(patterns)}")
+        return folder
     except Exception as error:  # transport errors are those of whichever HTTP library the hub client uses
         raise CheckpointError(
             f"The model {repository} can be neither fetched nor found in the cache: {_first_line(error)}. "

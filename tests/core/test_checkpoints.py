@@ -124,6 +124,18 @@ def test_shards_and_pickles_load_alike(folder: Path, tmp_path_factory: pytest.Te
     assert torch.equal(greedy_codes(load(folder)), expected)
 
 
+def test_pickled_shards_load_too(folder: Path) -> None:
+    """As in the official repositories of the larger models."""
+    expected = greedy_codes(load(folder))
+    state = load_file(folder / "model.safetensors")
+    names = {name: f"pytorch_model-0000{1 + index % 2}-of-00002.bin" for index, name in enumerate(state)}
+    for file in set(names.values()):
+        torch.save({name: tensor for name, tensor in state.items() if names[name] == file}, folder / file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(greedy_codes(load(folder)), expected)
+
+
 def test_reads_only_what_the_prefix_names(folder: Path) -> None:
     weights = read_weights(folder, "enc_to_dec_proj.")
     assert {name: list(tensor.shape) for name, tensor in weights.items()} == {"weight": [64, 32], "bias": [64]}
