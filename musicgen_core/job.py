@@ -40,12 +40,16 @@ class GenerationInput:
 class Job:
     """A submitted input."""
 
-    def __init__(self, generation: Generation, codec: Codec, diffusion: MultiBandDiffusion | None = None) -> None:
-        """`diffusion`: turns the tokens into sound; None: the codec does."""
+    def __init__(
+        self, generation: Generation, codec: Codec, diffusion: MultiBandDiffusion | None = None, seed: int = 0
+    ) -> None:
+        """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does."""
         self._generation = generation
         self._codec = codec
         self._diffusion = diffusion
         self._diffusion_steps = 0
+        self._seed = seed
+        self._cancelled = False
 
     @property
     def total_steps(self) -> int:
@@ -73,6 +77,7 @@ class Job:
 
     def cancel(self) -> None:
         """End it before its next step; `audio` then raises GenerationCancelled."""
+        self._cancelled = True
         self._generation.cancel()
 
     def audio(self, on_progress: Callable[[int, int], None] | None = None) -> Waveform:
@@ -82,21 +87,21 @@ class Job:
         `on_progress` is told of a diffusion's steps. Raises GenerationCancelled, or what went wrong in the engine.
         """
         codes = self._generation.codes()
-        samples = self._codec.decode(codes) if self._diffusion is None else self._diffuse(codes, on_progress)
+        samples = self._diffuse(self._diffusion, codes, on_progress) if self._diffusion else self._codec.decode(codes)
         return Waveform(samples=samples.cpu().numpy(), sample_rate=self._codec.sample_rate)
 
-    def _diffuse(self, codes: Tensor, on_progress: Callable[[int, int], None] | None) -> Tensor:
-        assert self._diffusion is not None
-
+    def _diffuse(
+        self, diffusion: MultiBandDiffusion, codes: Tensor, on_progress: Callable[[int, int], None] | None
+    ) -> Tensor:
         def before_step(done: int) -> None:
-            if self._generation.cancelled:
+            if self._cancelled:
                 raise GenerationCancelled("the generation was cancelled")
             self._diffusion_steps = done
             if on_progress is not None:
                 on_progress(self.completed_steps, self.total_steps)
 
-        samples = self._diffusion.decode(codes, self._generation.request.seed, before_step)
-        self._diffusion_steps = self._diffusion.steps
+        samples = diffusion.decode(codes, self._seed, before_step)
+        self._diffusion_steps = diffusion.steps
         return samples
 
     def finish(self, on_progress: Callable[[int, int], None] | None = None) -> Waveform:

@@ -146,7 +146,7 @@ class MusicGen:
             frames=frames, sampling=given.sampling, seed=given.seed, conditions=conditions, prompt_codes=codes
         )
         diffusion = self.diffusion if given.multi_band_diffusion else None
-        return Job(self._engine.submit(request), self.codec, diffusion)
+        return Job(self._engine.submit(request), self.codec, diffusion, given.seed)
 
     def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
         """A continuation's GenerationInput.duration, from what the user's `duration` means (see `input_audio`)."""

@@ -238,7 +238,7 @@ def test_what_cannot_be_loaded_is_named(codec: Codec, folder: Path) -> None:
     whole = json.loads(config.read_text())
     for changed, message in (
         (whole | {"sample_rate": 24_000}, "24000 Hz"),
-        ({"sample_rate": 32_000, "bands": [{"unet": {"num_steps": 1000}, "schedule": {}}]}, "Missing key"),
+        ({"sample_rate": 32_000, "bands": [{"unet": {"num_steps": 1000}, "schedule": {}}]}, "loading state_dict"),
         ({"sample_rate": 32_000, "bands": [{"unet": {"num_steps": 1000, "girth": 3}}]}, "girth"),
         ({"sample_rate": 32_000, "bands": [{"unet": whole["bands"][0]["unet"] | {"codec_dim": 9}}]}, "9 numbers"),
         ({"sample_rate": 32_000, "bands": [{"unet": whole["bands"][0]["unet"] | {"depth": 6}}]}, "coarser"),
@@ -288,7 +288,8 @@ def test_progress_counts_both_kinds_of_steps(model: MusicGen) -> None:
     seen: list[tuple[int, int]] = []
     model.generate("piano", duration=0.3, seed=1, multi_band_diffusion=True, on_progress=lambda *at: seen.append(at))
     assert seen == sorted(seen)
-    assert [step for step in seen if step[0] >= 18] == [(18 + done, 18 + STEPS) for done in range(STEPS + 1)]
+    # The last step of decoding may be seen twice: as it ends, and before the diffusion's first.
+    assert [step for step in dict.fromkeys(seen) if step[0] >= 18] == [(18 + n, 18 + STEPS) for n in range(STEPS + 1)]
 
 
 def test_a_diffusion_can_be_cancelled_between_its_steps(model: MusicGen) -> None:
