@@ -29,7 +29,7 @@ BANDS = 3
 """Up to 1.3, 5.1 and 16 kHz."""
 SCHEDULE = NoiseSchedule(beta_t0=1e-5, beta_t1=2.9e-2, beta_exp=7.5)
 SHAPE: dict[str, Any] = {
-    "num_steps": SCHEDULE.num_steps, "hidden": 16, "depth": 4, "growth": 2.0, "kernel": 8, "stride": 4,
+    "num_steps": SCHEDULE.num_steps, "hidden": 12, "depth": 4, "growth": 2.0, "kernel": 8, "stride": 4, "res_blocks": 2,
     "emb_all_layers": True,
 }  # fmt: skip
 EVENED_BANDS, EVENED = 8, 0.7
