@@ -30,6 +30,7 @@ train-pocket: .venv/ready-test  ## Train musicgen-pocket anew in build/pocket; g
 	$(BIN)/python -m training.codec
 	$(BIN)/python -m training.diffusion
 	$(BIN)/python -m training.tokens
+	$(BIN)/python -m training.text_encoder
 	$(BIN)/python -m training.language_model
 	$(BIN)/python -m training.export
 	$(BIN)/python -m training.measure --model build/pocket/model

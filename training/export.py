@@ -59,9 +59,9 @@ def write(folder: Path, target: Path, seed: int) -> None:
 def record(folder: Path, seed: int) -> dict[str, Any]:
     """How the weights came to be: seed, steps, time, machine, versions."""
     stages = {}
-    for stage in ("codec", "diffusion", "language_model"):
-        if not (folder / f"{stage}.pt").is_file():
-            continue  # a model may go without diffusion
+    for stage in ("codec", "diffusion", "text_encoder", "language_model"):
+        if stage == "diffusion" and not (folder / f"{stage}.pt").is_file():
+            continue  # a model may go without
         state = torch.load(folder / f"{stage}.pt", weights_only=True)
         stages[stage] = {"steps": state["step"], "seconds": round(state["seconds"])}
     return {
