@@ -28,6 +28,7 @@ bench: .venv/ready-test  ## Measure speed and size, the quick form
 
 train-pocket: .venv/ready-test  ## Train musicgen-pocket anew in build/pocket; goes on where it was stopped
 	$(BIN)/python -m training.codec
+	$(BIN)/python -m training.diffusion
 	$(BIN)/python -m training.tokens
 	$(BIN)/python -m training.text_encoder
 	$(BIN)/python -m training.language_model

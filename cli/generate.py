@@ -58,6 +58,11 @@ def _add_music_options(parser: argparse.ArgumentParser) -> None:
         default="loudness",
         help="how the level of the output is set; default %(default)s",
     )
+    group.add_argument(
+        "--multi-band-diffusion",
+        action="store_true",
+        help="turn the tokens into sound by MultiBand Diffusion, where the model's folder has one",
+    )
 
 
 def _add_audio_options(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +144,7 @@ def _play(model: MusicGen, args: argparse.Namespace) -> Waveform:
             guidance=args.classifier_free_guidance,
             seed=args.seed,
             normalization=args.normalization_strategy,
+            multi_band_diffusion=args.multi_band_diffusion,
             on_progress=on_progress,
         )
 
