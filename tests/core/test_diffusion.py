@@ -7,7 +7,6 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import EncodecConfig, EncodecModel
 
 from musicgen_core import GenerationCancelled, GenerationInput, MusicGen, UnsupportedByModel
 from musicgen_core.codec import Codec
-from musicgen_core.diffusion import (
-    FOLDER,
-    Band,
-    MultiBandDiffusion,
-    NoiseSchedule,
-    load_diffusion,
-    noise,
-)
-from musicgen_core.diffusion_checkpoint import band_processor, convert_diffusion
-from musicgen_core.diffusion_unet import DiffusionUnet, UnetConfig
+from musicgen_core.diffusion import FOLDER, MultiBandDiffusion, load_diffusion, noise
+from musicgen_core.diffusion_checkpoint import convert_diffusion
 from musicgen_core.errors import CheckpointError
 from musicgen_core.filter_bank import FilterBank, match_bands
 from musicgen_core.hub import checksum
 from musicgen_core.turns import DeviceTurns
 from parity import diffusion_cases as cases
+from parity.diffusion_ours import PARTS, TOLERANCE, small_codec, whole
 from tests.diffusion_model import STEPS, copy_with_diffusion
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -47,68 +38,28 @@ def golden() -> dict[str, Tensor]:
     return load_file(GOLDEN / "diffusion.safetensors")
 
 
-def assert_equal(ours: Tensor, reference: Tensor) -> None:
-    assert reference.std() > 1e-3
-    torch.testing.assert_close(ours, reference, rtol=0, atol=1e-4)
+# Against audiocraft
 
 
-# Each part against audiocraft
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_is_audiocrafts(golden: dict[str, Tensor], part: str) -> None:
+    for name, ours in PARTS[part]():
+        assert golden[name].std() > 1e-3
+        torch.testing.assert_close(
+            ours, golden[name], rtol=0, atol=TOLERANCE, msg=lambda what, name=name: f"{name}: {what}"
+        )
 
 
-@pytest.mark.parametrize(("bands", "samples"), cases.BANDS)
-def test_signals_are_split_as_there(golden: dict[str, Tensor], bands: int, samples: int) -> None:
-    signal = cases.numbers("signal", samples)
-    split = torch.stack(list(FilterBank(bands, cases.SAMPLE_RATE).split(signal)))
-    assert_equal(split, golden[f"bands.{bands}"])
-    torch.testing.assert_close(split.sum(0), signal)
+def test_tokens_become_the_waveform_that_audiocraft_makes(golden: dict[str, Tensor]) -> None:
+    ((name, ours),) = whole(CHECKPOINT)
+    assert golden[name].std() > 1e-3
+    torch.testing.assert_close(ours, golden[name], rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", cases.SCHEDULES)
-def test_the_noise_schedule_is_theirs(golden: dict[str, Tensor], name: str) -> None:
-    schedule = NoiseSchedule(num_steps=cases.NUM_STEPS, **cases.SCHEDULES[name])
-    assert_equal(schedule.signal_shares(), golden[f"schedule.{name}.signal_shares"])
-    assert len(schedule.transitions()) == 20
-    source = cases.noise_source(name)
-    draws = [cases.numbers("start", 1, cases.SAMPLED), *(source((1, cases.SAMPLED)) for _ in range(19))]
-    half: Any = HalfAsNoise()
-    sampled = Band(half, schedule, None).sample(torch.empty(0), iter(draws).__next__, nullcontext)
-    assert_equal(sampled, golden[f"schedule.{name}.sampled"])
-
-
-class HalfAsNoise:
-    """A network that takes half of what it sees for noise."""
-
-    def __call__(self, noisy: Tensor, *_: Tensor) -> Tensor:
-        return noisy / 2
-
-
-@pytest.mark.parametrize("name", cases.UNETS)
-def test_the_network_estimates_as_theirs(golden: dict[str, Tensor], name: str) -> None:
-    unet = DiffusionUnet(UnetConfig(num_steps=cases.NUM_STEPS, **cases.UNET, **cases.UNETS[name])).eval()
-    theirs = {_their_name(key): tensor for key, tensor in unet.state_dict().items()}
-    drawn = cases.weights(theirs)
-    unet.load_state_dict({key: drawn[_their_name(key)] for key in unet.state_dict()})
-    noisy = cases.numbers("noisy", len(cases.UNET_STEPS), 1, cases.UNET_SAMPLES)
-    latents = cases.numbers("latents", len(cases.UNET_STEPS), cases.CODEC_DIM, cases.UNET_FRAMES)
-    with torch.no_grad():
-        assert_equal(unet(noisy, torch.tensor(cases.UNET_STEPS), latents), golden[f"unet.{name}"])
-
-
-def _their_name(key: str) -> str:
-    """audiocraft's attention wraps torch's."""
-    return key.replace("self_attn.", "self_attn.mha.").replace("cross_attention.", "cross_attention.mha.")
-
-
-def test_the_band_processor_is_theirs(golden: dict[str, Tensor]) -> None:
-    processor = band_processor(cases.processor_state(8), 0.4, cases.SAMPLE_RATE)
-    audio = cases.numbers("audio", 2, 1200)
-    assert_equal(processor.project(audio), golden["processor.projected"])
-    assert_equal(processor.restore(audio), golden["processor.restored"])
-
-
-def test_the_equalizer_is_theirs(golden: dict[str, Tensor]) -> None:
-    audio, reference = cases.numbers("audio", 2, 1200)[:1], cases.numbers("reference", 1, 1200) / 7
-    assert_equal(match_bands(audio, reference, FilterBank(32, cases.SAMPLE_RATE)), golden["equalizer"])
+def test_the_bands_of_a_signal_add_up_to_it() -> None:
+    signal = cases.numbers("signal", 2, 1200)
+    for bands in (1, 4, 32):
+        torch.testing.assert_close(sum(FilterBank(bands, cases.SAMPLE_RATE).split(signal)), signal)
 
 
 def test_silence_is_matched_to_silence() -> None:
@@ -118,33 +69,18 @@ def test_silence_is_matched_to_silence() -> None:
         assert match_bands(signal, reference, bank).abs().max() < 1e-4
 
 
-# The whole against audiocraft
+# With audiocraft's checkpoint
 
 
 @pytest.fixture(scope="module")
 def codec() -> Codec:
-    model: Any = EncodecModel(EncodecConfig(**cases.CODEC)).eval()
-    model.load_state_dict(cases.weights(model.state_dict()))
-    return Codec(model, channels=1)
+    return small_codec()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text(json.dumps({"audio_encoder": cases.CODEC}))
     return tmp_path
-
-
-def test_tokens_become_the_waveform_that_audiocraft_makes(
-    golden: dict[str, Tensor], codec: Codec, folder: Path
-) -> None:
-    convert_diffusion(CHECKPOINT, folder)
-    diffusion = load_diffusion(folder, codec)
-    assert diffusion is not None
-    assert diffusion.steps == 40
-    shape = (1, cases.FRAMES * codec.hop)
-    source = cases.noise_source("whole")
-    played = diffusion.decode_with(cases.tokens(), lambda: source(shape))
-    assert_equal(played, golden["whole.waveform"])
 
 
 def test_each_channel_of_a_stereo_model_is_decoded_on_its_own(codec: Codec, folder: Path) -> None:
@@ -163,9 +99,6 @@ def test_each_channel_of_a_stereo_model_is_decoded_on_its_own(codec: Codec, fold
         expected = alone.decode_with(codes[channel::2], lambda: draw()[channel : channel + 1])  # noqa: B023
         torch.testing.assert_close(played[channel : channel + 1], expected, rtol=0, atol=1e-4)
     assert (played[0] - played[1]).abs().max() > 0.01
-
-
-# The checkpoint
 
 
 def altered(tmp_path: Path, change: Any) -> Path:
