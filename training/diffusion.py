@@ -1,8 +1,8 @@
 """Train MultiBand Diffusion for the codec: what turns its tokens into sound with `multi_band_diffusion`.
 
 San Roman et al., "From Discrete Tokens to High-Fidelity Audio Using Multi-Band Diffusion" (2023), a hundredth of its
-size. Each band's network learns to tell noise from music at the levels that sampling visits; in a run this short it would
-see each of a thousand too seldom. All bands learn from the same clips.
+size. Each band's network learns to tell noise from music at the levels that sampling visits; in a run this short it
+would see each of a thousand too seldom. All bands learn from the same clips.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from musicgen_core.hub import POCKET, POCKET_FOLDER, resolve
 from musicgen_core.job import GenerationInput
 from musicgen_core.params import SamplingParams
 from training.attributes import ATTRIBUTES, labelled_songs
-from training.measure import generate, si_sdr, songs_with_lead, waveform
+from training.instruments import SAMPLE_RATE
+from training.measure import chroma_similarity, generate, si_sdr, songs_with_lead, waveform
 from training.tokens import CHROMA_FRAMES
 
 GREEDY = SamplingParams(temperature=0)
@@ -97,6 +98,7 @@ def test_a_melody_is_followed(pocket: MusicGen) -> None:
     melodies = [tune for _, tune in songs_with_lead(8, 8)]
     asked = [GenerationInput("piano melody", 6.0, seed=i, melody=waveform(tune)) for i, tune in enumerate(melodies)]
     music = generate(pocket, asked, "melody")
-    similar = [chroma_similarity(tune[: 6 * SAMPLE_RATE], played) for tune, played in zip(melodies, music, strict=True)]
-    others = [chroma_similarity(tune[: 6 * SAMPLE_RATE], played) for tune, played in zip(melodies, music[1:] + music[:1], strict=True)]
+    given = [tune[: 6 * SAMPLE_RATE] for tune in melodies]
+    similar = [chroma_similarity(tune, played) for tune, played in zip(given, music, strict=True)]
+    others = [chroma_similarity(tune, played) for tune, played in zip(given, music[1:] + music[:1], strict=True)]
     assert np.mean(similar) > np.mean(others) + 0.1
