@@ -238,10 +238,12 @@ def save_diffusion(bands: list[Band], folder: Path, sample_rate: int, dtype: tor
     home = folder / FOLDER
     if home.exists():
         raise CheckpointError(f"{home} exists already; remove it first.")
-    described, weights = [], {}
+    described: list[dict[str, Any]] = []
+    weights: dict[str, Tensor] = {}
     for index, band in enumerate(bands):
         described.append({"unet": asdict(band.unet.config), "schedule": asdict(band.schedule)})
-        weights |= {f"{index}.unet.{name}": tensor.to(dtype) for name, tensor in band.unet.state_dict().items()}
+        for name, tensor in band.unet.state_dict().items():
+            weights[f"{index}.unet.{name}"] = tensor.to(dtype).contiguous()
         if band.processor is not None:
             weights |= {f"{index}.processor.mean": band.processor.mean, f"{index}.processor.gain": band.processor.gain}
     with whole_folder(home) as unfinished:

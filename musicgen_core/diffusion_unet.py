@@ -86,7 +86,8 @@ class DiffusionUnet(nn.Module):
     def forward(self, noisy: Tensor, step: Tensor, latents: Tensor) -> Tensor:
         """The noise `[batch, 1, samples]`; `step`: int64 `[batch]`, 0 is the least noise; `latents`: `[batch, dim,
         frames]`."""
-        x, skips = noisy, []
+        x = noisy
+        skips: list[Tensor] = []
         for depth, encoder in enumerate(self.encoders):
             x = encoder(x)
             if depth == 0:
