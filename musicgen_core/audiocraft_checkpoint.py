@@ -154,7 +154,7 @@ def rename(
     missing, unknown = sources.keys() - tensors.keys(), tensors.keys() - sources.keys() - set(ignored)
     if missing or unknown:
         raise CheckpointError(f"{checkpoint.path}: {_listed('missing', missing)}, {_listed('unknown', unknown)}.")
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for name, source in sources.items():
         if tensors[name].shape != source.shape:
             shapes = f"{list(tensors[name].shape)}, not {list(source.shape)}"

@@ -29,7 +29,7 @@ def convert_diffusion(source: Path, folder: Path) -> None:
     Raises CheckpointError where the file is something else, holds code, or was trained for another codec, and where the
     folder carries one already.
     """
-    content = load_pickle(source)
+    content: dict[Any, Any] = load_pickle(source)
     count, sample_rate = content.get("n_bands"), content.get("sample_rate")
     if not isinstance(count, int) or not isinstance(sample_rate, int) or not set(range(count)) <= content.keys():
         raise CheckpointError(
