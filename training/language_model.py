@@ -4,7 +4,8 @@ The architecture is MusicGen melody's (Copet et al., "Simple and Controllable Mu
 transformers builds it: chroma, then text, then the delayed codebooks in one causal sequence. Text and melody
 are left out of some examples, for guidance; clips that begin anywhere in a song prepare for continuation.
 
-Most steps see only a song's first bars: there the text and the melody decide, what follows is the loop again.
+The first steps see only a song's first bars: there the text and the melody decide. What follows is the loop again, and
+is learnt from clips of several loops.
 """
 
 from __future__ import annotations
@@ -29,18 +30,21 @@ from training.command import parse_arguments
 from training.text_encoder import DIM as TEXT_DIM
 from training.text_encoder import text_config
 from training.tokenizer import load_tokenizer
-from training.tokens import CHROMA_BINS, CHROMA_FRAMES, LONG_FRAMES, SHORT_FRAMES, Clip, load
+from training.tokens import CHROMA_BINS, CHROMA_FRAMES, LONG_FRAMES, Clip, load, looped
 from training.trainer import Trainer
 
 DIM = 192
-LAYERS = 5
+LAYERS = 6
 HEADS = 4
 BAR_FRAMES, BAR_BATCH = 160, 20
 """A bar at the slowest tempo, the loop at the fastest."""
-LOOP_BATCH = 10
+LOOPS_FRAMES, LOOPS_BATCH = 800, 5
+"""Two and a half loops at the slowest tempo."""
 LONG_BATCH = 2
 BARS_ALONE = 0.35
-"""The share of the training that sees nothing but first bars; after it, every other step is of longer clips."""
+"""The share of the training that sees nothing but first bars."""
+BARS_EVERY = 3
+"""One step in so many is of first bars after that."""
 LONG_EVERY = 24
 """One step in so many is then of 30-second clips, that late positions be known."""
 LEARNING_RATE = 2e-3
@@ -98,7 +102,7 @@ def make_batch(clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.ra
         text=encoded["input_ids"],
         text_mask=encoded["attention_mask"] * torch.from_numpy(has_text).long()[:, None],
         chroma=functional.one_hot(torch.from_numpy(chroma).long(), CHROMA_BINS).float(),
-        codes=torch.from_numpy(np.stack([clip.codes[:, :frames] for clip in clips])).long(),
+        codes=torch.from_numpy(np.stack([looped(clip, frames) for clip in clips])).long(),
     )
 
 
@@ -206,11 +210,11 @@ class LanguageTraining:
     def _crops(self) -> tuple[Sequence[Clip], int, int]:
         """The clips to draw from at this step, how many, and to how many frames they are cut."""
         step = self.trainer.step
-        if step < BARS_ALONE * self.trainer.steps or step % 2 == 0:
+        if step < BARS_ALONE * self.trainer.steps or step % BARS_EVERY == 0:
             return self._clips, BAR_BATCH, BAR_FRAMES
         if self._long and step % LONG_EVERY == LONG_EVERY - 1:
             return self._long, LONG_BATCH, LONG_FRAMES
-        return self._clips, LOOP_BATCH, SHORT_FRAMES
+        return self._clips, LOOPS_BATCH, LOOPS_FRAMES
 
 
 def main() -> None:

@@ -91,8 +91,8 @@ def si_sdr(reference: Samples, estimate: Samples) -> float:
 
 def measure_adherence(model: MusicGen, clips: int) -> Iterator[str]:
     """Prompts for either side of each attribute, and the share of clips that measure as asked."""
-    songs = labelled_songs(HELD_OUT, clips, SECONDS * FRAME_RATE)
     for name, attribute in ATTRIBUTES.items():
+        songs = labelled_songs(HELD_OUT, clips, attribute.seconds * FRAME_RATE)
         known = [(attribute.is_high(style), samples) for style, samples in songs if attribute.concerns(style)]
         ceiling = np.mean([attribute.is_right(samples, high=high) for high, samples in known])
         sides = [
@@ -101,7 +101,9 @@ def measure_adherence(model: MusicGen, clips: int) -> Iterator[str]:
             for high, prompt in zip((True, False), pair, strict=True)
         ]
         asked = [sides[index % len(sides)] for index in range(clips)]
-        inputs = [GenerationInput(prompt, SECONDS, seed=1000 + index) for index, (_, prompt) in enumerate(asked)]
+        inputs = [
+            GenerationInput(prompt, attribute.seconds, seed=1000 + index) for index, (_, prompt) in enumerate(asked)
+        ]
         music = generate(model, inputs, name)
         hits = np.array(
             [attribute.is_right(samples, high=high) for samples, (high, _) in zip(music, asked, strict=True)]

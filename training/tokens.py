@@ -47,6 +47,17 @@ class Clip(NamedTuple):
     """`[CHROMA_FRAMES]`: the loudest pitch class of each chroma frame, of the lead alone or of all but the drums."""
 
 
+def looped(clip: Clip, frames: int) -> NDArray[np.int16]:
+    """The clip's codes `[codebooks, frames]`: cut, or gone on with as its song does, by its last loop again.
+
+    Encoding the longer song gives the same codes, but for 1 to 7 in a hundred (measured).
+    """
+    known = clip.codes.shape[1]
+    at = np.arange(frames)
+    beyond = known - clip.style.loop_frames + (at - known) % clip.style.loop_frames
+    return clip.codes[:, np.where(at < known, at, beyond)]
+
+
 def frames_of(index: int) -> int:
     """How long clip `index` is."""
     return LONG_FRAMES if index % LONG_EVERY == LONG_EVERY - 1 else SHORT_FRAMES

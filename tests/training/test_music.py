@@ -9,10 +9,10 @@ import pytest
 
 from training.attributes import ATTRIBUTES, labelled_songs
 from training.captions import BRIGHTNESSES, DENSITIES, DRUMS, MODES, PACES, caption
-from training.instruments import DRUM_NAMES, HOP, INSTRUMENTS, drum, note
+from training.instruments import DRUM_NAMES, HOP, INSTRUMENTS, SAMPLE_RATE, drum, note
 from training.music import Style, compose, random_style, render
 
-SONGS = labelled_songs(50, 90, 400)
+SONGS = labelled_songs(50, 90, 700)
 
 
 def song(index: int) -> tuple[Style, list, np.ndarray]:
@@ -98,7 +98,8 @@ def test_captions_vary() -> None:
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_an_attribute_can_be_measured(name: str) -> None:
     attribute = ATTRIBUTES[name]
-    songs = [(attribute.is_high(style), samples) for style, samples in SONGS if attribute.concerns(style)]
+    end = attribute.seconds * SAMPLE_RATE
+    songs = [(attribute.is_high(style), samples[:end]) for style, samples in SONGS if attribute.concerns(style)]
     high = [attribute.is_right(samples, high=True) for is_high, samples in songs if is_high][:6]
     low = [attribute.is_right(samples, high=False) for is_high, samples in songs if not is_high][:6]
     assert len(high) == len(low) == 6

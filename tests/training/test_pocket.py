@@ -89,7 +89,9 @@ def test_prompts_are_followed(pocket: MusicGen, name: str) -> None:
     """The card has the figures of 100 clips; of these ten, guessing gets eight or more right once in twenty times."""
     attribute = ATTRIBUTES[name]
     asked = [(True, prompt) for prompt in attribute.high] + [(False, prompt) for prompt in attribute.low]
-    music = generate(pocket, [GenerationInput(prompt, 8.0, seed=i) for i, (_, prompt) in enumerate(asked)], name)
+    music = generate(
+        pocket, [GenerationInput(prompt, attribute.seconds, seed=i) for i, (_, prompt) in enumerate(asked)], name
+    )
     hits = [attribute.is_right(samples, high=high) for samples, (high, _) in zip(music, asked, strict=True)]
     assert sum(hits) >= 8, hits
 
