@@ -37,7 +37,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition, *, seconds: float = 30.0, process: subprocess.Popen[bytes] | None = None) -> None:
+def wait_until(condition, *, seconds: float = 120.0, process: subprocess.Popen[bytes] | None = None) -> None:
     """Poll until the condition holds; fails when it does not in time, or when the process has died."""
     deadline = time.monotonic() + seconds
     while not condition():
