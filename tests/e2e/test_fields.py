@@ -6,179 +6,23 @@ levels do to sound that no model makes (silence, a lone click, opposite channels
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
-import torch
 
-from musicgen_core.audio_file import decode
-from musicgen_core.codec import Codec, load_codec
-from musicgen_core.noise_model import Kind, write_noise_model
+from musicgen_core.noise_model import Kind
 from predictions.inputs import Input
-from tests.diffusion_model import STEPS, copy_with_diffusion
-from tests.e2e.conftest import Service, serve, side_by_side
-from tests.e2e.sound import RATE, Samples, data_uri, measure, read_wav, tone, wav
+from tests.diffusion_model import STEPS
+from tests.e2e.conftest import Service, side_by_side
+from tests.e2e.rows import KINDS, ROWS, Fields, Model, Outcome, row, serving
+from tests.e2e.sound import RATE, Samples, data_uri, measure, tone, wav
 
-KINDS: tuple[Kind, ...] = ("text", "melody", "stereo", "stereo-melody")
 CEILING = 10 ** (-1 / 20)
-LATENT = round(0.2 * RATE)
+LOOK_AHEAD = round(0.2 * RATE)
 """How far, with room to spare, the codec looks ahead: so much of a clip's end depends on what follows."""
-
-Fields = dict[str, Any]
-PLAIN: Fields = {"prompt": "piano", "duration": 1, "seed": 7}
-"""What a row asks for where it says nothing else; None leaves a field out."""
-
-
-class Outcome:
-    """What became of one request."""
-
-    def __init__(self, service: Service, fields: Fields) -> None:
-        given = {name: value for name, value in (PLAIN | fields).items() if value is not None}
-        self._service = service
-        self._answer = service.client.post("/predictions", json={"input": given})
-
-    @cached_property
-    def ended(self) -> dict[str, Any]:
-        """The prediction, once it has ended."""
-        assert self._answer.status_code == 202, self._answer.text
-        return self._service.wait(self._answer.json()["id"])
-
-    @cached_property
-    def body(self) -> dict[str, Any]:
-        """The prediction, which succeeded."""
-        assert self.ended["status"] == "succeeded", self.ended
-        return self.ended
-
-    @cached_property
-    def file(self) -> httpx.Response:
-        return httpx.get(self.body["output"], trust_env=False)
-
-    @property
-    def content(self) -> bytes:
-        return self.file.content
-
-    @cached_property
-    def samples(self) -> Samples:
-        """[channels, samples]"""
-        return read_wav(self.content)
-
-    @property
-    def seconds(self) -> float:
-        assert self.body["metrics"]["duration"] == self.samples.shape[1] / RATE
-        return self.samples.shape[1] / RATE
-
-    @property
-    def failure(self) -> str:
-        """Why it failed."""
-        assert (self.ended["status"], self.ended["output"]) == ("failed", None)
-        error: str = self.ended["error"]
-        return error
-
-    @property
-    def refused(self) -> dict[str, str]:
-        """The fields for which it was not taken, and what is wrong with each."""
-        assert self._answer.status_code == 422, self._answer.text
-        errors = self._answer.json()["errors"]
-        assert all(error["message"] and error["remedy"] for error in errors)
-        return {error["field"]: f"{error['message']}; {error['remedy']}" for error in errors}
-
-
-@dataclass(frozen=True)
-class Model:
-    """A kind of model, its service, and the outcomes of all rows' inputs."""
-
-    kind: Kind
-    folder: Path
-    service: Service
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-
-    @property
-    def channels(self) -> int:
-        return 2 if "stereo" in self.kind else 1
-
-    @property
-    def melody(self) -> bool:
-        return "melody" in self.kind
-
-    def post(self, **fields: Any) -> Outcome:
-        return Outcome(self.service, fields)
-
-    def outcomes_of(self, row: Row) -> list[Outcome]:
-        """Of the row's inputs; those that other rows have too are posted once."""
-        for key, fields in row.named_inputs():
-            if key not in self.outcomes:
-                self.outcomes[key] = self.post(**fields)
-        return [self.outcomes[key] for key, _ in row.named_inputs()]
-
-    @cached_property
-    def codec(self) -> Codec:
-        config = json.loads((self.folder / "config.json").read_text())
-        return load_codec(self.folder, config, channels=self.channels, device=torch.device("cpu"))
-
-    def read(self, content: bytes) -> Samples:
-        """Any audio file with the model's channels, at its rate."""
-        with tempfile.NamedTemporaryFile() as file:
-            Path(file.name).write_bytes(content)
-            return decode(Path(file.name), sample_rate=RATE, channels=self.channels, max_seconds=60).samples
-
-    def rendered(self, content: bytes) -> Samples:
-        """An audio file as it sounds when the codec has encoded and decoded it."""
-        codes = self.codec.encode(torch.from_numpy(self.read(content)))
-        decoded: Samples = self.codec.decode(codes).numpy()
-        return decoded
-
-
-Check = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """Inputs, and what must come of them."""
-
-    check: Check
-    inputs: tuple[Fields, ...]
-
-    def named_inputs(self) -> list[tuple[str, Fields]]:
-        """Each input and a name for it; the second of two equal ones has another."""
-        texts = [json.dumps(fields, sort_keys=True) for fields in self.inputs]
-        return [(f"{text}{texts[:at].count(text)}", self.inputs[at]) for at, text in enumerate(texts)]
-
-
-ROWS: dict[str, Row] = {}
-
-
-def row(*inputs: Fields) -> Callable[[Check], Check]:
-    """Make a case of a function: it gets the model, and the outcome of each of these inputs."""
-
-    def add(check: Check) -> Check:
-        name = check.__name__.replace("_", " ")
-        assert name not in ROWS
-        ROWS[name] = Row(check, inputs)
-        return check
-
-    return add
-
-
-@contextmanager
-def serving(kind: Kind, folder: Path) -> Iterator[Model]:
-    """A service of one kind of model, with MultiBand Diffusion, to which all inputs have been posted."""
-    plain = write_noise_model(folder / "plain", kind=kind)
-    model = copy_with_diffusion(plain, folder / kind)
-    with serve(folder / "data", MUSICGEN_MODEL=str(model)) as service:
-        served = Model(kind, model, service)
-        for each in ROWS.values():
-            served.outcomes_of(each)
-        yield served
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +157,7 @@ def in_total(**fields: Any) -> Fields:
 @row(continued(), continued(seed=8))
 def continuation_begins_with_the_clip(model: Model, one: Outcome, other: Outcome) -> None:
     assert one.seconds == other.seconds == 4
-    same = 3 * RATE - LATENT
+    same = 3 * RATE - LOOK_AHEAD
     expected = np.clip(model.rendered(CLIP), -CEILING, CEILING)[:, :same]
     for outcome in (one, other):
         np.testing.assert_allclose(outcome.samples[:, :same], expected, atol=2 / 32768)
@@ -401,8 +245,8 @@ def channels_are_averaged_or_the_first_two_taken(model: Model, stereo: Outcome, 
     assert four.content == stereo.content
     assert (stereo.content == mixed.content) == (model.channels == 1)
     if model.channels == 2:
-        begin = slice(RATE - LATENT)
-        assert np.array_equal(mixed.samples[0, begin], mixed.samples[1, begin])
+        begin = slice(RATE - LOOK_AHEAD)
+        np.testing.assert_allclose(*mixed.samples[:, begin], atol=2 / 32768)
         assert not np.allclose(stereo.samples[0, begin], stereo.samples[1, begin], atol=0.01)
         np.testing.assert_allclose(stereo.samples[:, begin], model.rendered(STEREO)[:, begin], atol=2 / 32768)
 
@@ -436,6 +280,12 @@ def multi_band_diffusion_of_each_channel(model: Model, sampled: Outcome) -> None
     levels = np.sqrt(np.mean(sampled.samples**2, axis=1))
     assert (levels > 0.01).all()
     assert len({channel.tobytes() for channel in sampled.samples}) == model.channels
+
+
+@row(continued(multi_band_diffusion=True), continued())
+def multi_band_diffusion_of_a_continuation(model: Model, sampled: Outcome, decoded: Outcome) -> None:
+    assert sampled.seconds == decoded.seconds == 4
+    assert sampled.content != decoded.content
 
 
 # normalization_strategy
