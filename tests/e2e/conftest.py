@@ -48,7 +48,11 @@ class Service:
     def wait(self, prediction_id: str, *statuses: str, seconds: float = 300.0) -> dict[str, Any]:
         """Poll until the prediction is in one of the statuses, or has ended where none is given."""
         wanted = statuses or ("succeeded", "failed", "canceled")
-        wait_until(lambda: self.get(prediction_id)["status"] in wanted, seconds=seconds, process=self.process)
+        # Each look costs the service time that it needs for the work.
+        every = 0.02 if statuses else 0.1
+        wait_until(
+            lambda: self.get(prediction_id)["status"] in wanted, seconds=seconds, every=every, process=self.process
+        )
         return self.get(prediction_id)
 
     def generate(self, **value: Any) -> dict[str, Any]:
@@ -76,6 +80,7 @@ class Service:
                 and self.client.get("/health-check").json()["status"] == "ready"
             ),
             seconds=300,
+            every=0.1,
             process=self.process,
         )
 
