@@ -16,6 +16,7 @@ from torch import Tensor
 from musicgen_core.audiocraft_checkpoint import AudiocraftCheckpoint, Source, TrainingConfig, rename
 from musicgen_core.delay_pattern import codebook_delays
 from musicgen_core.errors import CheckpointError
+from musicgen_core.hub import STYLE_REASON
 from musicgen_core.transformer import ACTIVATIONS
 
 CHROMA_HOP = 4096
@@ -125,10 +126,7 @@ def _follows_melody(checkpoint: AudiocraftCheckpoint) -> bool:
     config, path = checkpoint.config, checkpoint.path
     kinds = {name: config.get(f"conditioners.{name}.model") for name in config.names("conditioners") if name != "args"}
     if "style" in kinds.values():
-        raise CheckpointError(
-            f"{path} is a style model (musicgen-style). It is conditioned on an excerpt's style, which another network "
-            "(MERT) reads, and guided twice; this engine does neither. Take a melody model, or one of the others."
-        )
+        raise CheckpointError(f"{path} is a style model: {STYLE_REASON}")
     prepended, crossed = config.names("fuser.prepend"), config.names("fuser.cross")
     if kinds.keys() == crossed == {"description"} and not prepended:
         return False

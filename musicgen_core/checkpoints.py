@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from musicgen_core.errors import CheckpointError
+from musicgen_core.hub import STYLE_REASON
 from musicgen_core.transformer import ACTIVATIONS, LanguageModel, LanguageModelConfig
 
 __all__ = ["LanguageModelConfig", "load_language_model", "read_config", "read_weights"]
@@ -40,7 +41,8 @@ def read_config(folder: Path) -> LanguageModelConfig:
         raise CheckpointError(f"cannot read {path}: {error}") from error
     kind = raw.get("model_type") if isinstance(raw, dict) else None
     if kind not in ("musicgen", "musicgen_melody"):
-        raise CheckpointError(f"{path}: model_type is {kind!r}; known are 'musicgen' and 'musicgen_melody'")
+        reason = f". {STYLE_REASON}" if "style" in str(kind) else ""
+        raise CheckpointError(f"{path}: model_type is {kind!r}; known are 'musicgen' and 'musicgen_melody'{reason}")
     try:
         config = _config(raw, melody=kind == "musicgen_melody")
     except (AttributeError, TypeError, ValueError) as error:

@@ -26,6 +26,13 @@ PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
 """audiocraft's language model and codec; a folder without the second takes its codec from elsewhere."""
 
+STYLE_REASON = (
+    "musicgen-style is conditioned on an excerpt's style, which another network (MERT) reads, and guided twice; this "
+    "engine does neither. Take a melody model, or one of the others."
+)
+REFUSED = {"facebook/musicgen-style": STYLE_REASON}
+"""Official models that do not work here, and why; told before gigabytes are fetched."""
+
 
 def resolve(source: str | Path, *, endpoint: str | None = None, cache_folder: Path | None = None) -> Path:
     """The local folder of a model.
@@ -112,26 +119,29 @@ def _require_model(folder: Path) -> Path:
 
 def _fetch(repository: str, revision: str | None, endpoint: str | None, cache_folder: Path | None) -> Path:
     """The cached copy of a hub repository, brought up to date where the hub can be reached."""
-    folder = _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *SAFETENSORS, *DIFFUSION))
-    if weight_files(folder):
-        return folder
-    return _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *PICKLED, *DIFFUSION))
+    for weights in (SAFETENSORS, PICKLED):
+        folder = _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *weights, *DIFFUSION))
+        if folder.is_dir() and weight_files(folder):
+            return folder
+    raise CheckpointError(
+        f"{repository} holds no weights that transformers wrote. If it has audiocraft's {AUDIOCRAFT[0]}, convert it "
+        f"once: musicgen convert {repository} --base facebook/musicgen-small --output FOLDER"
+    )
 
 
 def _snapshot(
     repository: str, revision: str | None, endpoint: str | None, cache_folder: Path | None, patterns: tuple[str, ...]
 ) -> Path:
-    """The folder of a repository's files that match the patterns."""
+    """The folder of a repository's files that match the patterns; not there if none does."""
+    if repository in REFUSED:
+        raise CheckpointError(f"{repository} is refused: {REFUSED[repository]}")
     from huggingface_hub import HfApi
 
     try:
         api = HfApi(endpoint=endpoint)
-        folder = Path(
+        return Path(
             api.snapshot_download(repository, revision=revision, allow_patterns=list(patterns), cache_dir=cache_folder)
         )
-        if not folder.is_dir():  # the client makes none for no files
-            raise FileNotFoundError(f"it has none of {', '.join(patterns)}")
-        return folder
     except Exception as error:  # transport errors are those of whichever HTTP library the hub client uses
         raise CheckpointError(
             f"The model {repository} can be neither fetched nor found in the cache: {_first_line(error)}. "

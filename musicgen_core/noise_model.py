@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers.modeling_utils import PreTrainedModel
 
-Kind = Literal["melody", "text", "stereo"]
+Kind = Literal["melody", "text", "stereo", "stereo-melody"]
 
 TEXT_DIM = 32
 DIM = 64
@@ -36,7 +36,7 @@ OUTPUT_GAIN = 0.3
 def write_noise_model(folder: Path, *, kind: Kind = "melody", seed: int = 0) -> Path:
     """Write the model into `folder` and return it; takes a second or two.
 
-    `kind`: "text" (mono), "melody" (mono, follows a melody) or "stereo". The same seed gives the same
+    `kind`: "text" (mono), "melody" (mono, follows a melody), "stereo" or "stereo-melody". The same seed gives the same
     weights. The folder appears whole or not at all, so that processes which start together may all call this;
     one that exists already is left as it is.
     """
@@ -61,7 +61,7 @@ def _write_parts(folder: Path, kind: Kind, seed: int) -> None:
         model = _build(kind, vocabulary)
         _fill(model, seed)
         model.save_pretrained(folder)
-    write_preprocessor(folder, melody=kind == "melody", channels=2 if kind == "stereo" else 1)
+    write_preprocessor(folder, melody="melody" in kind, channels=2 if "stereo" in kind else 1)
 
 
 def _write_tokenizer(folder: Path) -> int:
@@ -106,7 +106,9 @@ def _assemble(kind: Kind, text: Any, codec: Any) -> PreTrainedModel:
         "hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 4 * DIM,
         "dropout": 0.0, "vocab_size": VOCABULARY, "num_codebooks": CODEBOOKS, "audio_channels": 1,
     }  # fmt: skip
-    if kind == "melody":
+    if "stereo" in kind:
+        decoder |= {"num_codebooks": 2 * CODEBOOKS, "audio_channels": 2}
+    if "melody" in kind:
         from transformers.models.musicgen_melody import configuration_musicgen_melody as melody
         from transformers.models.musicgen_melody.modeling_musicgen_melody import (
             MusicgenMelodyForConditionalGeneration,
@@ -120,8 +122,6 @@ def _assemble(kind: Kind, text: Any, codec: Any) -> PreTrainedModel:
     from transformers.models.musicgen.configuration_musicgen import MusicgenConfig
     from transformers.models.musicgen.modeling_musicgen import MusicgenForConditionalGeneration
 
-    if kind == "stereo":
-        decoder |= {"num_codebooks": 2 * CODEBOOKS, "audio_channels": 2}
     config = MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder)
     return MusicgenForConditionalGeneration(config)
 

@@ -37,10 +37,12 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition, *, seconds: float = 30.0, process: subprocess.Popen[bytes] | None = None) -> None:
+def wait_until(
+    condition, *, seconds: float = 120.0, every: float = 0.02, process: subprocess.Popen[bytes] | None = None
+) -> None:
     """Poll until the condition holds; fails when it does not in time, or when the process has died."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert process is None or process.poll() is None, f"the process ended with {process.returncode}"
         assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.02)
+        time.sleep(every)

@@ -31,3 +31,8 @@ def melody_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stereo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write("stereo", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def stereo_melody_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write("stereo-melody", tmp_path_factory)

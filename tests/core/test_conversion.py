@@ -20,7 +20,6 @@ from transformers import (
     MusicgenMelodyForConditionalGeneration,
 )
 
-from musicgen_core import MusicGen
 from musicgen_core.audiocraft_checkpoint import read_checkpoint
 from musicgen_core.checkpoints import load_language_model
 from musicgen_core.codec import load_codec
@@ -106,21 +105,15 @@ def test_transformers_loads_it_with_the_same_weights(kind: Kind, base: Path, tmp
 
 
 @pytest.mark.parametrize("kind", ["text", "melody"])
-def test_the_whole_model_makes_sound(kind: Any, tmp_path: Path, melody_model: Path, text_model: Path) -> None:
+def test_the_small_files_are_those_of_transformers(
+    kind: str, tmp_path: Path, melody_model: Path, text_model: Path
+) -> None:
     folder = {"text": text_model, "melody": melody_model}[kind]
-    model_class: Any = {"text": MusicgenForConditionalGeneration, "melody": MusicgenMelodyForConditionalGeneration}[
-        kind
-    ]
+    model_class: Any = MusicgenMelodyForConditionalGeneration if kind == "melody" else MusicgenForConditionalGeneration
     theirs = model_class.from_pretrained(folder)
     state, config = audiocraft.language_model_state(theirs), audiocraft.language_model_config(theirs)
     torch.save(audiocraft.exported(state, config), tmp_path / "state_dict.bin")
     convert(tmp_path / "state_dict.bin", folder, tmp_path / "out")
-    with MusicGen.load(folder, max_requests=1) as model:
-        expected = model.generate("piano", duration=0.5, seed=3)
-    with MusicGen.load(tmp_path / "out", max_requests=1) as model:
-        assert model.abilities.melody == (kind == "melody")
-        sound = model.generate("piano", duration=0.5, seed=3)
-    assert (sound.samples == expected.samples).all()
     ours, original = ({path.name for path in at.iterdir()} for at in (tmp_path / "out", folder))
     assert ours == original
     for name in ("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"):
@@ -345,7 +338,7 @@ def merge(config: dict[str, Any], change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"conditioners": {"self_wav": {"model": "style"}}}, "style model .musicgen-style.*MERT"),
+        ({"conditioners": {"self_wav": {"model": "style"}}}, "style model: musicgen-style.*MERT"),
         ({"conditioners": {"genre": {"model": "lut"}}}, "'genre': 'lut'"),
         ({"conditioners": {"description": {"model": "clap"}}}, "conditioners.description.model = 'clap'"),
         ({"fuser": {"cross": [], "prepend": ["description"]}}, r"prepended: \['description'\]"),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -30,6 +30,7 @@ class Hub(BaseHTTPRequestHandler):
     repositories: ClassVar[dict[str, dict[str, bytes]]] = {
         "some/both": CONFIG | SAFETENSORS | PICKLED,
         "some/old": CONFIG | PICKLED,
+        "some/audiocraft": {"README.md": b"read me", "state_dict.bin": b"audiocraft's"},
         "some/empty": {"README.md": b"nothing here"},
     }
     fetched: ClassVar[list[str]] = []
@@ -118,6 +119,24 @@ def test_a_second_time_nothing_is_fetched_not_even_without_a_network(endpoint: s
 def test_what_is_not_there_is_named(endpoint: str, tmp_path: Path, repository: str) -> None:
     with pytest.raises(CheckpointError, match=repository.replace("/", ".*")):
         hub.resolve(repository, endpoint=endpoint, cache_folder=tmp_path)
+
+
+def test_what_audiocraft_alone_wrote_is_to_be_converted(endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="musicgen convert some/audiocraft --base"):
+        hub.resolve("some/audiocraft", endpoint=endpoint, cache_folder=tmp_path)
+    assert not Hub.fetched
+    hub.resolve_audiocraft("some/audiocraft", endpoint=endpoint, cache_folder=tmp_path)
+    with pytest.raises(CheckpointError, match="musicgen convert some/audiocraft --base"):
+        hub.resolve("some/audiocraft", endpoint="http://127.0.0.1:9", cache_folder=tmp_path)
+
+
+@pytest.mark.parametrize("resolve", [hub.resolve, hub.resolve_audiocraft])
+@pytest.mark.parametrize("source", ["facebook/musicgen-style", "facebook/musicgen-style@main"])
+def test_the_style_model_is_refused_before_it_is_fetched(
+    source: str, resolve: Callable[..., Path], endpoint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"facebook/musicgen-style is refused: .*style.*MERT.*melody model"):
+        resolve(source, endpoint=endpoint, cache_folder=tmp_path)
 
 
 def test_without_network_and_cache_it_says_what_to_do(tmp_path: Path) -> None:

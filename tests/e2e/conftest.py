@@ -1,4 +1,4 @@
-"""`musicgen serve` itself, as a user runs it, on the tiny model that it makes where none is set."""
+"""`musicgen serve` itself, as a user runs it; on a tiny model of random weights, but where the music counts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -20,6 +21,8 @@ import pytest
 from tests.servers import free_port, wait_until
 
 LEASE_SECONDS = 3
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -42,10 +45,14 @@ class Service:
         body: dict[str, Any] = self.client.get(f"/predictions/{prediction_id}").json()
         return body
 
-    def wait(self, prediction_id: str, *statuses: str, seconds: float = 60.0) -> dict[str, Any]:
+    def wait(self, prediction_id: str, *statuses: str, seconds: float = 300.0) -> dict[str, Any]:
         """Poll until the prediction is in one of the statuses, or has ended where none is given."""
         wanted = statuses or ("succeeded", "failed", "canceled")
-        wait_until(lambda: self.get(prediction_id)["status"] in wanted, seconds=seconds, process=self.process)
+        # Each look costs the service time that it needs for the work.
+        every = 0.02 if statuses else 0.1
+        wait_until(
+            lambda: self.get(prediction_id)["status"] in wanted, seconds=seconds, every=every, process=self.process
+        )
         return self.get(prediction_id)
 
     def generate(self, **value: Any) -> dict[str, Any]:
@@ -72,6 +79,8 @@ class Service:
                 self.log.read_text().count("READY") >= times
                 and self.client.get("/health-check").json()["status"] == "ready"
             ),
+            seconds=300,
+            every=0.1,
             process=self.process,
         )
 
@@ -108,6 +117,20 @@ def serve(data: Path, *, status: int = 0, **settings: str) -> Iterator[Service]:
         assert process.wait(60) == status, log.read_text()[-8000:]
 
 
+@contextmanager
+def side_by_side(contexts: Sequence[AbstractContextManager[T]]) -> Iterator[list[T]]:
+    """Enter all of them at once, and leave them so: several services take little longer to start than one."""
+    with ThreadPoolExecutor(len(contexts)) as pool:
+        entered = [pool.submit(context.__enter__) for context in contexts]
+        try:
+            yield [future.result() for future in entered]
+        finally:
+            pairs = zip(contexts, entered, strict=True)
+            left = [pool.submit(context.__exit__, None, None, None) for context, at in pairs if not at.exception()]
+            for future in left:
+                future.result()
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from musicgen_core.noise_model import write_noise_model
@@ -116,7 +139,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[Service]:
     """One service for the tests that leave it as they found it."""
-    with serve(tmp_path_factory.mktemp("service")) as service:
+    with serve(tmp_path_factory.mktemp("service"), MUSICGEN_MODEL=str(model_folder)) as service:
         yield service

@@ -1,0 +1,170 @@
+"""What `test_fields.py` is made of: rows of inputs, and what becomes of them on a model."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+
+from musicgen_core.audio_file import decode
+from musicgen_core.codec import Codec, load_codec
+from musicgen_core.noise_model import Kind, write_noise_model
+from tests.diffusion_model import copy_with_diffusion
+from tests.e2e.conftest import Service, serve
+from tests.e2e.sound import RATE, Samples, read_wav
+
+KINDS: tuple[Kind, ...] = ("text", "melody", "stereo", "stereo-melody")
+Fields = dict[str, Any]
+PLAIN: Fields = {"prompt": "piano", "duration": 1, "seed": 7, "normalization_strategy": "clip"}
+"""What a row asks for where it says nothing else, at the level that the codec gives; None leaves a field out."""
+
+
+class Outcome:
+    """What became of one request."""
+
+    def __init__(self, service: Service, fields: Fields) -> None:
+        given = {name: value for name, value in (PLAIN | fields).items() if value is not None}
+        self._service = service
+        self._answer = service.client.post("/predictions", json={"input": given})
+
+    @cached_property
+    def ended(self) -> dict[str, Any]:
+        """The prediction, once it has ended."""
+        assert self._answer.status_code == 202, self._answer.text
+        return self._service.wait(self._answer.json()["id"])
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """The prediction, which succeeded."""
+        assert self.ended["status"] == "succeeded", self.ended
+        return self.ended
+
+    @cached_property
+    def file(self) -> httpx.Response:
+        return httpx.get(self.body["output"], trust_env=False)
+
+    @property
+    def content(self) -> bytes:
+        return self.file.content
+
+    @cached_property
+    def samples(self) -> Samples:
+        """[channels, samples]"""
+        return read_wav(self.content)
+
+    @property
+    def seconds(self) -> float:
+        assert self.body["metrics"]["duration"] == self.samples.shape[1] / RATE
+        return self.samples.shape[1] / RATE
+
+    @property
+    def failure(self) -> str:
+        """Why it failed."""
+        assert (self.ended["status"], self.ended["output"]) == ("failed", None)
+        error: str = self.ended["error"]
+        return error
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The fields for which it was not taken, and what is wrong with each."""
+        assert self._answer.status_code == 422, self._answer.text
+        errors = self._answer.json()["errors"]
+        assert all(error["message"] and error["remedy"] for error in errors)
+        return {error["field"]: f"{error['message']}; {error['remedy']}" for error in errors}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A kind of model, its service, and the outcomes of all rows' inputs."""
+
+    kind: Kind
+    folder: Path
+    service: Service
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        return 2 if "stereo" in self.kind else 1
+
+    @property
+    def melody(self) -> bool:
+        return "melody" in self.kind
+
+    def post(self, **fields: Any) -> Outcome:
+        return Outcome(self.service, fields)
+
+    def outcomes_of(self, row: Row) -> list[Outcome]:
+        """Of the row's inputs; those that other rows have too are posted once."""
+        for key, fields in row.named_inputs():
+            if key not in self.outcomes:
+                self.outcomes[key] = self.post(**fields)
+        return [self.outcomes[key] for key, _ in row.named_inputs()]
+
+    @cached_property
+    def codec(self) -> Codec:
+        config = json.loads((self.folder / "config.json").read_text())
+        return load_codec(self.folder, config, channels=self.channels, device=torch.device("cpu"))
+
+    def read(self, content: bytes) -> Samples:
+        """Any audio file with the model's channels, at its rate."""
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(content)
+            return decode(Path(file.name), sample_rate=RATE, channels=self.channels, max_seconds=60).samples
+
+    def rendered(self, content: bytes) -> Samples:
+        """An audio file as it sounds when the codec has encoded and decoded it."""
+        codes = self.codec.encode(torch.from_numpy(self.read(content)))
+        decoded: Samples = self.codec.decode(codes).numpy()
+        return decoded
+
+
+Check = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Inputs, and what must come of them."""
+
+    check: Check
+    inputs: tuple[Fields, ...]
+
+    def named_inputs(self) -> list[tuple[str, Fields]]:
+        """Each input and a name for it; the second of two equal ones has another."""
+        texts = [json.dumps(fields, sort_keys=True) for fields in self.inputs]
+        return [(f"{text}{texts[:at].count(text)}", self.inputs[at]) for at, text in enumerate(texts)]
+
+
+ROWS: dict[str, Row] = {}
+
+
+def row(*inputs: Fields) -> Callable[[Check], Check]:
+    """Make a case of a function: it gets the model, and the outcome of each of these inputs."""
+
+    def add(check: Check) -> Check:
+        name = check.__name__.replace("_", " ")
+        assert name not in ROWS
+        ROWS[name] = Row(check, inputs)
+        return check
+
+    return add
+
+
+@contextmanager
+def serving(kind: Kind, folder: Path) -> Iterator[Model]:
+    """A service of one kind of model, with MultiBand Diffusion, to which all inputs have been posted."""
+    plain = write_noise_model(folder / "plain", kind=kind)
+    model = copy_with_diffusion(plain, folder / kind)
+    # No worker dies here: one that is slow, with so much to do at once, need not be taken for dead.
+    with serve(folder / "data", MUSICGEN_MODEL=str(model), MUSICGEN_LEASE_SECONDS="60") as service:
+        served = Model(kind, model, service)
+        for each in ROWS.values():
+            served.outcomes_of(each)
+        yield served

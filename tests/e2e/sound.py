@@ -1,0 +1,57 @@
+"""Sounds to send, and how those that come back are read and measured."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import subprocess
+import tempfile
+import wave
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgen_core.audio_file import Waveform, encode_wav, ffmpeg_path
+
+RATE = 32_000
+Samples = NDArray[np.float32]
+
+
+def tone(seconds: float, frequency: float = 220.0, rate: int = RATE) -> Samples:
+    """A sine `[1, samples]`, in even steps of 16 bits: the mean of two is exact too."""
+    sine = np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
+    return np.float32(2 * np.rint(4000 * sine[None]) / 32767)
+
+
+def wav(samples: Samples, rate: int = RATE) -> bytes:
+    return encode_wav(Waveform(samples, rate))
+
+
+def clip(seconds: float, frequency: float = 220.0, channels: int = 1) -> bytes:
+    """A tone as a wav file."""
+    return wav(np.tile(tone(seconds, frequency), (channels, 1)))
+
+
+def data_uri(content: bytes) -> str:
+    return f"data:audio/wav;base64,{base64.b64encode(content).decode()}"
+
+
+def read_wav(content: bytes) -> Samples:
+    """Samples `[channels, samples]` of a 16-bit wav file at 32 kHz."""
+    with wave.open(io.BytesIO(content)) as file:
+        assert (file.getframerate(), file.getsampwidth()) == (RATE, 2)
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        return np.float32(samples.reshape(-1, file.getnchannels()).T / 32768)
+
+
+def measure(content: bytes) -> tuple[float, float]:
+    """Integrated loudness in LUFS and true peak in dBTP of an audio file, by ffmpeg."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sound"
+        path.write_bytes(content)
+        command = [ffmpeg_path(), "-hide_banner", "-i", str(path), "-af", "ebur128=peak=true", "-f", "null", "-"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr.rpartition("Summary:")[2]
+    found = {name: float(value) for name, value in re.findall(r"^\s+(I|Peak):\s+(-?[\d.]+)", said, re.MULTILINE)}
+    return found["I"], found["Peak"]
