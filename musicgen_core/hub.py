@@ -21,6 +21,8 @@ HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?"
 TEXT_FILES = ("*.json", "*.txt", "spiece.model")
 SAFETENSORS = ("model.safetensors", "model-*.safetensors")
 PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
+AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
+"""audiocraft's language model and codec; a folder without the second takes its codec from elsewhere."""
 
 
 def resolve(source: str | Path, *, endpoint: str | None = None, cache_folder: Path | None = None) -> Path:
@@ -43,6 +45,27 @@ def resolve(source: str | Path, *, endpoint: str | None = None, cache_folder: Pa
             f"Give {POCKET}, a folder with config.json and weights, or an id such as facebook/musicgen-small."
         )
     return _require_model(_fetch(match["repository"], match["revision"], endpoint, cache_folder))
+
+
+def resolve_audiocraft(source: str | Path, *, endpoint: str | None = None, cache_folder: Path | None = None) -> Path:
+    """audiocraft's checkpoint: a file, or a folder with state_dict.bin, as it is, or fetched as `resolve` does.
+
+    Raises CheckpointError.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        match = HUB_ID.fullmatch(str(source))
+        if match is None or path.is_absolute():
+            raise CheckpointError(
+                f"No checkpoint at {source}: there is no such file or folder, and it is not a hub id. Give the folder "
+                "of audiocraft's state_dict.bin, a checkpoint's file, or an id such as facebook/musicgen-small."
+            )
+        path = _snapshot(match["repository"], match["revision"], endpoint, cache_folder, AUDIOCRAFT)
+    if not (path / AUDIOCRAFT[0]).is_file():
+        raise CheckpointError(f"{source} holds no {AUDIOCRAFT[0]}. If its checkpoint has another name, give the file.")
+    return path
 
 
 def checksum(folder: Path) -> str:
@@ -73,7 +96,8 @@ def _require_model(folder: Path) -> Path:
         return folder
     if (folder / "state_dict.bin").is_file():
         raise CheckpointError(
-            f"{folder} holds audiocraft's state_dict.bin; convert it once into the layout of transformers."
+            f"{folder} holds audiocraft's state_dict.bin. Convert it once: musicgen convert {folder} "
+            "--base facebook/musicgen-small --output FOLDER"
         )
     raise CheckpointError(
         f"{folder} is not a model folder: it must hold config.json and model.safetensors (or "
@@ -83,18 +107,26 @@ def _require_model(folder: Path) -> Path:
 
 def _fetch(repository: str, revision: str | None, endpoint: str | None, cache_folder: Path | None) -> Path:
     """The cached copy of a hub repository, brought up to date where the hub can be reached."""
+    folder = _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *SAFETENSORS))
+    if weight_files(folder):
+        return folder
+    return _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *PICKLED))
+
+
+def _snapshot(
+    repository: str, revision: str | None, endpoint: str | None, cache_folder: Path | None, patterns: tuple[str, ...]
+) -> Path:
+    """The folder of a repository's files that match the patterns."""
     from huggingface_hub import HfApi
 
-    def download(weights: tuple[str, ...]) -> Path:
-        patterns = [*TEXT_FILES, *weights]
-        return Path(
-            api.snapshot_download(repository, revision=revision, allow_patterns=patterns, cache_dir=cache_folder)
-        )
-
-    api = HfApi(endpoint=endpoint)
     try:
-        folder = download(SAFETENSORS)
-        return folder if weight_files(folder) else download(PICKLED)
+        api = HfApi(endpoint=endpoint)
+        folder = Path(
+            api.snapshot_download(repository, revision=revision, allow_patterns=list(patterns), cache_dir=cache_folder)
+        )
+        if not folder.is_dir():  # the client makes none for no files
+            raise FileNotFoundError(f"it has none of {', '.join(patterns)}")
+        return folder
     except Exception as error:  # transport errors are those of whichever HTTP library the hub client uses
         raise CheckpointError(
             f"The model {repository} can be neither fetched nor found in the cache: {_first_line(error)}. "

@@ -8,12 +8,12 @@ is noise.
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 import string
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from musicgen_core.side_files import generation_fields, write_preprocessor
+from musicgen_core.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     import torch
@@ -42,30 +42,13 @@ def write_noise_model(folder: Path, *, kind: Kind = "melody", seed: int = 0) -> 
     """
     if (folder / "config.json").is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _write_parts(unfinished, kind, seed)
-        _make_readable(unfinished)
-        _move_into_place(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
-
-
-def _make_readable(folder: Path) -> None:
-    """Undo the private modes of temporary files: the service may run as another user than their writer."""
-    folder.chmod(0o755)
-    for file in folder.iterdir():
-        file.chmod(0o644)
-
-
-def _move_into_place(unfinished: Path, folder: Path) -> None:
-    try:
-        unfinished.replace(folder)  # onto an empty folder too, but never over files
+        with whole_folder(folder) as unfinished:
+            _write_parts(unfinished, kind, seed)
     except OSError:
         if not (folder / "config.json").is_file():
             raise  # no other process was quicker: the folder holds something else, or cannot be written
+    return folder
 
 
 def _write_parts(folder: Path, kind: Kind, seed: int) -> None:
@@ -78,7 +61,7 @@ def _write_parts(folder: Path, kind: Kind, seed: int) -> None:
         model = _build(kind, vocabulary)
         _fill(model, seed)
         model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(_preprocessor(kind), indent=2) + "\n")
+    write_preprocessor(folder, melody=kind == "melody", channels=2 if kind == "stereo" else 1)
 
 
 def _write_tokenizer(folder: Path) -> int:
@@ -114,10 +97,7 @@ def _build(kind: Kind, text_vocabulary: int) -> PreTrainedModel:
     # So that nobody takes the noise for a trained model's failure.
     model.config.update({"random_weights": True})
     generation: Any = model.generation_config
-    generation.update(
-        bos_token_id=VOCABULARY, pad_token_id=VOCABULARY, decoder_start_token_id=VOCABULARY,
-        do_sample=True, guidance_scale=3.0, max_length=1500,
-    )  # fmt: skip
+    generation.update(**generation_fields(VOCABULARY))
     return model
 
 
@@ -190,20 +170,3 @@ def _fill_codec_tensor(name: str, tensor: torch.Tensor, generator: torch.Generat
     else:
         return False
     return True
-
-
-def _preprocessor(kind: Kind) -> dict[str, Any]:
-    """What `AutoProcessor` reads beside the tokenizer."""
-    if kind == "melody":
-        return {
-            "feature_extractor_type": "MusicgenMelodyFeatureExtractor",
-            "processor_class": "MusicgenMelodyProcessor",
-            "feature_size": CHROMA_BINS, "num_chroma": CHROMA_BINS, "sampling_rate": 32_000, "n_fft": 16_384,
-            "hop_length": 4096, "chunk_length": 30, "n_samples": 960_000, "padding_side": "right",
-            "padding_value": 0.0, "return_attention_mask": False, "stem_indices": [3, 2],
-        }  # fmt: skip
-    return {
-        "feature_extractor_type": "EncodecFeatureExtractor", "processor_class": "MusicgenProcessor",
-        "feature_size": 2 if kind == "stereo" else 1, "sampling_rate": 32_000, "padding_side": "left",
-        "padding_value": 0.0, "return_attention_mask": True, "chunk_length_s": None, "overlap": None,
-    }  # fmt: skip

@@ -22,8 +22,8 @@ from musicgen_core.engine import Conditions, Engine, Request
 from musicgen_core.params import SamplingParams
 from musicgen_core.transformer import LanguageModel
 
-Kind = Literal["text", "melody", "stereo"]
-KINDS: tuple[Kind, ...] = ("text", "melody", "stereo")
+Kind = Literal["text", "melody", "stereo", "stereo-melody"]
+KINDS: tuple[Kind, ...] = ("text", "melody", "stereo", "stereo-melody")
 
 VOCABULARY = 128
 TEXT_DIM = 32
@@ -62,13 +62,13 @@ def build(kind: Kind, seed: int = 0) -> Any:
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "ffn_dim": 128,
-        "num_codebooks": 8 if kind == "stereo" else 4,
-        "audio_channels": 2 if kind == "stereo" else 1,
+        "num_codebooks": 8 if "stereo" in kind else 4,
+        "audio_channels": 2 if "stereo" in kind else 1,
         "dropout": 0.0,
     }
     parts: Any = {"text_encoder": text.to_dict(), "audio_encoder": codec.to_dict(), "decoder": decoder}
     model: Any
-    if kind == "melody":
+    if "melody" in kind:
         config = MusicgenMelodyConfig(**parts, num_chroma=CHROMA_BINS, chroma_length=CHROMA_FRAMES)
         model = MusicgenMelodyForConditionalGeneration(config)
     else:
@@ -164,7 +164,7 @@ def run(engine: Engine, *requests: Request) -> list[Tensor]:
 
 def make_request(kind: Kind = "text", frames: int = 10, seed: int = 0, **sampling: Any) -> Request:
     """A request with a text, and a melody where the model follows one, that depend on the seed."""
-    melody = chroma(8, seed) if kind == "melody" else None
+    melody = chroma(8, seed) if "melody" in kind else None
     given = conditions(kind, text_tokens(3 + seed % 5, seed), melody)
     return Request(frames, SamplingParams(**sampling), seed, given)
 

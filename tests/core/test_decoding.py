@@ -32,7 +32,7 @@ from tests.core.reference import (
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_tokens_equal_transformers_over_200_steps(kind: Kind, given: int, guidance: float) -> None:
     tokens = text_tokens(6)
-    melody = chroma(8) if kind == "melody" else None
+    melody = chroma(8) if "melody" in kind else None
     codes = prompt(kind, given) if given else None
     theirs = their_codes(kind, tokens, frames=200, guidance=guidance, melody=melody, prompt_codes=codes)
     sampling = SamplingParams(temperature=0, guidance=guidance)
@@ -59,7 +59,7 @@ def test_text_without_melody_equals_transformers() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_guidance_0_ignores_the_conditions(kind: Kind) -> None:
     unguided = SamplingParams(temperature=0, guidance=0)
-    given = Conditions(torch.randn(1, TEXT_DIM), chroma(8) if kind == "melody" else None)
+    given = Conditions(torch.randn(1, TEXT_DIM), chroma(8) if "melody" in kind else None)
     ignored, empty = run(make_engine(kind), Request(20, unguided, 0, given), Request(20, unguided, 0, Conditions()))
     assert torch.equal(ignored, empty)
 

@@ -131,6 +131,34 @@ def test_what_is_neither_folder_nor_id_is_refused(source: str) -> None:
         hub.resolve(source)
 
 
+def test_audiocraft_s_files_are_fetched_alone(endpoint: str, tmp_path: Path) -> None:
+    folder = hub.resolve_audiocraft("some/both", endpoint=endpoint, cache_folder=tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"state_dict.bin"} == set(Hub.fetched)
+    assert hub.resolve_audiocraft("some/both", endpoint="http://127.0.0.1:9", cache_folder=tmp_path) == folder
+
+
+def test_audiocraft_s_checkpoint_may_be_a_file_or_a_folder(tmp_path: Path) -> None:
+    weights = tmp_path / "state_dict.bin"
+    with pytest.raises(CheckpointError, match=r"holds no state_dict\.bin.*give the file"):
+        hub.resolve_audiocraft(tmp_path)
+    weights.touch()
+    assert hub.resolve_audiocraft(str(tmp_path)) == tmp_path
+    assert hub.resolve_audiocraft(weights) == weights
+    with pytest.raises(CheckpointError, match="musicgen convert"):
+        hub.resolve(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["nonsense", "/no/such/file.th", "a/b/c"])
+def test_a_checkpoint_that_is_not_there_is_named(source: str) -> None:
+    with pytest.raises(CheckpointError, match=f"No checkpoint at {source}"):
+        hub.resolve_audiocraft(source)
+
+
+def test_a_repository_without_audiocraft_s_files_is_named(endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="some/empty"):
+        hub.resolve_audiocraft("some/empty", endpoint=endpoint, cache_folder=tmp_path)
+
+
 def test_a_folder_is_taken_as_it_is(text_model: Path) -> None:
     assert hub.resolve(text_model) == text_model
     assert hub.resolve(str(text_model)) == text_model

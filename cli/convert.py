@@ -1,0 +1,54 @@
+"""`musicgen convert`: audiocraft's checkpoint, official or fine-tuned, into a model folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `convert` command; `run` carries it out."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="turn audiocraft's checkpoint into a model folder",
+        description="Turn a checkpoint of audiocraft's, official or fine-tuned, into a model folder. "
+        "No code in the checkpoint is run.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder with state_dict.bin (and compression_state_dict.bin), a fine-tuner's file, or a hub id",
+    )
+    parser.add_argument(
+        "--base",
+        required=True,
+        metavar="FOLDER|ID",
+        help="a model to take T5, and where the source has none the codec, from: facebook/musicgen-small will do",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the folder to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out `musicgen convert`; returns the exit code."""
+    from musicgen_core.errors import CheckpointError
+
+    try:
+        _convert(args)
+    except (CheckpointError, OSError) as error:
+        print(f"musicgen convert: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("musicgen convert: cancelled", file=sys.stderr)
+        return 130
+    print(f"{args.output}: written. Serve it with MUSICGEN_MODEL={args.output.resolve()}")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from musicgen_core import hub
+    from musicgen_core.conversion import convert, require_free
+
+    require_free(args.output)  # before anything is fetched
+    convert(hub.resolve_audiocraft(args.source), hub.resolve(args.base), args.output)
