@@ -11,6 +11,9 @@ KINDS: tuple[Kind, ...] = ("text", "melody", "stereo")
 FRAME_RATE = 50
 TEXT_ENCODER = "t5-tiny"
 CODEC_SECONDS = 1.71
+"""Of the sound that is encoded; not a whole number of frames."""
+LEVEL_STEP = 61
+"""Of normalised sounds, every 61st sample is kept."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ SMALL = Shape(
     layers=24, dim=1024, heads=16, vocabulary=2048, logit_frames=100, steps=50, prompts=(0, 2), weight_scale=0.06
 )  # fmt: skip
 """musicgen-small's language model."""
+SHAPES = {"tiny": TINY, "small": SMALL}
 
 TEXTS = ("warm piano", "", "an eighties driving song with heavy drums and a synth bass, 120 bpm")
 BATCH = ("warm piano", "cold organ")

@@ -27,7 +27,7 @@ from musicgen_core.loudness import NormalizationStrategy, normalize
 from musicgen_core.params import SamplingParams
 from musicgen_core.request import condition_vectors
 from musicgen_core.transformer import LanguageModel, position_table
-from parity.cases import CODEC_SECONDS, FRAME_RATE, TEXTS, Greedy, Kind
+from parity.cases import CODEC_SECONDS, FRAME_RATE, LEVEL_STEP, TEXTS, Greedy, Kind
 from parity.checkpoints import write_audiocraft_folder
 from parity.sounds import RATE, Sound, levels, melodies, stereo, tune
 
@@ -186,11 +186,11 @@ def chroma(source: Path) -> Iterator[Pair]:
             yield Pair(key, ours, torch.nn.functional.one_hot(theirs[key].long(), 12).float())
 
 
-def normalized(source: Path, step: int) -> Iterator[tuple[str, NormalizationStrategy, Pair]]:
-    """Every `step`-th sample of each sound under each strategy."""
+def normalized(source: Path) -> Iterator[tuple[str, NormalizationStrategy, Pair]]:
+    """Every LEVEL_STEP-th sample of each sound under each strategy."""
     theirs = load_file(source / "levels.expected.safetensors")
     for name, sound in levels().items():
         for strategy in NormalizationStrategy:
-            ours = normalize(Waveform(sound.astype(np.float32), RATE), strategy).samples[:, ::step]
+            ours = normalize(Waveform(sound.astype(np.float32), RATE), strategy).samples[:, ::LEVEL_STEP]
             pair = Pair(f"{name}, {strategy}", torch.from_numpy(ours.copy()), theirs[f"{name}, {strategy}"])
             yield name, strategy, pair

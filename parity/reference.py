@@ -25,9 +25,9 @@ from parity.cases import (
     CODEC_SECONDS,
     FRAME_RATE,
     KINDS,
-    SMALL,
+    LEVEL_STEP,
+    SHAPES,
     TEXTS,
-    TINY,
     Greedy,
     Kind,
     Shape,
@@ -38,10 +38,7 @@ from parity.cases import (
 from parity.sounds import RATE, Sound, levels, melodies, stereo, tune
 from parity.text_encoder import write_base, write_t5
 
-SHAPES = {"tiny": TINY, "small": SMALL}
 SEED = 3
-LEVEL_STEP = 61
-"""Of normalised sounds, every 61st sample is kept."""
 STRATEGIES = ("loudness", "peak", "clip", "rms")
 
 
