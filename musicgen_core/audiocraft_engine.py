@@ -75,7 +75,9 @@ class AudiocraftMusicGen(MusicGen):
         _require_dtype(dtype, where)
         folder = hub.resolve_audiocraft(source)
         if folder.is_file():
-            raise CheckpointError(f"audiocraft loads a folder with {' and '.join(hub.AUDIOCRAFT)}, not the file {source}.")
+            raise CheckpointError(
+                f"audiocraft loads a folder with {' and '.join(hub.AUDIOCRAFT)}, not the file {source}."
+            )
         if max_requests not in (None, 1):
             logger.info("audiocraft generates one request at a time, not %d.", max_requests)
         with _explained(folder):
@@ -189,7 +191,9 @@ def engine_class(engine: EngineName) -> type[MusicGen]:
 def _require_dtype(dtype: Dtype, device: torch.device) -> None:
     theirs = "float32" if device.type == "cpu" else "float16"
     if dtype not in ("auto", theirs):
-        raise CheckpointError(f"audiocraft runs in {theirs} on {device.type}, not in {dtype}; leave MUSICGEN_DTYPE alone.")
+        raise CheckpointError(
+            f"audiocraft runs in {theirs} on {device.type}, not in {dtype}; leave MUSICGEN_DTYPE alone."
+        )
 
 
 @contextmanager

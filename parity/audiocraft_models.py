@@ -35,7 +35,7 @@ def offline(t5: Path) -> Iterator[None]:
         mock.patch.object(T5Conditioner, "MODELS", [*T5Conditioner.MODELS, *names]),
         mock.patch.object(T5Conditioner, "MODELS_DIMS", T5Conditioner.MODELS_DIMS | dict.fromkeys(names, width)),
         mock.patch.object(ChromaStemConditioner, "_get_stemmed_wav", _unseparated),
-        mock.patch("demucs.pretrained.get_model", lambda name: demucs),
+        mock.patch("demucs.pretrained.get_model", return_value=demucs),
     ):
         yield
 

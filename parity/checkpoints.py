@@ -1,8 +1,7 @@
 """The weights of a comparison: kept as safetensors, handed to either side in the layout that audiocraft saves.
 
-    text.safetensors, ...  an LMModel's state, in float16, its xp.cfg in the metadata
-    codec.safetensors      the EncodecModel's
-    base/                  T5 and its tokenizer, as in a model folder
+`text.safetensors` and so on hold an LMModel's state, in float16, with its xp.cfg in the metadata; `codec.safetensors`
+the EncodecModel's; `base` T5 and its tokenizer, as in a model folder.
 """
 
 from __future__ import annotations

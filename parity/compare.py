@@ -63,8 +63,9 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     args = parser.parse_args()
     shape: Shape = SHAPES[args.shape]
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, torch {torch.__version__}, ", end="")
-    print(f"transformers {transformers.__version__}, {shape.layers} layers x {shape.dim} x {shape.heads} heads, float32\n")
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    sizes = f"{shape.layers} layers x {shape.dim} x {shape.heads} heads"
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {versions}, float32, {sizes}\n")
     print("| compared | cases | largest difference, or tokens | equal |\n|---|---|---|---|")
     held = [_print(row) for row in rows(args.folder, shape, args.kinds)]
     return 0 if all(held) else 1

@@ -104,7 +104,7 @@ class Reference:
         return {f"states {text}": conditioner.t5(**given).last_hidden_state[0] for text, given in tokens.items()}
 
     def _logits(self) -> dict[str, Tensor]:
-        """Teacher-forced logits [codebooks, frames, vocabulary] of each text alone, and of the first beside a longer."""
+        """Teacher-forced logits [codebooks, frames, vocabulary]: of each text alone, of the first beside a longer."""
         codes = self._codes(self._shape.logit_frames)
         tensors = {"codes": codes}
         for text in TEXTS:

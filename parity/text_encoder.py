@@ -36,7 +36,8 @@ def write_base(folder: Path) -> Path:
 def write_t5(base: Path, folder: Path) -> Path:
     """The T5 of a base as a folder of its own, in float32: what audiocraft's conditioner reads."""
     config = T5Config(**json.loads((base / "config.json").read_text())["text_encoder"])
-    state = {name.removeprefix(PREFIX): tensor.float() for name, tensor in load_file(base / "model.safetensors").items()}
+    tensors = load_file(base / "model.safetensors")
+    state = {name.removeprefix(PREFIX): tensor.float() for name, tensor in tensors.items()}
     model = T5EncoderModel(config).to(torch.float32)
     missing, unknown = model.load_state_dict(state, strict=False)
     assert not unknown

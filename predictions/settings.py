@@ -69,7 +69,7 @@ class Settings(BaseSettings):
 
     # The engine.
     engine: Literal["native", "audiocraft"] = "native"
-    """native: the project's own; audiocraft: the reference implementation, where it is installed, one request at a time."""
+    """native: the project's own; audiocraft: the reference implementation, if installed, one request at a time."""
     model: str = Field("musicgen-pocket", min_length=1)
     """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
