@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,10 @@ def _compare(kind: Kind, name: str, given: GenerationInput, native: MusicGen, au
 
 
 def _cancels(audiocraft: MusicGen) -> bool:
-    """A cancelled job ends early, and the next one is not disturbed by it."""
+    """A job that is cancelled while it runs ends early, and the next one is not disturbed by it."""
     job = audiocraft.submit(GenerationInput(BATCH[0], 30, 0))
+    while job.completed_steps < 5:
+        time.sleep(0.01)
     job.cancel()
     try:
         job.audio()
