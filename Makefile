@@ -42,7 +42,9 @@ golden: build/audiocraft/ready  ## Write tests/golden anew, with audiocraft
 
 train-pocket: .venv/ready-test  ## Train musicgen-pocket anew in build/pocket; goes on where it was stopped
 	$(BIN)/python -m training.codec
+	$(BIN)/python -m training.diffusion
 	$(BIN)/python -m training.tokens
+	$(BIN)/python -m training.text_encoder
 	$(BIN)/python -m training.language_model
 	$(BIN)/python -m training.export
 	$(BIN)/python -m training.measure --model build/pocket/model

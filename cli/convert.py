@@ -12,20 +12,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "convert",
         help="turn audiocraft's checkpoint into a model folder",
-        description="Turn a checkpoint of audiocraft's, official or fine-tuned, into a model folder. "
-        "No code in the checkpoint is run.",
+        description="Turn a checkpoint of audiocraft's, official or fine-tuned, into a model folder, or put its "
+        "MultiBand Diffusion into one that is there. No code in the checkpoint is run.",
     )
     parser.set_defaults(run=run)
     parser.add_argument(
         "source",
+        nargs="?",
         metavar="SOURCE",
         help="a folder with state_dict.bin (and compression_state_dict.bin), a fine-tuner's file, or a hub id",
     )
     parser.add_argument(
         "--base",
-        required=True,
         metavar="FOLDER|ID",
         help="a model to take T5, and where the source has none the codec, from: facebook/musicgen-small will do",
+    )
+    parser.add_argument(
+        "--diffusion",
+        type=Path,
+        metavar="FILE",
+        help="audiocraft's MultiBand Diffusion for the model's codec, such as mbd_musicgen_32khz.th; without SOURCE it "
+        "goes into the model folder that --output names",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the folder to write")
 
@@ -49,6 +56,13 @@ def run(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> None:
     from musicgen_core import hub
     from musicgen_core.conversion import convert, require_free
+    from musicgen_core.diffusion_checkpoint import convert_diffusion
+    from musicgen_core.errors import CheckpointError
 
-    require_free(args.output)  # before anything is fetched
-    convert(hub.resolve_audiocraft(args.source), hub.resolve(args.base), args.output)
+    if (args.source is None) != (args.base is None) or (args.source is None and args.diffusion is None):
+        raise CheckpointError("Give SOURCE and --base, --diffusion and a model folder as --output, or all of them.")
+    if args.source is not None:
+        require_free(args.output)  # before anything is fetched
+        convert(hub.resolve_audiocraft(args.source), hub.resolve(args.base), args.output)
+    if args.diffusion is not None:
+        convert_diffusion(args.diffusion, args.output)

@@ -58,6 +58,11 @@ def _add_music_options(parser: argparse.ArgumentParser) -> None:
         default="loudness",
         help="how the level of the output is set; default %(default)s",
     )
+    group.add_argument(
+        "--multi-band-diffusion",
+        action="store_true",
+        help="turn the tokens into sound by MultiBand Diffusion, where the model's folder has one",
+    )
 
 
 def _add_audio_options(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +102,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="auto", help="auto (the default), cuda or cpu")
     group.add_argument(
         "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
         default="auto",
         help="the language model's number type; default %(default)s",
     )
@@ -146,6 +151,7 @@ def _play(model: MusicGen, args: argparse.Namespace) -> Waveform:
             guidance=args.classifier_free_guidance,
             seed=args.seed,
             normalization=args.normalization_strategy,
+            multi_band_diffusion=args.multi_band_diffusion,
             on_progress=on_progress,
         )
 

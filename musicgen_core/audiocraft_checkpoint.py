@@ -128,10 +128,10 @@ class TrainingConfig:
 
 def read_checkpoint(path: Path) -> AudiocraftCheckpoint:
     """Read a checkpoint in any of the three forms. Raises CheckpointError; runs no code of the file."""
-    content = _load(path)
+    content = load_pickle(path)
     if isinstance(content.get("pretrained"), str):
         return AudiocraftCheckpoint(path, TrainingConfig(path, {}), {}, content["pretrained"])
-    config = _read_config(path, content.get("xp.cfg"))
+    config = read_config(path, content.get("xp.cfg"))
     for name in ("fsdp_best_state", "best_state", "model"):
         tensors = content.get(name)
         if isinstance(tensors, dict) and isinstance(tensors.get("model"), dict):
@@ -154,7 +154,7 @@ def rename(
     missing, unknown = sources.keys() - tensors.keys(), tensors.keys() - sources.keys() - set(ignored)
     if missing or unknown:
         raise CheckpointError(f"{checkpoint.path}: {_listed('missing', missing)}, {_listed('unknown', unknown)}.")
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for name, source in sources.items():
         if tensors[name].shape != source.shape:
             shapes = f"{list(tensors[name].shape)}, not {list(source.shape)}"
@@ -171,7 +171,7 @@ def _listed(what: str, names: Iterable[str]) -> str:
     return f"{len(known)} tensors {what}" + (f" ({shown})" if known else "")
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_pickle(path: Path) -> dict[str, Any]:
     """The file's content: plain values, tensors, and inert objects. mmap: a tensor is read when it is used."""
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in _CONFIG_CLASSES]):
@@ -196,7 +196,7 @@ def _refusal(path: Path, error: UnpicklingError) -> str:
     )
 
 
-def _read_config(path: Path, stored: object) -> TrainingConfig:
+def read_config(path: Path, stored: object) -> TrainingConfig:
     """The configuration from YAML text or from the objects of a raw checkpoint."""
     try:
         values = yaml.safe_load(stored) if isinstance(stored, str) else _plain(stored)

@@ -57,8 +57,8 @@ def read_weights(folder: Path, prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in _tensors(folder, (prefix,))}
 
 
-def load_language_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> LanguageModel:
-    """Load the language model of a folder, ready to run.
+def load_language_model(folder: Path, *, device: torch.device, dtype: torch.dtype, int8: bool = False) -> LanguageModel:
+    """Load the language model of a folder, ready to run; `int8`: see `PackedLinear`.
 
     Raises CheckpointError, naming them, where tensors are missing, unknown or of the wrong shape.
     """
@@ -79,7 +79,7 @@ def load_language_model(folder: Path, *, device: torch.device, dtype: torch.dtyp
         _copy(name, tensor, places[name].within(targets))
     if missing or unknown:
         raise CheckpointError(f"{folder}: {_listed('missing', missing)}, {_listed('unknown', unknown)}")
-    model.pack()
+    model.pack(int8=int8)
     return model
 
 

@@ -148,7 +148,7 @@ def _write_configs(folder: Path, shape: LanguageModelShape, text: PretrainedConf
 
     with quiet_transformers():
         _model_config(shape, text, codec).save_pretrained(folder)
-        GenerationConfig(**generation_fields(shape.vocabulary)).save_pretrained(folder)
+        GenerationConfig(**generation_fields(shape.vocabulary)).save_pretrained(folder)  # type: ignore[no-untyped-call]
     melody = {"chroma_bins": shape.chroma_bins} if shape.chroma_bins is not None else {}
     write_preprocessor(
         folder, melody=shape.is_melody, channels=shape.audio_channels, sample_rate=codec.sampling_rate, **melody
@@ -168,7 +168,7 @@ def _model_config(shape: LanguageModelShape, text: PretrainedConfig, codec: Pret
     }  # fmt: skip
     parts: dict[str, Any] = {"text_encoder": text.to_dict(), "audio_encoder": codec.to_dict(), "decoder": decoder}
     # float32: transformers would otherwise run T5 and EnCodec, which are, in the language model's type.
-    if shape.is_melody:
+    if shape.chroma_bins is not None and shape.chroma_frames is not None:
         config: PretrainedConfig = MusicgenMelodyConfig(
             **parts, num_chroma=shape.chroma_bins, chroma_length=shape.chroma_frames, dtype="float32"
         )

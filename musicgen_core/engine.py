@@ -11,6 +11,8 @@ Without `with`, or `start`, the caller drives it: `while engine.step(): ...`.
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 from torch import Tensor
@@ -80,7 +82,8 @@ class Engine:
     """Runs up to `max_requests` requests at a time; further ones wait in line.
 
     max_frames: longest result in frames, given ones included. max_text_tokens: longest text. attention: see
-    `BatchDecoder`. slot_bytes: memory set aside for each request.
+    `BatchDecoder`. turns: entered by the engine's thread for each step, where others use the device too. slot_bytes:
+    memory set aside for each request.
     """
 
     def __init__(
@@ -91,7 +94,9 @@ class Engine:
         max_frames: int = 1500,
         max_text_tokens: int = 512,
         attention: AttentionKind | None = None,
+        turns: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self._turns = turns
         self._limits = (max_frames, max_text_tokens)
         self._decoder = BatchDecoder(
             model,
@@ -165,7 +170,8 @@ class Engine:
     def _run(self) -> None:
         try:
             while self._wait_for_work():
-                self.step()
+                with self._turns():
+                    self.step()
         except Exception as error:
             # Not even failing requests worked, as on a lost device: leave nobody waiting, refuse what comes.
             with self._changed:

@@ -20,6 +20,8 @@ HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?"
 
 TEXT_FILES = ("*.json", "*.txt", "spiece.model")
 SAFETENSORS = ("model.safetensors", "model-*.safetensors")
+DIFFUSION = ("diffusion/config.json", "diffusion/model.safetensors")
+"""What a folder may carry besides: a MultiBand Diffusion."""
 PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
 """audiocraft's language model and codec; a folder without the second takes its codec from elsewhere."""
@@ -71,9 +73,12 @@ def resolve_audiocraft(source: str | Path, *, endpoint: str | None = None, cache
 def checksum(folder: Path) -> str:
     """SHA-256, in hex, over the names and contents of a model's config and weights: its version."""
     total = hashlib.sha256()
-    for path in [folder / "config.json", *weight_files(folder)]:
+    extra = [folder / name for name in DIFFUSION if (folder / name).is_file()]
+    for path in [folder / "config.json", *weight_files(folder), *extra]:
         with path.open("rb") as file:
-            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            total.update(
+                f"{path.relative_to(folder).as_posix()} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+            )
     return total.hexdigest()
 
 
@@ -107,10 +112,10 @@ def _require_model(folder: Path) -> Path:
 
 def _fetch(repository: str, revision: str | None, endpoint: str | None, cache_folder: Path | None) -> Path:
     """The cached copy of a hub repository, brought up to date where the hub can be reached."""
-    folder = _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *SAFETENSORS))
+    folder = _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *SAFETENSORS, *DIFFUSION))
     if weight_files(folder):
         return folder
-    return _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *PICKLED))
+    return _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *PICKLED, *DIFFUSION))
 
 
 def _snapshot(

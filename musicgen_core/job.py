@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from musicgen_core.audio_file import Waveform
 from musicgen_core.codec import Codec
+from musicgen_core.diffusion import MultiBandDiffusion
 from musicgen_core.engine import Generation
+from musicgen_core.errors import GenerationCancelled
 from musicgen_core.params import SamplingParams
 
 PROGRESS_SECONDS = 0.1
@@ -29,24 +33,33 @@ class GenerationInput:
     """Its tune is followed; at the model's sample rate."""
     continuation: Waveform | None = None
     """It is continued; at the model's sample rate."""
+    multi_band_diffusion: bool = False
+    """Its tokens become sound by MultiBand Diffusion instead of the codec's decoder."""
 
 
 class Job:
     """A submitted input."""
 
-    def __init__(self, generation: Generation, codec: Codec) -> None:
+    def __init__(
+        self, generation: Generation, codec: Codec, diffusion: MultiBandDiffusion | None = None, seed: int = 0
+    ) -> None:
+        """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does."""
         self._generation = generation
         self._codec = codec
+        self._diffusion = diffusion
+        self._diffusion_steps = 0
+        self._seed = seed
+        self._cancelled = False
 
     @property
     def total_steps(self) -> int:
-        """Decoding steps that the whole job takes."""
-        return self._generation.total_steps
+        """Steps that the whole job takes: decoding's, then diffusion's."""
+        return self._generation.total_steps + (self._diffusion.steps if self._diffusion else 0)
 
     @property
     def completed_steps(self) -> int:
-        """Decoding steps done."""
-        return self._generation.completed_steps
+        """Steps done."""
+        return self._generation.completed_steps + self._diffusion_steps
 
     @property
     def started(self) -> bool:
@@ -64,16 +77,32 @@ class Job:
 
     def cancel(self) -> None:
         """End it before its next step; `audio` then raises GenerationCancelled."""
+        self._cancelled = True
         self._generation.cancel()
 
-    def audio(self) -> Waveform:
+    def audio(self, on_progress: Callable[[int, int], None] | None = None) -> Waveform:
         """The music, an audio prompt included, at the codec's level (not normalised); waits until it is
         there.
 
-        Raises GenerationCancelled, or what went wrong in the engine.
+        `on_progress` is told of a diffusion's steps. Raises GenerationCancelled, or what went wrong in the engine.
         """
-        samples = self._codec.decode(self._generation.codes())
+        codes = self._generation.codes()
+        samples = self._diffuse(self._diffusion, codes, on_progress) if self._diffusion else self._codec.decode(codes)
         return Waveform(samples=samples.cpu().numpy(), sample_rate=self._codec.sample_rate)
+
+    def _diffuse(
+        self, diffusion: MultiBandDiffusion, codes: Tensor, on_progress: Callable[[int, int], None] | None
+    ) -> Tensor:
+        def before_step(done: int) -> None:
+            if self._cancelled:
+                raise GenerationCancelled("the generation was cancelled")
+            self._diffusion_steps = done
+            if on_progress is not None:
+                on_progress(self.completed_steps, self.total_steps)
+
+        samples = diffusion.decode(codes, self._seed, before_step)
+        self._diffusion_steps = diffusion.steps
+        return samples
 
     def finish(self, on_progress: Callable[[int, int], None] | None = None) -> Waveform:
         """Wait, telling `on_progress` the steps done and in all, and return `audio`; interrupted, it cancels
@@ -85,7 +114,7 @@ class Job:
         except BaseException:
             self.cancel()
             raise
-        audio = self.audio()
+        audio = self.audio(on_progress)
         if on_progress is not None:
             on_progress(self.total_steps, self.total_steps)
         return audio

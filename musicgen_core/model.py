@@ -31,6 +31,7 @@ from musicgen_core.conditioning import (
     load_melody_conditioner,
     load_text_conditioner,
 )
+from musicgen_core.diffusion import MultiBandDiffusion, load_diffusion
 from musicgen_core.engine import Conditions, Engine, Request
 from musicgen_core.errors import InvalidRequest, UnsupportedByModel
 from musicgen_core.input_audio import ContinuationMode, frames_of, new_seconds, trim
@@ -45,6 +46,7 @@ from musicgen_core.placement import (
     describe,
     estimate_slot_bytes,
 )
+from musicgen_core.turns import DeviceTurns
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Abilities:
     """Token frames a second."""
     max_seconds: int = MAX_SECONDS
     """The longest result, an audio prompt included."""
+    multi_band_diffusion: bool = False
 
 
 class MusicGen:
@@ -81,6 +84,7 @@ class MusicGen:
             channels=parts.codec.channels,
             sample_rate=parts.codec.sample_rate,
             frame_rate=round(parts.codec.frame_rate),
+            multi_band_diffusion=parts.diffusion is not None,
         )
         self.max_requests = parts.requests
         """How many requests are generated together; more wait their turn."""
@@ -90,6 +94,8 @@ class MusicGen:
         self._melody = parts.melody
         self.codec = parts.codec
         """Waveform to tokens and back."""
+        self.diffusion = parts.diffusion
+        """The other way from tokens to a waveform; None where the folder carries none."""
 
     @classmethod
     def load(
@@ -103,13 +109,13 @@ class MusicGen:
         """Load a model from a folder, or by its hub id (facebook/musicgen-small), and start its engine.
 
         `device` "auto": CUDA where there is one. `dtype` is the language model's alone; "auto": bfloat16 on
-        CUDA, float32 on the CPU. `max_requests`: how many are generated together; None: what the memory
-        suggests. Raises CheckpointError.
+        CUDA, float32 on the CPU; "int8" (CPU) is faster and a little less exact. `max_requests`: how many are
+        generated together; None: what the memory suggests. Raises CheckpointError.
         """
         folder = hub.resolve(source)
         name = Path(source).resolve().name if Path(source).is_dir() else str(source)
         where = choose_device(device)
-        parts = _load_parts(folder, where, choose_dtype(dtype, where), max_requests)
+        parts = _load_parts(folder, where, choose_dtype(dtype, where), max_requests, int8=dtype == "int8")
         logger.info("Loaded %s: %s", name, parts.summary)
         parts.engine.start()
         return cls(folder, name, parts)
@@ -122,8 +128,8 @@ class MusicGen:
     def submit(self, given: GenerationInput) -> Job:
         """Encode an input and put it in the engine's queue.
 
-        Raises UnsupportedByModel where the model cannot follow a melody, InvalidRequest where the input makes
-        no sense.
+        Raises UnsupportedByModel where the model cannot follow a melody or has no MultiBand Diffusion,
+        InvalidRequest where the input makes no sense.
         """
         self._check(given)
         frames = round(given.duration * self.abilities.frame_rate)
@@ -139,7 +145,8 @@ class MusicGen:
         request = Request(
             frames=frames, sampling=given.sampling, seed=given.seed, conditions=conditions, prompt_codes=codes
         )
-        return Job(self._engine.submit(request), self.codec)
+        diffusion = self.diffusion if given.multi_band_diffusion else None
+        return Job(self._engine.submit(request), self.codec, diffusion, given.seed)
 
     def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
         """A continuation's GenerationInput.duration, from what the user's `duration` means (see `input_audio`)."""
@@ -161,6 +168,7 @@ class MusicGen:
         guidance: float = 3.0,
         seed: int | None = None,
         normalization: str = "loudness",
+        multi_band_diffusion: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Waveform:
         """Make one piece of music and wait for it.
@@ -169,8 +177,8 @@ class MusicGen:
         continued. `duration`, in seconds, is of the new music, or of clip and new music with the mode
         "total". The part of the file from `continuation_start` to `continuation_end` (seconds; None or -1:
         its end) is used either way. `seed` None or -1: a random one, which is logged. `normalization`:
-        loudness, clip, peak or rms. `on_progress` is called with the steps done and the steps in all. Raises
-        InvalidRequest, AudioDecodeError.
+        loudness, clip, peak or rms. `multi_band_diffusion`: see GenerationInput. `on_progress` is called with
+        the steps done and the steps in all. Raises InvalidRequest, AudioDecodeError.
         """
         sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
         strategy = _strategy(normalization)
@@ -190,6 +198,7 @@ class MusicGen:
             sampling=sampling,
             melody=None if continuation else clip,
             continuation=clip if continuation else None,
+            multi_band_diffusion=multi_band_diffusion,
         )
         logger.info("Using seed %d", given.seed)
         return normalize(self.submit(given).finish(on_progress), strategy)
@@ -219,6 +228,11 @@ class MusicGen:
         if given.melody is not None and not self.abilities.melody:
             raise UnsupportedByModel(
                 f"The model {self.name} cannot follow a melody; use a melody model, or continue the audio."
+            )
+        if given.multi_band_diffusion and self.diffusion is None:
+            raise UnsupportedByModel(
+                f"The model {self.name} has no MultiBand Diffusion; put one into its folder with "
+                "`musicgen convert --diffusion`, or decode without."
             )
         if not 0 <= given.seed <= MAX_SEED:
             raise InvalidRequest(f"The seed must lie between 0 and {MAX_SEED}, got {given.seed}.")
@@ -253,15 +267,20 @@ class _Parts:
     text: TextConditioner
     melody: MelodyConditioner | None
     codec: Codec
+    diffusion: MultiBandDiffusion | None
     requests: int
     random_weights: bool
     summary: str
 
 
-def _load_parts(folder: Path, device: torch.device, dtype: torch.dtype, max_requests: int | None) -> _Parts:
+def _load_parts(
+    folder: Path, device: torch.device, dtype: torch.dtype, max_requests: int | None, *, int8: bool
+) -> _Parts:
     raw, config = json.loads((folder / "config.json").read_text()), read_config(folder)
-    language_model = load_language_model(folder, device=device, dtype=dtype)
+    language_model = load_language_model(folder, device=device, dtype=dtype, int8=int8)
     codec = load_codec(folder, raw, channels=config.audio_channels, device=device)
+    turns = DeviceTurns()
+    diffusion = load_diffusion(folder, codec, turns.diffusion_step)
     text = load_text_conditioner(folder, raw, device=device)
     melody = None
     if config.chroma_bins is not None and config.chroma_frames is not None:
@@ -270,14 +289,21 @@ def _load_parts(folder: Path, device: torch.device, dtype: torch.dtype, max_requ
         )
     frames = round(MAX_SECONDS * codec.frame_rate)
     requests = max_requests or choose_max_requests(estimate_slot_bytes(config, frames, dtype), device)
-    engine = Engine(language_model, max_requests=requests, max_frames=frames, max_text_tokens=MAX_TOKENS)
-    parameters = sum(parameter.numel() for parameter in language_model.parameters())
+    engine = Engine(
+        language_model,
+        max_requests=requests,
+        max_frames=frames,
+        max_text_tokens=MAX_TOKENS,
+        turns=turns.engine_step,
+    )
+    precision = "int8" if int8 else str(dtype).removeprefix("torch.")
     summary = (
-        f"{parameters / 1e6:,.1f} M parameters, {dtype} on {describe(device)}; {codec.sample_rate} Hz, "
-        f"{'stereo' if codec.channels == 2 else 'mono'}, {'follows melodies' if melody else 'text only'}; "
+        f"{language_model.size / 1e6:,.1f} M parameters, {precision} on {describe(device)}; {codec.sample_rate} Hz, "
+        f"{'stereo' if codec.channels == 2 else 'mono'}, {'follows melodies' if melody else 'text only'}"
+        f"{', MultiBand Diffusion' if diffusion else ''}; "
         f"requests at once: {requests}, {engine.slot_bytes / 2**20:,.1f} MiB each"
     )
-    return _Parts(engine, text, melody, codec, requests, bool(raw.get("random_weights", False)), summary)
+    return _Parts(engine, text, melody, codec, diffusion, requests, bool(raw.get("random_weights", False)), summary)
 
 
 def _strategy(name: str) -> NormalizationStrategy:

@@ -8,9 +8,11 @@ import torch
 
 from musicgen_core.conditioning import MAX_TOKENS
 from musicgen_core.errors import CheckpointError
+from musicgen_core.packed_linear import has_int8_kernel
 from musicgen_core.transformer import LanguageModelConfig
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+"""int8: whole numbers of 8 bits in the matrix products (`packed_linear`), float32 in all else; on CPUs alone."""
 
 CPU_REQUESTS = 8
 """More gain little there: with musicgen-small on two cores, 8 together make 4.5 times the frames of one, 16
@@ -39,7 +41,13 @@ def choose_device(name: str) -> torch.device:
 
 def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
     """The language model's number type; "auto" is bfloat16 on CUDA (float16 where it lacks that), float32 on
-    the CPU."""
+    the CPU. For "int8" that of all but the matrix products. Raises CheckpointError where there is no int8."""
+    if name == "int8":
+        if device.type != "cpu" or not has_int8_kernel():
+            raise CheckpointError(
+                f"int8 runs on x86 CPUs, not on {describe(device)} here; choose MUSICGEN_DTYPE=auto or --dtype auto."
+            )
+        return torch.float32
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype

@@ -131,6 +131,8 @@ class LanguageModel(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.head = PackedLinear(config.dim, config.codebooks * config.vocabulary)
         self.requires_grad_(False)
+        self.size = sum(parameter.numel() for parameter in self.parameters())
+        """Parameters, packed or not."""
 
     @property
     def device(self) -> torch.device:
@@ -142,13 +144,13 @@ class LanguageModel(nn.Module):
         """What the weights are kept and multiplied in."""
         return self.embedding.dtype
 
-    def pack(self) -> None:
+    def pack(self, *, int8: bool = False) -> None:
         """Lay the weights out for fast decoding on a CPU; does nothing where that does not apply.
-        Irreversible.
+        Irreversible. `int8`: see `PackedLinear`; embeddings, norms and projections stay as they are.
         """
         for module in self.modules():
             if isinstance(module, PackedLinear):
-                module.pack()
+                module.pack(int8=int8)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Sum the codebooks' embeddings: tokens int64 [..., codebooks] -> [..., dim]; no position yet."""

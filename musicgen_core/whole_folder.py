@@ -15,6 +15,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
     Raises OSError at the end where `folder` holds files by then.
     """
+    folder = folder.absolute()  # that "." has a name and a parent
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

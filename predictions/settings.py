@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     model: str = Field("musicgen-pocket", min_length=1)
     """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_requests: int = Field(0, ge=0, le=256)
     """Requests generated together; 0: chosen for the device."""
     max_duration: int = Field(30, ge=1, le=30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from transformers.models.encodec.modeling_encodec import EncodecModel
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyForConditionalGeneration
 
+from musicgen_core.diffusion import FOLDER
 from training.codec import CODES
 from training.command import parse_arguments
 from training.language_model import AVERAGING_PREFIX, model_config
@@ -48,14 +50,18 @@ def write(folder: Path, target: Path, seed: int) -> None:
     tokenizer.save_pretrained(str(target))
     (target / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
     (target / "training.json").write_text(json.dumps(record(folder, seed), indent=2) + "\n")
-    for file in target.iterdir():
+    for file in target.glob("*.*"):
         file.chmod(0o644)  # safetensors' are private, and the service may run as another user
+    if (folder / FOLDER).is_dir():
+        shutil.copytree(folder / FOLDER, target / FOLDER, dirs_exist_ok=True)
 
 
 def record(folder: Path, seed: int) -> dict[str, Any]:
     """How the weights came to be: seed, steps, time, machine, versions."""
     stages = {}
-    for stage in ("codec", "language_model"):
+    for stage in ("codec", "diffusion", "text_encoder", "language_model"):
+        if stage == "diffusion" and not (folder / f"{stage}.pt").is_file():
+            continue  # a model may go without
         state = torch.load(folder / f"{stage}.pt", weights_only=True)
         stages[stage] = {"steps": state["step"], "seconds": round(state["seconds"])}
     return {
@@ -85,7 +91,7 @@ def main() -> None:
     arguments = parse_arguments("export", __doc__)
     target = arguments.folder / "model"
     write(arguments.folder, target, arguments.seed)
-    size = sum(file.stat().st_size for file in target.iterdir())
+    size = sum(file.stat().st_size for file in target.rglob("*.*"))
     print(f"{target}: {size / 1e6:.1f} MB")
 
 

@@ -64,8 +64,8 @@ def model_config(vocabulary: int, codec: Any) -> MusicgenMelodyConfig:
         "num_codebooks": CODEBOOKS, "audio_channels": 1, "pad_token_id": CODES, "bos_token_id": CODES,
     }  # fmt: skip
     return MusicgenMelodyConfig(
-        text_encoder=text_config(vocabulary).to_dict(), audio_encoder=codec.to_dict(), decoder=decoder, num_chroma=CHROMA_BINS,
-        chroma_length=CHROMA_FRAMES,
+        text_encoder=text_config(vocabulary).to_dict(), audio_encoder=codec.to_dict(), decoder=decoder,
+        num_chroma=CHROMA_BINS, chroma_length=CHROMA_FRAMES,
     )  # fmt: skip
 
 

@@ -28,7 +28,6 @@ from worker.leases import Lease, LeaseKeeper
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.1
 STORAGE_RETRY_SECONDS = (0.5, 2.0, 5.0)
 CONTENT_TYPES = {OutputFormat.WAV: "audio/wav", OutputFormat.MP3: "audio/mpeg"}
 ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
@@ -110,6 +109,7 @@ class Generator:
             seed=value.seed or 0,
             melody=None if value.continuation else clip,
             continuation=continuation,
+            multi_band_diffusion=value.multi_band_diffusion,
         )
 
     def _input_audio(self, prediction: Prediction, value: Input) -> Waveform:
@@ -140,12 +140,12 @@ class Generator:
         """Wait for the job, writing down its progress; stops it when the lease is lost."""
         lease.when_lost(job.cancel)
         header, meter = lease.logs, _Meter(job)
-        finished = False
-        while not finished:
-            finished = job.wait(POLL_SECONDS)
-            lease.progress = Progress(job.completed_steps, job.total_steps)
+
+        def write_down(done: int, total: int) -> None:
+            lease.progress = Progress(done, total)
             lease.logs = header + meter.lines()
-        return job.audio()
+
+        return job.finish(write_down)
 
     def _put(self, key: str, content: bytes, content_type: str) -> None:
         for delay in STORAGE_RETRY_SECONDS:

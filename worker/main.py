@@ -114,6 +114,7 @@ def _card(model: MusicGen, settings: Settings) -> ModelCard:
         name=model.name,
         version=model.checksum,
         melody=abilities.melody,
+        multi_band_diffusion=abilities.multi_band_diffusion,
         channels=abilities.channels,
         sample_rate=abilities.sample_rate,
         max_duration=min(settings.max_duration, int(abilities.max_seconds)),

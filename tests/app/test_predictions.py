@@ -126,6 +126,15 @@ def test_what_the_model_cannot_do_is_refused(client: httpx.Client, announce: Cal
     assert client.post("/predictions", json={"input": continued}).status_code == 202
 
 
+def test_multi_band_diffusion_is_taken_where_the_model_has_it(
+    client: httpx.Client, announce: Callable[[ModelCard], None]
+) -> None:
+    announce(CARD.model_copy(update={"multi_band_diffusion": True, "version": "w"}))
+    wait_for_version(client, "w")
+    asked = {"input": {"prompt": "piano", "multi_band_diffusion": True}}
+    assert client.post("/predictions", json=asked).status_code == 202
+
+
 def wait_for_version(client: httpx.Client, version: str) -> None:
     """The API may know the model announced before for another second."""
     from tests.servers import wait_until

@@ -11,8 +11,12 @@ import torch
 from transformers import MusicgenForConditionalGeneration
 
 from cli.main import main
+from musicgen_core.hub import POCKET_FOLDER
 from musicgen_core.noise_model import write_noise_model
+from parity.diffusion_cases import CODEC
 from tests.core import audiocraft_format as audiocraft
+
+DIFFUSION = Path(__file__).parent.parent / "golden" / "diffusion.th"
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,12 @@ def test_a_fine_tune_plays_after_conversion(
     assert "stereo" in capsys.readouterr().err
 
 
+def test_multi_band_diffusion_goes_into_a_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"audio_encoder": CODEC}))
+    assert main(["convert", "--diffusion", str(DIFFUSION), "--output", str(tmp_path)]) == 0
+    assert {path.name for path in (tmp_path / "diffusion").iterdir()} == {"config.json", "model.safetensors"}
+
+
 def test_a_hub_id_is_found_in_the_cache(
     checkpoint: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +76,12 @@ def test_a_hub_id_is_found_in_the_cache(
         (["tuned.th", "--base", "musicgen-pocket", "--output", "out"], "t5-base, 32 wide; the base model"),
         (["tuned.th", "--base", "musicgen-pocket", "--output", "."], "exists already"),
         (["broken.th", "--base", "musicgen-pocket", "--output", "out"], "Cannot read"),
+        (["tuned.th", "--output", "out"], "Give SOURCE and --base"),
+        (["--output", "out"], "Give SOURCE and --base"),
+        (["--diffusion", "broken.th", "--output", "."], "Cannot read"),
+        (["--diffusion", "tuned.th", "--output", "."], "not a MultiBand Diffusion"),
+        (["--diffusion", str(DIFFUSION), "--output", "."], "not a model folder"),
+        (["--diffusion", str(DIFFUSION), "--output", str(POCKET_FOLDER)], "8 numbers a frame"),
     ],
 )
 def test_says_what_is_wrong(

@@ -83,12 +83,12 @@ def build(kind: Kind, seed: int = 0) -> Any:
 
 
 @functools.cache
-def reference(kind: Kind) -> Reference:
+def reference(kind: Kind, *, int8: bool = False) -> Reference:
     """The pair of models of a kind, by way of a checkpoint on disk."""
     theirs = build(kind)
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
-        ours = load_language_model(Path(folder), device=CPU, dtype=torch.float32)
+        ours = load_language_model(Path(folder), device=CPU, dtype=torch.float32, int8=int8)
     return Reference(theirs, ours)
 
 

@@ -31,6 +31,7 @@ from musicgen_core import (
 from musicgen_core.audio_file import encode_wav
 from musicgen_core.conditioning import MelodyConditioner
 from musicgen_core.input_audio import ContinuationMode, new_seconds, trim
+from musicgen_core.placement import choose_dtype
 
 RATE = 32_000
 PROMPT = "warm lo-fi piano with soft drums"
@@ -143,7 +144,7 @@ def test_the_log_says_what_was_loaded(text_model: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.INFO, logger="musicgen_core"), load(text_model):
         pass
     line = next(message for message in caplog.messages if message.startswith("Loaded text:"))
-    for part in ("M parameters", "torch.float32 on cpu", "32000 Hz, mono", "requests at once: 2", "MiB each"):
+    for part in ("M parameters", "float32 on cpu", "32000 Hz, mono", "requests at once: 2", "MiB each"):
         assert part in line
 
 
@@ -161,6 +162,11 @@ def test_nothing_to_load_says_what_to_do(tmp_path: Path) -> None:
 def test_an_unknown_device_is_named(text_model: Path) -> None:
     with pytest.raises(CheckpointError, match="abacus"):
         MusicGen.load(text_model, device="abacus")
+
+
+def test_int8_where_there_is_none_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="int8 runs on x86 CPUs"):
+        choose_dtype("int8", torch.device("meta"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
@@ -187,6 +193,15 @@ def test_lengths_are_exact(text: MusicGen) -> None:
     extended = text.submit(wanted(0.5, continuation=clip(1.0))).audio()
     assert extended.samples.shape == (1, 1.5 * RATE)
     assert extended.duration == 1.5
+
+
+def test_int8_gives_each_request_what_it_gives_it_alone(text_model: Path) -> None:
+    sampled = SamplingParams(top_k=250)
+    with load(text_model, dtype="int8", max_requests=3) as model:
+        alone = [model.submit(wanted(0.3, sampling=sampled, seed=seed)).audio().samples for seed in range(3)]
+        jobs = [model.submit(wanted(0.3, sampling=sampled, seed=seed)) for seed in range(3)]
+        for expected, job in zip(alone, jobs, strict=True):
+            assert np.array_equal(job.audio().samples, expected)
 
 
 def test_the_seed_decides(text: MusicGen) -> None:

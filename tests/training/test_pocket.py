@@ -16,7 +16,9 @@ from musicgen_core.hub import POCKET, POCKET_FOLDER, resolve
 from musicgen_core.job import GenerationInput
 from musicgen_core.params import SamplingParams
 from training.attributes import ATTRIBUTES, labelled_songs
-from training.measure import generate, si_sdr, songs_with_lead, waveform
+from training.instruments import SAMPLE_RATE
+from training.measure import chroma_similarity, generate, si_sdr, songs_with_lead, waveform
+from training.tokens import CHROMA_FRAMES
 
 GREEDY = SamplingParams(temperature=0)
 PROMPT = "happy fast piano music with drums"
@@ -66,7 +68,7 @@ def test_transformers_plays_the_same(
 def test_transformers_follows_the_same_melody(pocket: MusicGen, theirs: MusicgenMelodyForConditionalGeneration) -> None:
     tune = songs_with_lead(9, 1)[0][1]
     ours = pocket.submit(GenerationInput(PROMPT, 2.0, seed=0, sampling=GREEDY, melody=waveform(tune))).audio()
-    chroma = MelodyConditioner(sample_rate=32_000, bins=12, frames=235).encode(waveform(tune))
+    chroma = MelodyConditioner(sample_rate=32_000, bins=12, frames=CHROMA_FRAMES).encode(waveform(tune))
     tokens = AutoTokenizer.from_pretrained(POCKET_FOLDER)(PROMPT, return_tensors="pt")
     played = theirs.generate(
         **tokens, input_features=chroma[None], do_sample=False, guidance_scale=3.0, max_new_tokens=103
@@ -82,12 +84,21 @@ def test_the_codec_keeps_unseen_songs(pocket: MusicGen) -> None:
     assert np.mean(ratios) > 5.0
 
 
-def test_a_prompt_for_bright_or_dark_is_followed(pocket: MusicGen) -> None:
-    """The attribute that this version follows well; the card says how far the others are."""
-    attribute = ATTRIBUTES["bright or dark"]
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_prompts_are_followed(pocket: MusicGen, name: str) -> None:
+    """The card has the figures of 100 clips; of these ten, guessing gets eight or more right once in twenty times."""
+    attribute = ATTRIBUTES[name]
     asked = [(True, prompt) for prompt in attribute.high] + [(False, prompt) for prompt in attribute.low]
-    music = generate(
-        pocket, [GenerationInput(prompt, 4.0, seed=i) for i, (_, prompt) in enumerate(asked)], "brightness"
-    )
+    music = generate(pocket, [GenerationInput(prompt, 8.0, seed=i) for i, (_, prompt) in enumerate(asked)], name)
     hits = [attribute.is_right(samples, high=high) for samples, (high, _) in zip(music, asked, strict=True)]
-    assert sum(hits) >= 9, hits  # guessing reaches 9 of 10 once in a hundred times
+    assert sum(hits) >= 8, hits
+
+
+def test_a_melody_is_followed(pocket: MusicGen) -> None:
+    melodies = [tune for _, tune in songs_with_lead(8, 8)]
+    asked = [GenerationInput("piano melody", 6.0, seed=i, melody=waveform(tune)) for i, tune in enumerate(melodies)]
+    music = generate(pocket, asked, "melody")
+    given = [tune[: 6 * SAMPLE_RATE] for tune in melodies]
+    similar = [chroma_similarity(tune, played) for tune, played in zip(given, music, strict=True)]
+    others = [chroma_similarity(tune, played) for tune, played in zip(given, music[1:] + music[:1], strict=True)]
+    assert np.mean(similar) > np.mean(others) + 0.1

@@ -1,0 +1,222 @@
+"""The network of MultiBand Diffusion: a U-Net over samples that estimates the noise in them.
+
+San Roman et al., "From Discrete Tokens to High-Fidelity Audio Using Multi-Band Diffusion"
+(https://arxiv.org/abs/2308.02560). Parameters bear the names of audiocraft's checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TRANSFORMER_HEADS, TRANSFORMER_LAYERS, TRANSFORMER_FEED_FORWARD = 8, 6, 2048
+LONGEST_PERIOD = 10_000.0
+"""Of the sinusoids that stand for positions."""
+
+
+@dataclass(frozen=True)
+class UnetConfig:
+    """The network's shape. Raises ValueError where the numbers fit no network.
+
+    num_steps: noise levels it knows. hidden: channels of the first layer; each further one has `growth` times as many,
+    up to max_channels. kernel, stride: of the convolutions that lead from layer to layer. res_blocks: residual blocks a
+    layer. emb_all_layers: the noise level is told to every layer, not the first alone. codec_dim: width of the codec's
+    latents, which are added at the bottom; None: it goes without. bilstm, transformer: what else is at the bottom;
+    cross_attention: the transformer reads the latents instead.
+    """
+
+    num_steps: int
+    hidden: int = 24
+    depth: int = 3
+    growth: float = 2.0
+    max_channels: int = 10_000
+    kernel: int = 4
+    stride: int = 2
+    norm_groups: int = 4
+    res_blocks: int = 1
+    emb_all_layers: bool = False
+    codec_dim: int | None = None
+    bilstm: bool = False
+    transformer: bool = False
+    cross_attention: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.num_steps, self.hidden, self.depth, self.stride, self.norm_groups) < 1 or self.res_blocks < 0:
+            raise ValueError("the diffusion's sizes must be positive")
+        if self.kernel < self.stride or (self.kernel - self.stride) % 2:
+            raise ValueError(f"a kernel of {self.kernel} does not go with a stride of {self.stride}")
+        if any(width % self.norm_groups for width in self.widths):
+            raise ValueError(f"{self.norm_groups} groups do not divide the channels {self.widths}")
+        if self.transformer and self.widths[-1] % TRANSFORMER_HEADS:
+            raise ValueError(f"{TRANSFORMER_HEADS} attention heads do not divide {self.widths[-1]} channels")
+        if self.transformer and self.cross_attention and self.codec_dim is None:
+            raise ValueError("there are no latents for the cross-attention to read: codec_dim is missing")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each layer, first to last."""
+        widths = [self.hidden]
+        for _ in range(self.depth - 1):
+            widths.append(min(int(widths[-1] * self.growth), self.max_channels))
+        return tuple(widths)
+
+
+class DiffusionUnet(nn.Module):
+    """Samples with noise `[batch, 1, samples]`, its level and the codec's latents to an estimate of the noise."""
+
+    def __init__(self, config: UnetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.widths
+        around = list(zip((1, *widths[:-1]), widths, strict=True))
+        self.encoders = nn.ModuleList(_Encoder(config, outer, inner) for outer, inner in around)
+        self.decoders = nn.ModuleList(_Decoder(config, inner, outer) for outer, inner in reversed(around))
+        self.embedding = nn.Embedding(config.num_steps, widths[0])
+        deeper = widths[1:] if config.emb_all_layers else ()
+        self.embeddings = nn.ModuleList(nn.Embedding(config.num_steps, width) for width in deeper)
+        dim = widths[-1]
+        self.conv_codec = None if config.codec_dim is None else nn.Conv1d(config.codec_dim, dim, 1)
+        self.bilstm = _BiLstm(dim) if config.bilstm else None
+        self.transformer = _Transformer(dim, config.cross_attention) if config.transformer else None
+        self._attends_to_latents = config.transformer and config.cross_attention
+
+    def forward(self, noisy: Tensor, step: Tensor, latents: Tensor) -> Tensor:
+        """The noise `[batch, 1, samples]`; `step`: int64 `[batch]`, 0 is the least noise; `latents`: `[batch, dim,
+        frames]`."""
+        x = noisy
+        skips: list[Tensor] = []
+        for depth, encoder in enumerate(self.encoders):
+            x = encoder(x)
+            if depth == 0:
+                x = x + self.embedding(step)[:, :, None]
+            elif self.embeddings:
+                x = x + self.embeddings[depth - 1](step)[:, :, None]
+            skips.append(x)
+        x, skips[-1] = self._bottom(x, latents)
+        for decoder, skip in zip(self.decoders, reversed(skips), strict=True):
+            x = decoder(x[..., : skip.shape[-1]] + skip)
+        return x[..., : noisy.shape[-1]]
+
+    def _bottom(self, x: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes up from the bottom, and what goes around it: the latents are on both ways.
+
+        (The reference adds them in place, so that they are in the skip too; with neither LSTM nor transformer it is the
+        only way up.)
+        """
+        condition = None if self.conv_codec is None else self.conv_codec(latents)
+        if condition is not None and not self._attends_to_latents:
+            x = x + F.interpolate(condition, x.shape[-1])
+        if self.transformer is not None:
+            return self.transformer(x, condition), x
+        return torch.zeros_like(x) if self.bilstm is None else self.bilstm(x), x
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels: int, norm_groups: int, dilation: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(norm_groups, channels)
+        self.conv1 = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.norm2 = nn.GroupNorm(norm_groups, channels)
+        self.conv2 = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(F.relu(self.norm1(x)))
+        changed: Tensor = x + self.conv2(F.relu(self.norm2(hidden)))
+        return changed
+
+
+def _residual_blocks(config: UnetConfig, channels: int) -> nn.Sequential:
+    return nn.Sequential(*(_ResidualBlock(channels, config.norm_groups, 2**i) for i in range(config.res_blocks)))
+
+
+class _Encoder(nn.Module):
+    """Down by a stride: `[batch, outer, samples]` to `[batch, inner, ceil(samples / stride)]`."""
+
+    def __init__(self, config: UnetConfig, outer: int, inner: int) -> None:
+        super().__init__()
+        self._stride = config.stride
+        padding = (config.kernel - config.stride) // 2
+        self.conv = nn.Conv1d(outer, inner, config.kernel, config.stride, padding, bias=False)
+        self.norm = nn.GroupNorm(config.norm_groups, inner)
+        self.res_blocks = _residual_blocks(config, inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, -x.shape[-1] % self._stride))
+        hidden: Tensor = self.res_blocks(F.relu(self.norm(self.conv(x))))
+        return hidden
+
+
+class _Decoder(nn.Module):
+    """Up by a stride: `[batch, inner, frames]` to `[batch, outer, frames * stride]`."""
+
+    def __init__(self, config: UnetConfig, inner: int, outer: int) -> None:
+        super().__init__()
+        padding = (config.kernel - config.stride) // 2
+        self.res_blocks = _residual_blocks(config, inner)
+        self.norm = nn.GroupNorm(config.norm_groups, inner)
+        self.convtr = nn.ConvTranspose1d(inner, outer, config.kernel, config.stride, padding, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        up: Tensor = self.convtr(F.relu(self.norm(self.res_blocks(x))))
+        return up
+
+
+class _BiLstm(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(dim, dim, num_layers=2, bidirectional=True)
+        self.linear = nn.Linear(2 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.linear(self.lstm(x.permute(2, 0, 1))[0])
+        return mixed.permute(1, 2, 0)
+
+
+class _Transformer(nn.Module):
+    """Post-norm layers over `[batch, dim, frames]`, which may attend to a condition `[batch, dim, frames]`."""
+
+    def __init__(self, dim: int, cross_attention: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_TransformerLayer(dim, cross_attention) for _ in range(TRANSFORMER_LAYERS))
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        x = _with_positions(x.transpose(1, 2))
+        read = None if condition is None else _with_positions(condition.transpose(1, 2))
+        for layer in self.layers:
+            x = layer(x, read)
+        return x.transpose(1, 2)
+
+
+class _TransformerLayer(nn.Module):
+    def __init__(self, dim: int, cross_attention: bool) -> None:
+        super().__init__()
+        self.self_attn = _attention(dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.cross_attention = _attention(dim) if cross_attention else None
+        self.norm_cross = nn.LayerNorm(dim) if cross_attention else None
+        self.linear1 = nn.Linear(dim, TRANSFORMER_FEED_FORWARD, bias=False)
+        self.linear2 = nn.Linear(TRANSFORMER_FEED_FORWARD, dim, bias=False)
+        self.norm2 = nn.LayerNorm(dim)
+
+    def forward(self, given: Tensor, read: Tensor | None) -> Tensor:
+        x = self.norm1(given + self.self_attn(given, given, given, need_weights=False)[0])
+        if self.cross_attention is not None and self.norm_cross is not None:
+            # The reference's queries are the layer's input, not what its own attention made of it.
+            x = self.norm_cross(x + self.cross_attention(given, read, read, need_weights=False)[0])
+        out: Tensor = self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+        return out
+
+
+def _attention(dim: int) -> nn.MultiheadAttention:
+    return nn.MultiheadAttention(dim, TRANSFORMER_HEADS, bias=False, batch_first=True)
+
+
+def _with_positions(x: Tensor) -> Tensor:
+    """`[batch, frames, dim]` with cosines and sines of the positions added."""
+    half = x.shape[-1] // 2
+    periods = torch.tensor(LONGEST_PERIOD, device=x.device) ** (torch.arange(half, device=x.device) / (half - 1))
+    phases = torch.arange(x.shape[1], device=x.device)[:, None] / periods
+    return x + torch.cat([phases.cos(), phases.sin()], dim=-1)

@@ -1,0 +1,69 @@
+"""Split a signal into frequency bands that add up to it again, and match one signal's bands to another's.
+
+The bands are differences of windowed-sinc low-pass filters whose cutoffs are evenly spaced in mel: what MultiBand
+Diffusion was trained with (julius.SplitBands). All of it is float32, as there: the filters' length follows from a
+rounded cutoff.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+ZERO_CROSSINGS = 8
+"""Of the lowest filter's sinc, both sides together; all filters have its length."""
+
+
+class FilterBank:
+    """Low-pass filters at the edges of mel-spaced bands; `bands` of them up to half the sample rate."""
+
+    def __init__(self, bands: int, sample_rate: int) -> None:
+        if bands < 1:
+            raise ValueError(f"a filter bank needs at least one band, got {bands}")
+        self.bands = bands
+        edges = _mel_spaced(bands + 1, sample_rate / 2)[1:-1] / sample_rate
+        self._half = int(ZERO_CROSSINGS / edges[0] / 2) if bands > 1 else 0
+        time = torch.arange(-self._half, self._half + 1)
+        window = torch.hann_window(2 * self._half + 1, periodic=False)
+        filters = [2 * edge * window * torch.sinc(2 * edge * time) for edge in edges]
+        self._filters = [taps / taps.sum() for taps in filters]
+
+    def split(self, signal: Tensor) -> Iterator[Tensor]:
+        """The bands of a signal `[..., samples]`, lowest first, one at a time; each has its shape."""
+        samples = signal.shape[-1]
+        padded = F.pad(signal.reshape(-1, samples), (self._half, self._half), mode="replicate")
+        length = next_fast_len(padded.shape[-1], real=True)
+        spectrum = torch.fft.rfft(padded, length)
+        below = torch.zeros_like(signal)
+        for taps in self._filters:
+            # Symmetric filters: convolution, and the first samples that it takes the whole filter to reach.
+            response = torch.fft.rfft(taps.to(signal.device), length)
+            filtered = torch.fft.irfft(spectrum * response, length)[:, 2 * self._half :][:, :samples]
+            low = filtered.reshape(signal.shape)
+            yield low - below
+            below = low
+        yield signal - below
+
+
+def match_bands(signal: Tensor, reference: Tensor, bank: FilterBank) -> Tensor:
+    """The signal `[channels, samples]` with each band as strong as the reference's, each channel for itself.
+
+    Strength is the standard deviation.
+    """
+    matched = torch.zeros_like(signal)
+    for band, target in zip(bank.split(signal), bank.split(reference), strict=True):
+        strength = band.std(-1, keepdim=True).clamp_min(torch.finfo(band.dtype).tiny)
+        matched += band * (target.std(-1, keepdim=True) / strength)
+    return matched
+
+
+def _mel_spaced(count: int, highest: float) -> Tensor:
+    """Frequencies in Hz from 0 to `highest`, evenly spaced in mel (O'Shaughnessy, 1987)."""
+    mels = torch.linspace(0.0, 2595 * math.log10(1 + highest / 700), count)
+    frequencies: Tensor = 700 * (10 ** (mels / 2595) - 1)
+    return frequencies
