@@ -31,16 +31,20 @@ class Shape:
     """Seconds of audio to continue."""
     weight_scale: float
     """Standard deviation of the weights; large enough that logits are far apart."""
+    codec_filters: int
+    codec_dim: int
 
 
 TINY = Shape(
-    layers=2, dim=48, heads=4, vocabulary=64, logit_frames=40, steps=500, prompts=(0, 2, 20), weight_scale=0.3
+    layers=2, dim=48, heads=4, vocabulary=64, logit_frames=40, steps=500, prompts=(0, 2, 20), weight_scale=0.3,
+    codec_filters=4, codec_dim=32,
 )  # fmt: skip
 """For the golden files."""
 SMALL = Shape(
-    layers=24, dim=1024, heads=16, vocabulary=2048, logit_frames=100, steps=50, prompts=(0, 2), weight_scale=0.06
+    layers=24, dim=1024, heads=16, vocabulary=2048, logit_frames=100, steps=50, prompts=(0, 2), weight_scale=0.06,
+    codec_filters=64, codec_dim=128,
 )  # fmt: skip
-"""musicgen-small's language model."""
+"""musicgen-small's language model and its EnCodec."""
 SHAPES = {"tiny": TINY, "small": SMALL}
 
 TEXTS = ("warm piano", "", "an eighties driving song with heavy drums and a synth bass, 120 bpm")
@@ -119,7 +123,7 @@ def language_model_config(kind: Kind, shape: Shape) -> dict[str, Any]:
 
 
 def codec_config(shape: Shape) -> dict[str, Any]:
-    """`xp.cfg` of an EnCodec with the structure of MusicGen's 32 kHz one, with a sixteenth of its filters."""
+    """`xp.cfg` of an EnCodec with the structure of MusicGen's 32 kHz one; there are fewer filters in the tiny one."""
     return {
         "compression_model": "encodec",
         "sample_rate": 32_000,
@@ -129,7 +133,7 @@ def codec_config(shape: Shape) -> dict[str, Any]:
             "renormalize": False,
         },
         "seanet": {
-            "dimension": 32, "channels": 1, "causal": False, "n_filters": 4, "n_residual_layers": 1,
+            "dimension": shape.codec_dim, "channels": 1, "causal": False, "n_filters": shape.codec_filters, "n_residual_layers": 1,
             "ratios": [8, 5, 4, 4], "activation": "ELU", "activation_params": {"alpha": 1.0}, "norm": "weight_norm",
             "norm_params": {}, "kernel_size": 7, "residual_kernel_size": 3, "last_kernel_size": 7, "dilation_base": 2,
             "pad_mode": "constant", "true_skip": True, "compress": 2, "lstm": 2, "disable_norm_outer_blocks": 0,
