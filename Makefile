@@ -32,10 +32,9 @@ build/audiocraft/ready: scripts/audiocraft-env.sh constraints.txt
 
 parity: .venv/ready-test build/audiocraft/ready  ## Compare our engine with audiocraft on the same weights (it is installed for it)
 	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference build/parity/tiny
-	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference build/parity/small --shape small --kinds text
-	$(BIN)/python -m parity.compare build/parity/tiny
-	$(BIN)/python -m parity.compare build/parity/small --shape small --kinds text
-	PYTHONPATH=. build/audiocraft/bin/python -m parity.adapter build/parity/tiny
+	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference build/parity/small --shape small
+	@$(BIN)/python -m parity.compare build/parity/tiny build/parity/small
+	@PYTHONPATH=. build/audiocraft/bin/python -m parity.adapter build/parity/tiny
 
 golden: build/audiocraft/ready  ## Write tests/golden anew, with audiocraft
 	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference tests/golden

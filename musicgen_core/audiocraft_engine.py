@@ -23,7 +23,7 @@ import torch
 from musicgen_core import hub
 from musicgen_core.codec import Codec
 from musicgen_core.engine import Generation, Request
-from musicgen_core.errors import CheckpointError, GenerationCancelled
+from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
 from musicgen_core.input_audio import frames_of
 from musicgen_core.job import GenerationInput, Job
 from musicgen_core.model import Abilities, MusicGen
@@ -46,6 +46,7 @@ class AudiocraftMusicGen(MusicGen):
         self._folder = folder
         self._model = model
         self.codec = AudiocraftCodec(model.compression_model)
+        self.diffusion = None
         self.abilities = Abilities(
             melody="self_wav" in model.lm.condition_provider.conditioners,
             channels=model.audio_channels,
@@ -112,6 +113,13 @@ class AudiocraftMusicGen(MusicGen):
         """End the running generation and those that wait."""
         self._closed = True
         self._thread.shutdown()
+
+    def _check(self, given: GenerationInput) -> None:
+        if given.multi_band_diffusion:
+            raise UnsupportedByModel(
+                "The engine audiocraft decodes without MultiBand Diffusion; take the engine native."
+            )
+        super()._check(given)
 
     def _run(self, generation: Generation, given: GenerationInput) -> None:
         generation.started_at = time.monotonic()

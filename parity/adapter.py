@@ -2,7 +2,8 @@
 
 usage: python -m parity.adapter FOLDER [--kinds text melody stereo]
 
-FOLDER is what `python -m parity.reference` wrote. Exits with 1 where the two engines make different music.
+FOLDER is what `python -m parity.reference` wrote. Prints lines of the table that `parity.compare` prints; exits with 1
+where the two engines make different music.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import argparse
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from musicgen_core.audio_file import Waveform
 from musicgen_core.audiocraft_engine import engine_class
@@ -26,10 +28,10 @@ from parity.audiocraft_models import offline
 from parity.cases import BATCH, KINDS, Kind
 from parity.checkpoints import write_audiocraft_folder
 from parity.sounds import RATE, stereo, tune
+from parity.table import Pair, Row, print_row
 from parity.text_encoder import write_t5
 
 GREEDY = SamplingParams(temperature=0)
-TOLERANCE = 1e-4
 
 
 def main() -> int:
@@ -38,8 +40,6 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     args = parser.parse_args()
-    print("| request, through MUSICGEN_ENGINE=native and =audiocraft | largest difference of the sound | equal |")
-    print("|---|---|---|")
     held = []
     with tempfile.TemporaryDirectory() as scratch:
         t5 = write_t5(args.folder / "base", Path(scratch) / "t5")
@@ -52,8 +52,10 @@ def main() -> int:
                 engine_class("native").load(ours, device="cpu", dtype="float32") as native,
                 engine_class("audiocraft").load(theirs, device="cpu") as audiocraft,
             ):
-                held += [_compare(kind, name, given, native, audiocraft) for name, given in _requests(kind).items()]
-                held.append(_cancels(audiocraft))
+                for name, given in _requests(kind).items():
+                    pair = _pair(name, given, native, audiocraft)
+                    held.append(print_row(Row(f"both engines: {kind}: {name}, sound", [pair])))
+                _require_cancelling(audiocraft)
     return 0 if all(held) else 1
 
 
@@ -69,26 +71,25 @@ def _requests(kind: Kind) -> dict[str, GenerationInput]:
     return requests
 
 
-def _compare(kind: Kind, name: str, given: GenerationInput, native: MusicGen, audiocraft: MusicGen) -> bool:
-    ours, theirs = native.submit(given).finish(), audiocraft.submit(given).finish()
-    same_shape = ours.samples.shape == theirs.samples.shape
-    difference = float(np.abs(ours.samples - theirs.samples).max()) if same_shape else float("inf")
-    held = difference <= TOLERANCE and float(theirs.samples.std()) > 0.01
-    print(f"| {kind}: {name}, {theirs.duration:g} s | {difference:.1e} | {'yes' if held else 'NO'} |", flush=True)
-    return held
+def _pair(name: str, given: GenerationInput, native: MusicGen, audiocraft: MusicGen) -> Pair:
+    ours, theirs = (engine.submit(given).finish().samples for engine in (native, audiocraft))
+    if theirs.std() < 0.01:
+        raise AssertionError(f"{name}: audiocraft's sound is next to silent, so nothing is compared.")
+    return Pair(name, torch.from_numpy(ours), torch.from_numpy(theirs))
 
 
-def _cancels(audiocraft: MusicGen) -> bool:
+def _require_cancelling(audiocraft: MusicGen) -> None:
     """A job that is cancelled while it runs ends early, and the next one is not disturbed by it."""
     job = audiocraft.submit(GenerationInput(BATCH[0], 30, 0))
     while job.completed_steps < 5:
         time.sleep(0.01)
     job.cancel()
-    try:
+    with suppress(GenerationCancelled):
         job.audio()
-    except GenerationCancelled:
-        return job.completed_steps < job.total_steps and audiocraft.generate("", duration=0.2, seed=1).duration == 0.2
-    return False
+    if job.completed_steps == job.total_steps:
+        raise AssertionError("A cancelled job ran to its end.")
+    if audiocraft.generate("", duration=0.2, seed=1).duration != 0.2:
+        raise AssertionError("The job after a cancelled one has another length.")
 
 
 if __name__ == "__main__":

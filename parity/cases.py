@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["text", "melody", "stereo"]
+Part = Kind | Literal["sounds", "diffusion"]
 KINDS: tuple[Kind, ...] = ("text", "melody", "stereo")
+PARTS: tuple[Part, ...] = (*KINDS, "sounds", "diffusion")
+"""Three kinds of model with their codec; chroma and levels; MultiBand Diffusion."""
 
 FRAME_RATE = 50
 TEXT_ENCODER = "t5-tiny"
@@ -33,16 +36,17 @@ class Shape:
     """Standard deviation of the weights; large enough that logits are far apart."""
     codec_filters: int
     codec_dim: int
+    parts: tuple[Part, ...]
 
 
 TINY = Shape(
     layers=2, dim=48, heads=4, vocabulary=64, logit_frames=40, steps=500, prompts=(0, 2, 20), weight_scale=0.3,
-    codec_filters=4, codec_dim=32,
+    codec_filters=4, codec_dim=32, parts=PARTS,
 )  # fmt: skip
 """For the golden files."""
 SMALL = Shape(
     layers=24, dim=1024, heads=16, vocabulary=2048, logit_frames=100, steps=50, prompts=(0, 2), weight_scale=0.06,
-    codec_filters=64, codec_dim=128,
+    codec_filters=64, codec_dim=128, parts=("text",),
 )  # fmt: skip
 """musicgen-small's language model and its EnCodec."""
 SHAPES = {"tiny": TINY, "small": SMALL}
@@ -133,8 +137,8 @@ def codec_config(shape: Shape) -> dict[str, Any]:
             "renormalize": False,
         },
         "seanet": {
-            "dimension": shape.codec_dim, "channels": 1, "causal": False, "n_filters": shape.codec_filters, "n_residual_layers": 1,
-            "ratios": [8, 5, 4, 4], "activation": "ELU", "activation_params": {"alpha": 1.0}, "norm": "weight_norm",
+            "dimension": shape.codec_dim, "channels": 1, "causal": False, "n_filters": shape.codec_filters,
+            "n_residual_layers": 1, "ratios": [8, 5, 4, 4], "activation": "ELU", "activation_params": {"alpha": 1.0}, "norm": "weight_norm",
             "norm_params": {}, "kernel_size": 7, "residual_kernel_size": 3, "last_kernel_size": 7, "dilation_base": 2,
             "pad_mode": "constant", "true_skip": True, "compress": 2, "lstm": 2, "disable_norm_outer_blocks": 0,
             "encoder": {},

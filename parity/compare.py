@@ -1,29 +1,25 @@
 """Prints how far our engine is from audiocraft; exits with 1 where it is too far.
 
-usage: python -m parity.compare FOLDER [--shape tiny|small] [--kinds text melody stereo]
+usage: python -m parity.compare TINY [SMALL] [--parts text melody stereo sounds diffusion]
 
-FOLDER is what `python -m parity.reference` wrote with the same options.
+TINY is what `python -m parity.reference TINY` wrote; SMALL, `python -m parity.reference SMALL --shape small`.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-import transformers
+from safetensors.torch import load_file
 
 from musicgen_core.loudness import NormalizationStrategy
-from parity import ours
-from parity.cases import KINDS, SHAPES, Kind, Shape, greedy_cases
-from parity.ours import Ours, Pair
+from parity import diffusion_ours, ours
+from parity.cases import PARTS, SMALL, TINY, Kind, Part, Shape, greedy_cases
+from parity.ours import Ours
+from parity.table import Pair, Row, print_header, print_row
 
-TOLERANCE = 1e-4
 CODECS = ("text", "stereo")
 """The kinds that differ in how they use the codec."""
 SAME_LEVELS: dict[NormalizationStrategy, set[str]] = {
@@ -34,63 +30,55 @@ SAME_LEVELS: dict[NormalizationStrategy, set[str]] = {
 """The strategies that are meant to be equal, and the sounds for which they are not; see docs/parity.md."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table. exact: tokens, which must all be equal."""
-
-    what: str
-    pairs: list[Pair]
-    exact: bool = False
-
-    @property
-    def holds(self) -> bool:
-        """Whether we are equal, or near enough."""
-        return all(pair.difference <= (0 if self.exact else TOLERANCE) for pair in self.pairs)
-
-    def __str__(self) -> str:
-        result = f"{max(pair.difference for pair in self.pairs):.1e}"
-        if self.exact:
-            equal = sum(int((pair.ours == pair.theirs).sum()) for pair in self.pairs)
-            result = f"{equal:,} of {sum(pair.theirs.numel() for pair in self.pairs):,} equal"
-        return f"| {self.what} | {len(self.pairs)} | {result} | {'yes' if self.holds else 'NO'} |"
-
-
 def main() -> int:
-    """Compare a folder; returns the exit code."""
+    """Compare; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--shape", choices=SHAPES, default="tiny")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("tiny", type=Path, metavar="TINY")
+    parser.add_argument("small", type=Path, metavar="SMALL", nargs="?")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
-    shape: Shape = SHAPES[args.shape]
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    sizes = f"{shape.layers} layers x {shape.dim} x {shape.heads} heads"
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {versions}, float32, {sizes}\n")
-    print("| compared | cases | largest difference, or tokens | equal |\n|---|---|---|---|")
-    held = [_print(row) for row in rows(args.folder, shape, args.kinds)]
+    print_header()
+    held = [print_row(row) for row in rows(args.tiny, TINY, args.parts)]
+    if args.small is not None:
+        held += [print_row(row) for row in rows(args.small, SMALL, SMALL.parts)]
     return 0 if all(held) else 1
 
 
-def rows(folder: Path, shape: Shape, kinds: Iterable[Kind]) -> Iterator[Row]:
-    """The table, line by line."""
-    for kind in kinds:
-        model = Ours(folder, kind)
-        yield Row(f"{kind}: T5's states", list(model.text_states()))
-        yield Row(f"{kind}: teacher-forced logits", list(model.logits()))
-        for pair in model.greedy(greedy_cases(kind, shape), shape.steps):
-            yield Row(f"{kind}: greedy, {shape.steps} steps: {pair.name}", [pair], exact=True)
-        if kind in CODECS:
-            yield Row(f"{kind}: EnCodec, codes", [model.encoded()], exact=True)
-            yield Row(f"{kind}: EnCodec, sound", [model.decoded()])
+def rows(folder: Path, shape: Shape, parts: Sequence[Part]) -> Iterator[Row]:
+    """The lines of one folder."""
+    size = f"{shape.layers} layers of {shape.dim}"
+    for part in parts:
+        if part == "sounds":
+            yield from _sounds(folder)
+        elif part == "diffusion":
+            yield from _diffusion(folder)
+        else:
+            yield from _model(folder, part, shape, f"{part}, {size}")
+
+
+def _model(folder: Path, kind: Kind, shape: Shape, name: str) -> Iterator[Row]:
+    model = Ours(folder, kind)
+    yield Row(f"{name}: T5's states", list(model.text_states()))
+    yield Row(f"{name}: teacher-forced logits", list(model.logits()))
+    for pair in model.greedy(greedy_cases(kind, shape), shape.steps):
+        yield Row(f"{name}: greedy, {shape.steps} steps: {pair.name}", [pair], exact=True)
+    if kind in CODECS:
+        yield Row(f"{name}: EnCodec, codes of a sound", [model.encoded()], exact=True)
+        yield Row(f"{name}: EnCodec, sound of codes", [model.decoded()])
+
+
+def _sounds(folder: Path) -> Iterator[Row]:
     yield Row("chroma, repetition and cutting", list(ours.chroma(folder)))
     for strategy, excepted in SAME_LEVELS.items():
         pairs = [pair for name, of, pair in ours.normalized(folder) if of == strategy and name not in excepted]
         yield Row(f"level: {strategy}", pairs)
 
 
-def _print(row: Row) -> bool:
-    print(row, flush=True)
-    return row.holds
+def _diffusion(folder: Path) -> Iterator[Row]:
+    theirs = load_file(folder / diffusion_ours.RESULTS)
+    whole = {"tokens to waveform": lambda: diffusion_ours.whole(folder / diffusion_ours.CHECKPOINT)}
+    for title, part in (diffusion_ours.PARTS | whole).items():
+        yield Row(f"MultiBand Diffusion: {title}", [Pair(name, result, theirs[name]) for name, result in part()])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,30 +28,10 @@ from musicgen_core.transformer import LanguageModel, position_table
 from parity.cases import CODEC_SECONDS, FRAME_RATE, LEVEL_STEP, TEXTS, Greedy, Kind
 from parity.checkpoints import write_audiocraft_folder
 from parity.sounds import RATE, Sound, levels, melodies, stereo, tune
+from parity.table import Pair
 
 CPU = torch.device("cpu")
 TEXT_TOKENS = 64
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One thing as we and as audiocraft compute it."""
-
-    name: str
-    ours: Tensor
-    theirs: Tensor
-
-    @property
-    def difference(self) -> float:
-        """The largest; infinite where the shapes differ."""
-        if self.ours.shape != self.theirs.shape:
-            return float("inf")
-        return float((self.ours.double() - self.theirs.double()).abs().max())
-
-    @property
-    def equal_share(self) -> float:
-        """Of all values, how many are the same."""
-        return float((self.ours == self.theirs).double().mean()) if self.ours.shape == self.theirs.shape else 0.0
 
 
 class Ours:

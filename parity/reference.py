@@ -1,8 +1,9 @@
 """What audiocraft makes of the cases; run by the Python of its environment.
 
-usage: python -m parity.reference FOLDER [--shape tiny|small] [--kinds text melody stereo]
+usage: python -m parity.reference FOLDER [--shape tiny|small] [--parts text melody stereo sounds diffusion]
 
-Writes into FOLDER the weights (see `checkpoints`) and, in *.expected.safetensors, inputs and outputs.
+Writes into FOLDER the weights (see `checkpoints`) and, in *.expected.safetensors, inputs and outputs; MultiBand
+Diffusion's are in diffusion.th and diffusion.safetensors.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,19 @@ from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout
 from safetensors.torch import save_file
 from torch import Tensor
 
-from parity import audiocraft_models, checkpoints
+from parity import audiocraft_models, checkpoints, diffusion
 from parity.cases import (
     BATCH,
     CODEC_SECONDS,
     FRAME_RATE,
     KINDS,
     LEVEL_STEP,
+    PARTS,
     SHAPES,
     TEXTS,
     Greedy,
     Kind,
+    Part,
     Shape,
     codec_config,
     greedy_cases,
@@ -47,32 +51,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all that are compared at this shape")
     parser.add_argument("--seed", type=int, default=SEED)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     args.folder.mkdir(parents=True, exist_ok=True)
-    write(args.folder, SHAPES[args.shape], args.kinds, args.seed)
+    shape = SHAPES[args.shape]
+    write(args.folder, shape, args.parts or shape.parts, args.seed)
 
 
-def write(folder: Path, shape: Shape, kinds: list[Kind], seed: int) -> None:
-    """Everything: language models, codec, chroma, levels."""
+def write(folder: Path, shape: Shape, parts: Sequence[Part], seed: int) -> None:
+    """The files of these parts."""
     base = write_base(folder / "base")
     with tempfile.TemporaryDirectory() as scratch:
         t5 = write_t5(base, Path(scratch) / "t5")
         with audiocraft_models.offline(t5):
             checkpoints.save(folder, checkpoints.CODEC, audiocraft_models.codec_state(shape, seed), codec_config(shape))
-            for kind in kinds:
-                state = audiocraft_models.language_model_state(kind, shape, t5, seed)
-                checkpoints.save(folder, kind, state, language_model_config(kind, shape))
-                checkpoint = checkpoints.write_audiocraft_folder(
-                    folder, kind, Path(scratch) / kind, text_encoder=str(t5)
-                )
-                expected = Reference(audiocraft_models.load(checkpoint), kind, shape).expected()
-                save_file(expected, folder / f"{kind}.expected.safetensors")
-                print(f"{kind}: {len(expected)} tensors", flush=True)
-            save_file(expected_chroma(), folder / "chroma.expected.safetensors")
-    save_file(expected_levels(), folder / "levels.expected.safetensors")
+            for kind in (kind for kind in KINDS if kind in parts):
+                _write_model(folder, kind, shape, t5, seed)
+            if "sounds" in parts:
+                save_file(expected_chroma(), folder / "chroma.expected.safetensors")
+                save_file(expected_levels(), folder / "levels.expected.safetensors")
+    if "diffusion" in parts:
+        diffusion.write(folder)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # they are written for their owner alone
+
+
+def _write_model(folder: Path, kind: Kind, shape: Shape, t5: Path, seed: int) -> None:
+    """A kind's weights, and what audiocraft makes of them."""
+    state = audiocraft_models.language_model_state(kind, shape, t5, seed)
+    checkpoints.save(folder, kind, state, language_model_config(kind, shape))
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint = checkpoints.write_audiocraft_folder(folder, kind, Path(scratch), text_encoder=str(t5))
+        model = audiocraft_models.load(checkpoint)
+    expected = Reference(model, kind, shape).expected()
+    save_file(expected, folder / f"{kind}.expected.safetensors")
+    print(f"{kind}: {len(expected)} tensors", flush=True)
 
 
 class Reference:

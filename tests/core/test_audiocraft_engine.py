@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from musicgen_core import MusicGen
+from musicgen_core import GenerationInput, MusicGen
 from musicgen_core.audiocraft_engine import AudiocraftMusicGen, engine_class
-from musicgen_core.errors import CheckpointError
+from musicgen_core.errors import CheckpointError, UnsupportedByModel
 
 
 @pytest.fixture
@@ -34,6 +34,12 @@ def test_refuses_what_audiocraft_does_not_do(checkpoint: Path, text_model: Path)
         AudiocraftMusicGen.load(checkpoint / "state_dict.bin", device="cpu")
     with pytest.raises(CheckpointError, match=r"holds no state_dict\.bin"):
         AudiocraftMusicGen.load(text_model, device="cpu")
+
+
+def test_refuses_multi_band_diffusion() -> None:
+    model = AudiocraftMusicGen.__new__(AudiocraftMusicGen)
+    with pytest.raises(UnsupportedByModel, match="take the engine native"):
+        model.submit(GenerationInput("a song", 1, 0, multi_band_diffusion=True))
 
 
 def test_the_version_is_of_the_checkpoint_s_files(checkpoint: Path) -> None:

@@ -13,11 +13,11 @@ from musicgen_core.audio_file import Waveform
 from musicgen_core.loudness import CEILING, NormalizationStrategy, integrated_loudness, normalize, true_peak
 from parity import ours
 from parity.cases import KINDS, TINY, Kind, greedy_cases
-from parity.ours import Ours, Pair
+from parity.ours import Ours
 from parity.sounds import RATE, levels
+from parity.table import TOLERANCE, Pair
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-TOLERANCE = 1e-4
 
 
 @functools.cache
