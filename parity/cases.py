@@ -138,10 +138,10 @@ def codec_config(shape: Shape) -> dict[str, Any]:
         },
         "seanet": {
             "dimension": shape.codec_dim, "channels": 1, "causal": False, "n_filters": shape.codec_filters,
-            "n_residual_layers": 1, "ratios": [8, 5, 4, 4], "activation": "ELU", "activation_params": {"alpha": 1.0}, "norm": "weight_norm",
-            "norm_params": {}, "kernel_size": 7, "residual_kernel_size": 3, "last_kernel_size": 7, "dilation_base": 2,
-            "pad_mode": "constant", "true_skip": True, "compress": 2, "lstm": 2, "disable_norm_outer_blocks": 0,
-            "encoder": {},
+            "n_residual_layers": 1, "ratios": [8, 5, 4, 4], "activation": "ELU", "activation_params": {"alpha": 1.0},
+            "norm": "weight_norm", "norm_params": {}, "kernel_size": 7, "residual_kernel_size": 3,
+            "last_kernel_size": 7, "dilation_base": 2, "pad_mode": "constant", "true_skip": True, "compress": 2,
+            "lstm": 2, "disable_norm_outer_blocks": 0, "encoder": {},
             "decoder": {"trim_right_ratio": 1.0, "final_activation": None, "final_activation_params": None},
         },
         "rvq": {

@@ -116,8 +116,10 @@ def test_loudness_is_the_same_where_no_peak_must_be_limited() -> None:
         assert_close(pairs[name])
     for name in ("quiet tune", "stereo", "opposite channels"):
         assert true_peak(normalize(Waveform(levels()[name], RATE), NormalizationStrategy.LOUDNESS)) < -1
+        # BS.1770-4's low cut lifts all that it lets through, by 0.065 dB at 32 kHz; torchaudio's does not.
         gain = pairs[name].ours.norm() / pairs[name].theirs.norm()
-        assert 20 * float(gain.log10()) == pytest.approx(0, abs=0.06), name
+        assert 20 * float(gain.log10()) == pytest.approx(-0.065, abs=0.01), name
+        assert_close(Pair(name, pairs[name].ours / gain, pairs[name].theirs))
 
 
 def test_loudness_limits_peaks_that_audiocraft_clips() -> None:
