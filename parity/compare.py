@@ -60,8 +60,10 @@ def _model(folder: Path, kind: Kind, shape: Shape, name: str) -> Iterator[Row]:
     model = Ours(folder, kind)
     yield Row(f"{name}: T5's states", list(model.text_states()))
     yield Row(f"{name}: teacher-forced logits", list(model.logits()))
-    for pair in model.greedy(greedy_cases(kind, shape), shape.steps):
-        yield Row(f"{name}: greedy, {shape.steps} steps: {pair.name}", [pair], exact=True)
+    cases = greedy_cases(kind, shape)
+    for case, pair in zip(cases, model.greedy(cases, shape.steps), strict=True):
+        tie = model.lag(case, pair)
+        yield Row(f"{name}: greedy, {shape.steps} steps: {case.name}", [pair], exact=True, tie=tie)
     if kind in CODECS:
         yield Row(f"{name}: EnCodec, codes of a sound", [model.encoded()], exact=True)
         yield Row(f"{name}: EnCodec, sound of codes", [model.decoded()])

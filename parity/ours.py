@@ -59,9 +59,9 @@ class Ours:
     def logits(self) -> Iterator[Pair]:
         """Teacher-forced logits [codebooks, frames, vocabulary]."""
         for text in TEXTS:
-            yield Pair(f"text {text!r}", self._teacher_forced(self._vectors(text)), self.theirs[f"logits {text}"])
+            yield Pair(f"text {text!r}", self._logits_of_codes(self._vectors(text)), self.theirs[f"logits {text}"])
         null = self._vectors(TEXTS[0], conditional=False)
-        yield Pair("unconditional row", self._teacher_forced(null), self.theirs["logits null"])
+        yield Pair("unconditional row", self._logits_of_codes(null), self.theirs["logits null"])
 
     def padded_logits(self) -> tuple[Pair, Pair]:
         """A short text beside a longer one, which audiocraft pads with zero vectors: alone in ours, and padded too."""
@@ -70,8 +70,8 @@ class Ours:
         missing = len(self.theirs[f"states {TEXTS[2]}"]) - len(self.theirs[f"states {TEXTS[0]}"])
         padded = torch.cat([alone, torch.zeros(missing, alone.shape[1])])
         return (
-            Pair("alone", self._teacher_forced(alone), theirs),
-            Pair("padded", self._teacher_forced(padded), theirs),
+            Pair("alone", self._logits_of_codes(alone), theirs),
+            Pair("padded", self._logits_of_codes(padded), theirs),
         )
 
     def greedy(self, cases: list[Greedy], steps: int) -> Iterator[Pair]:
@@ -83,6 +83,17 @@ class Ours:
             for case in cases:
                 codes = torch.stack([next(generations).codes()[:, -steps:] for _ in case.texts])
                 yield Pair(case.name, codes, self.theirs[f"greedy {case.name}"].long())
+
+    def lag(self, case: Greedy, pair: Pair) -> float:
+        """How far each side's tokens lie at most below the likeliest after that side's tokens before it, in our logits.
+
+        0 where both have the same tokens. Where two tokens are as good as equally likely, rounding decides between
+        them, and from there on the two pieces are different ones; each must still be the likeliest, step by step.
+        """
+        if torch.equal(pair.ours, pair.theirs):
+            return 0.0
+        sides = (codes for side in (pair.ours, pair.theirs) for codes in zip(case.texts, side, strict=True))
+        return max(self._lag(case, text, codes) for text, codes in sides)
 
     def encoded(self) -> Pair:
         """Codes of a sound."""
@@ -101,29 +112,49 @@ class Ours:
         return Conditions(self.theirs[f"states {text}"] if text else None, chroma)
 
     @torch.inference_mode()
-    def _vectors(self, text: str, *, conditional: bool = True) -> Tensor:
-        return condition_vectors(self.model, self._conditions(text), conditional=conditional)
+    def _vectors(self, text: str, *, conditional: bool = True, melody: bool = True) -> Tensor:
+        return condition_vectors(self.model, self._conditions(text, melody=melody), conditional=conditional)
+
+    def _logits_of_codes(self, vectors: Tensor) -> Tensor:
+        """Of the stored codes; 0 where a code's column lies beyond the last frame, as in audiocraft."""
+        codes = self.theirs["codes"].long()
+        return self._teacher_forced(codes, vectors, columns=codes.shape[1])
 
     @torch.inference_mode()
-    def _teacher_forced(self, vectors: Tensor) -> Tensor:
-        """Logits [codebooks, frames, vocabulary] of the stored codes; 0 where a column lies beyond the last frame."""
-        config, codes = self.model.config, self.theirs["codes"].long()
-        frames = codes.shape[1]
-        columns = apply_delays(codes, config.delays, config.padding).T[:frames]
-        logits = _full_logits(self.model, columns, vectors)
+    def _teacher_forced(self, codes: Tensor, vectors: Tensor, columns: int | None = None) -> Tensor:
+        """Logits [codebooks, frames, vocabulary] of codes, by their first delayed columns; None: by all."""
+        config, frames = self.model.config, codes.shape[1]
+        delayed = apply_delays(codes, config.delays, config.padding).T[:columns]
+        logits = _full_logits(self.model, delayed, vectors)
         aligned = torch.zeros(config.codebooks, frames, config.vocabulary)
         for codebook, delay in enumerate(config.delays):
-            aligned[codebook, : frames - delay] = logits[delay:, codebook]
+            found = logits[delay : delay + frames, codebook]
+            aligned[codebook, : len(found)] = found
         return aligned
 
+    def _lag(self, case: Greedy, text: str, generated: Tensor) -> float:
+        """Of one text's tokens [codebooks, steps]."""
+        prompt = self._prompt(case)
+        codes = generated if prompt is None else torch.cat([prompt, generated], dim=1)
+        conditional, null = (
+            self._teacher_forced(codes, self._vectors(text, conditional=given, melody=case.melody))
+            for given in (True, False)
+        )
+        guided = (null + case.guidance * (conditional - null))[:, -generated.shape[1] :]
+        chosen = guided.gather(-1, generated[..., None])[..., 0]
+        return float((guided.amax(dim=-1) - chosen).max())
+
+    def _prompt(self, case: Greedy) -> Tensor | None:
+        frames = round(case.seconds * FRAME_RATE)
+        return self.theirs["prompt"][:, :frames].long() if frames else None
+
     def _request(self, case: Greedy, text: str, steps: int) -> Request:
-        given = round(case.seconds * FRAME_RATE)
         return Request(
             frames=steps,
             sampling=SamplingParams(temperature=0, guidance=case.guidance),
             seed=0,
             conditions=self._conditions(text, melody=case.melody),
-            prompt_codes=self.theirs["prompt"][:, :given].long() if given else None,
+            prompt_codes=self._prompt(case),
         )
 
 

