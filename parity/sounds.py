@@ -19,7 +19,8 @@ def tune(seconds: float, seed: int = 0) -> Sound:
     time = np.arange(round(seconds * RATE)) / RATE
     frequency = notes[(2 * time).astype(int)]
     tones = sum(np.sin(2 * np.pi * k * frequency * time) / k**2 for k in (1, 2, 3))
-    return (0.25 * tones + 0.01 * random.standard_normal(time.shape))[None].astype(np.float32)
+    sound: Sound = (0.25 * tones + 0.01 * random.standard_normal(time.shape))[None].astype(np.float32)
+    return sound
 
 
 def noise(seconds: float, level: float = 0.1, channels: int = 1) -> Sound:
