@@ -41,7 +41,8 @@ def offline(t5: Path) -> Iterator[None]:
 
 
 def _unseparated(self: Any, wav: Tensor, sample_rate: int) -> Tensor:
-    return convert_audio(wav, sample_rate, self.sample_rate, 1)
+    mono: Tensor = convert_audio(wav, sample_rate, self.sample_rate, 1)
+    return mono
 
 
 @torch.no_grad()
