@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export TORCH ?= auto
 
-.PHONY: help setup serve test lint bench train-pocket constraints clean
+.PHONY: help setup serve test lint bench parity golden train-pocket constraints clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,19 @@ lint: .venv/ready-test  ## Check style, types and import directions
 
 bench: .venv/ready-test  ## Measure speed and size, the quick form
 	$(BIN)/python -m benchmarks.run
+
+build/audiocraft/ready: scripts/audiocraft-env.sh constraints.txt
+	scripts/audiocraft-env.sh build/audiocraft
+	@touch $@
+
+parity: .venv/ready-test build/audiocraft/ready  ## Compare our engine with audiocraft on the same weights (it is installed for it)
+	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference build/parity/tiny
+	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference build/parity/small --shape small
+	@$(BIN)/python -m parity.compare build/parity/tiny build/parity/small
+	@PYTHONPATH=. build/audiocraft/bin/python -m parity.adapter build/parity/tiny
+
+golden: build/audiocraft/ready  ## Write tests/golden anew, with audiocraft
+	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference tests/golden
 
 train-pocket: .venv/ready-test  ## Train musicgen-pocket anew in build/pocket; goes on where it was stopped
 	$(BIN)/python -m training.codec

@@ -93,6 +93,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER|ID",
         help="a model folder, or a hub id (facebook/musicgen-small); default %(default)s, which comes with it",
     )
+    group.add_argument(
+        "--engine",
+        choices=("native", "audiocraft"),
+        default=os.environ.get("MUSICGEN_ENGINE", "native"),
+        help="audiocraft: the reference implementation, where it is installed; default %(default)s",
+    )
     group.add_argument("--device", default="auto", help="auto (the default), cuda or cpu")
     group.add_argument(
         "--dtype",
@@ -122,9 +128,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> Waveform:
-    from musicgen_core import MusicGen
+    from musicgen_core.audiocraft_engine import engine_class
 
-    with _shown_logs(), MusicGen.load(args.model, device=args.device, dtype=args.dtype, max_requests=1) as model:
+    kind = engine_class(args.engine)
+    with _shown_logs(), kind.load(args.model, device=args.device, dtype=args.dtype, max_requests=1) as model:
         return _play(model, args)
 
 

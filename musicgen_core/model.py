@@ -225,7 +225,7 @@ class MusicGen:
         self.close()
 
     def _check(self, given: GenerationInput) -> None:
-        if given.melody is not None and self._melody is None:
+        if given.melody is not None and not self.abilities.melody:
             raise UnsupportedByModel(
                 f"The model {self.name} cannot follow a melody; use a melody model, or continue the audio."
             )

@@ -1,6 +1,4 @@
-"""Write the golden values of MultiBand Diffusion; runs where audiocraft 1.3 is installed (scripts/audiocraft-env.sh).
-
-    build/audiocraft/bin/python -m parity.diffusion tests/golden
+"""What audiocraft's MultiBand Diffusion makes of the cases; imports audiocraft.
 
 diffusion.safetensors holds results, diffusion.th a checkpoint in the form of mbd_musicgen_32khz.th: what
 `audiocraft.models.loaders.load_diffusion_models` reads.
@@ -8,7 +6,6 @@ diffusion.safetensors holds results, diffusion.th a checkpoint in the form of mb
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -123,16 +120,9 @@ def noise_of(name: str) -> Any:
     return mock.patch("torch.randn_like", lambda like: draw(tuple(like.shape)))
 
 
-def main() -> None:
-    """Write both files into the folder that is given."""
-    folder = Path(sys.argv[1])
+def write(folder: Path) -> None:
+    """Both files."""
     torch.save(checkpoint(), folder / "diffusion.th")
     results = schedules() | unets() | bands() | whole(folder / "diffusion.th")
-    written = folder / "diffusion.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in results.items()}, written)
-    written.chmod(0o644)  # safetensors' are private
-    print(f"{len(results)} results of audiocraft in {folder}")
-
-
-if __name__ == "__main__":
-    main()
+    save_file({name: tensor.contiguous() for name, tensor in results.items()}, folder / "diffusion.safetensors")
+    print(f"diffusion: {len(results)} tensors", flush=True)

@@ -1,14 +1,8 @@
-"""MultiBand Diffusion of ours beside audiocraft's results, part by part; run, it prints how far they are apart.
-
-    python -m parity.diffusion_ours FOLDER
-
-FOLDER is what `python -m parity.diffusion` wrote. Ends with 1 where a part is too far from audiocraft's.
-"""
+"""What our MultiBand Diffusion makes of the cases, part by part."""
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -16,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import EncodecConfig, EncodecModel
 
@@ -27,7 +20,6 @@ from musicgen_core.diffusion_unet import DiffusionUnet, UnetConfig
 from musicgen_core.filter_bank import FilterBank, match_bands
 from parity import diffusion_cases as cases
 
-TOLERANCE = 1e-4
 CHECKPOINT, RESULTS = "diffusion.th", "diffusion.safetensors"
 Results = Iterator[tuple[str, Tensor]]
 """Names in the file of results, and what we have for them."""
@@ -113,22 +105,3 @@ PARTS: dict[str, Callable[[], Results]] = {
     "band processor": band_processors,
     "equalizer": equalizers,
 }
-
-
-def main() -> int:
-    """Print the table; returns the exit code."""
-    folder = Path(sys.argv[1])
-    theirs = load_file(folder / RESULTS)
-    parts = PARTS | {"tokens to waveform": lambda: whole(folder / CHECKPOINT)}
-    print("| MultiBand Diffusion | cases | largest difference | equal |\n|---|---|---|---|")
-    held = True
-    for title, part in parts.items():
-        differences = [float((ours - theirs[name]).abs().max()) for name, ours in part()]
-        holds = max(differences) <= TOLERANCE
-        held = held and holds
-        print(f"| {title} | {len(differences)} | {max(differences):.1e} | {'yes' if holds else 'NO'} |", flush=True)
-    return 0 if held else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

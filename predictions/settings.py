@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """Comma-separated networks (CIDR) that input_audio and webhooks may reach although they are private."""
 
     # The engine.
+    engine: Literal["native", "audiocraft"] = "native"
+    """native: the project's own; audiocraft: the reference implementation, if installed, one request at a time."""
     model: str = Field("musicgen-pocket", min_length=1)
     """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small."""
     device: Literal["auto", "cuda", "cpu"] = "auto"

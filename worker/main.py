@@ -86,11 +86,11 @@ def _prepare_generation(
     # Before torch loads its OpenMP runtime: threads that wait by spinning leave nothing of a small machine
     # to the API and Redis beside them, and with the cores busy the engine itself slows down threefold.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from musicgen_core import MusicGen
+    from musicgen_core.audiocraft_engine import engine_class
     from worker.generation import Generator
     from worker.leases import LeaseKeeper
 
-    model = MusicGen.load(
+    model = engine_class(settings.engine).load(
         settings.model, device=settings.device, dtype=settings.dtype, max_requests=settings.max_requests or None
     )
     cleanup.callback(model.close)

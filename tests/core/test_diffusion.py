@@ -1,6 +1,6 @@
 """MultiBand Diffusion: parts and whole against audiocraft's golden values, the conversion, and the life of a job.
 
-tests/golden/diffusion.* are written by parity/diffusion.py.
+tests/golden/diffusion.* are written by parity/diffusion.py (`make golden`).
 """
 
 import json
@@ -25,7 +25,8 @@ from musicgen_core.filter_bank import FilterBank, match_bands
 from musicgen_core.hub import checksum
 from musicgen_core.turns import DeviceTurns
 from parity import diffusion_cases as cases
-from parity.diffusion_ours import PARTS, TOLERANCE, small_codec, whole
+from parity.diffusion_ours import PARTS, small_codec, whole
+from parity.table import TOLERANCE
 from tests.diffusion_model import STEPS, copy_with_diffusion
 
 GOLDEN = Path(__file__).parent.parent / "golden"
