@@ -31,6 +31,8 @@ class Codec:
         self.hop: int = config.hop_length
         """Samples a frame."""
         self.codebooks: int = channels * config.num_quantizers
+        self.dim: int = config.hidden_size
+        """Width of the latents that tokens stand for."""
 
     @property
     def frame_rate(self) -> float:
@@ -60,13 +62,22 @@ class Codec:
     @torch.inference_mode()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """The waveform `[channels, frames * hop]` (float32, on the codec's device) of `[codebooks, frames]` tokens."""
-        if codes.dim() != 2 or codes.shape[0] != self.codebooks or codes.shape[1] == 0:
-            raise ValueError(f"expected codes [{self.codebooks}, frames], got {list(codes.shape)}")
-        by_channel = codes.to(self.device).reshape(-1, self.channels, codes.shape[1]).transpose(0, 1)
         # EnCodec wants a leading axis of chunks: [1, channels, quantizers, frames].
-        decoded = self._model.decode(by_channel[None], [None], return_dict=True)
+        decoded = self._model.decode(self._by_channel(codes)[None], [None], return_dict=True)
         audio: torch.Tensor = decoded.audio_values[:, 0]
         return audio[:, : codes.shape[1] * self.hop]
+
+    @torch.inference_mode()
+    def latents(self, codes: torch.Tensor) -> torch.Tensor:
+        """What `[codebooks, frames]` tokens stand for, `[channels, dim, frames]`: the decoder's input."""
+        latents: torch.Tensor = self._model.quantizer.decode(self._by_channel(codes).transpose(0, 1))
+        return latents
+
+    def _by_channel(self, codes: torch.Tensor) -> torch.Tensor:
+        """`[codebooks, frames]` to `[channels, quantizers, frames]`."""
+        if codes.dim() != 2 or codes.shape[0] != self.codebooks or codes.shape[1] == 0:
+            raise ValueError(f"expected codes [{self.codebooks}, frames], got {list(codes.shape)}")
+        return codes.to(self.device).reshape(-1, self.channels, codes.shape[1]).transpose(0, 1)
 
     def _match_channels(self, waveform: torch.Tensor) -> torch.Tensor:
         if waveform.shape[0] == self.channels:

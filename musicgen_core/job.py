@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from musicgen_core.audio_file import Waveform
 from musicgen_core.codec import Codec
-from musicgen_core.engine import Generation
+from musicgen_core.long import AnyGeneration
 from musicgen_core.params import SamplingParams
 
 PROGRESS_SECONDS = 0.1
@@ -34,7 +34,7 @@ class GenerationInput:
 class Job:
     """A submitted input."""
 
-    def __init__(self, generation: Generation, codec: Codec) -> None:
+    def __init__(self, generation: AnyGeneration, codec: Codec) -> None:
         self._generation = generation
         self._codec = codec
 
