@@ -266,7 +266,7 @@ class MusicGen:
             remedy = ", or use a shorter part of the clip." if prompt_frames else "."
             raise InvalidRequest(
                 f"{clip}{frames / rate:g} s of new music are {(prompt_frames + frames) / rate:g} s in all, "
-                f"but the model makes at most {limit} s. Ask for less{remedy}"
+                f"but at most {limit} s are allowed. Ask for less{remedy}"
             )
 
 

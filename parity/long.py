@@ -19,16 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from parity import audiocraft_models, checkpoints
-from parity.cases import FRAME_RATE, TEXTS, Kind
-from parity.sounds import tune
+from parity.cases import TEXTS, Kind
+from parity.long_cases import CASES, SECONDS, melody, prompt
 from parity.text_encoder import write_t5
-
-SECONDS = 45
-PROMPT_SECONDS = 20
-MELODY_SECONDS = 5.3
-CASES: dict[str, tuple[Kind, bool]] = {"text": ("text", False), "melody": ("melody", False), "prompt": ("text", True)}
-"""Name: the kind of model, and whether audio is continued."""
-
 
 def main() -> None:
     """Write the file."""
@@ -46,17 +39,11 @@ def main() -> None:
                 print(f"{name}: {list(expected[name].shape)}", flush=True)
 
 
-def prompt() -> Tensor:
-    """Codes [codebooks, frames] of audio to continue."""
-    shape = (4, PROMPT_SECONDS * FRAME_RATE)
-    return torch.randint(64, shape, generator=torch.Generator().manual_seed(1))
-
-
 @torch.no_grad()
 def generate(model: Any, kind: Kind, given: Tensor | None) -> Tensor:
     """Codes [codebooks, frames] of the whole piece, int16."""
     model.set_generation_params(use_sampling=False, duration=SECONDS, cfg_coef=3.0)
-    wavs = [torch.from_numpy(tune(MELODY_SECONDS))] if kind == "melody" else None
+    wavs = [torch.from_numpy(melody())] if kind == "melody" else None
     attributes, _ = model._prepare_tokens_and_attributes([TEXTS[0]], None, melody_wavs=wavs)
     tokens: Tensor = model._generate_tokens(attributes, None if given is None else given[None])
     return tokens[0].to(torch.int16)
