@@ -1,13 +1,20 @@
-"""What int8 does to the logits: musicgen-pocket's own music, scored in float32 and in int8, all columns at once.
+"""What int8 does to the logits: a model's own music, scored in float32 and in int8, all columns at once.
 
-python -m benchmarks.int8                  # musicgen-pocket
+python -m benchmarks.int8                  # musicgen-pocket; musicgen-small's real shape with random weights
+python -m benchmarks.int8 SOURCE...        # model folders or hub ids
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
+from benchmarks.checkpoint import require_checkpoint
+from benchmarks.peer_models import OURS
 from musicgen_core import hub
 from musicgen_core.attention import Lane, SequenceAttention
 from musicgen_core.checkpoints import load_language_model
@@ -22,9 +29,20 @@ FRAMES = 250
 CPU = torch.device("cpu")
 
 
-def measure(source: str = "musicgen-pocket") -> list[str]:
-    """The logits' differences in standard deviations, and how often the likeliest token is the same; over all columns
-    but those that are padding in part."""
+def measure(sources: Sequence[str | Path] = ()) -> list[str]:
+    """A row a model: the logits' differences in standard deviations, and how often the likeliest token is the same;
+    over all columns but those that are padding in part.
+    """
+    rows = [row(source) for source in sources or ("musicgen-pocket", require_checkpoint() / OURS)]
+    return [
+        f"int8 against float32 on {FRAMES} frames of the model's own sampled music, no text, no guidance",
+        "| model | columns | correlation | mean difference | largest difference | same likeliest token |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def row(source: str | Path) -> str:
     folder = hub.resolve(source)
     exact, rounded = (load_language_model(folder, device=CPU, dtype=torch.float32, int8=int8) for int8 in (False, True))
     columns = _music(exact)
@@ -32,12 +50,10 @@ def measure(source: str = "musicgen-pocket") -> list[str]:
     difference = (got - expected).abs() / expected.std()
     correlation = torch.corrcoef(torch.stack([expected.flatten(), got.flatten()]))[0, 1]
     same = (expected.argmax(-1) == got.argmax(-1)).float().mean()
-    return [
-        f"int8 against float32, {source}, {len(expected)} columns of its own sampled music, no text",
-        "| correlation | mean difference | largest difference | same likeliest token |",
-        "|---|---|---|---|",
-        f"| {correlation:.5f} | {difference.mean():.4f} sd | {difference.max():.3f} sd | {same:.1%} |",
-    ]
+    shape = f"{exact.config.layers} layers x {exact.config.dim}"
+    name = source if isinstance(source, str) else "random weights"
+    cells = f"{correlation:.5f} | {difference.mean():.4f} sd | {difference.max():.3f} sd | {same:.1%}"
+    return f"| {name} ({shape}) | {len(expected)} | {cells} |"
 
 
 def _music(model: LanguageModel) -> Tensor:
@@ -69,4 +85,4 @@ def _logits(model: LanguageModel, columns: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    print("\n".join(measure()))
+    print("\n".join(measure(sys.argv[1:])))

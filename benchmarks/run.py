@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from datetime import UTC, datetime
-
-from benchmarks import accepting, engine, int8, service
+from benchmarks import accepting, engine, int8, peers, service
+from benchmarks.machine import describe_machine
 
 
 def main() -> None:
-    date, machine = f"{datetime.now(UTC):%Y-%m-%d}", platform.processor() or platform.machine()
-    print(f"{date} {machine}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(describe_machine())
     parts = {
         "Accepting": accepting.measure,
         "Service": service.measure,
         "Engine": engine.measure,
+        "Peers": peers.measure,
         "Int8": int8.measure,
     }
     for title, measure in parts.items():
