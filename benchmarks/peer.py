@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -85,7 +86,8 @@ class Peer:
     def run(self, round_: Round) -> Timing:
         """Do one round and wait for it. Raises PeerError."""
         assert self._process.stdin is not None
-        print(json.dumps(asdict(round_)), file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # its last words say why
+            print(json.dumps(asdict(round_)), file=self._process.stdin, flush=True)
         return Timing(**self._answer())
 
     def __enter__(self) -> Self:
@@ -94,6 +96,10 @@ class Peer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child, if it has not ended."""
         self._process.kill()
         self._process.communicate()
         self._log.close()
@@ -105,6 +111,7 @@ class Peer:
             code = self._process.wait()
             self._log.seek(0)
             said = self._log.read().decode(errors="replace")[-LOG_SHOWN:]
+            self.close()
             raise PeerError(f"{self.name} ended with {code}:\n{said}")
         return json.loads(line)
 
