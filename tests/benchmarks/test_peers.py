@@ -1,5 +1,6 @@
 """The comparison with other engines, on the tiny model: it compares the same thing, and says so where it does not."""
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,8 @@ def test_other_weights_are_noticed() -> None:
     assert "ours, int8 1e+00, 0e+00" in same_music(same)
     with pytest.raises(PeerError, match="audiocraft, float32 and ours, float32 make different sounds"):
         same_music(same | {"audiocraft, float32": replace(FAST, sound=[0.0, -1.0])})
+    with pytest.raises(PeerError, match="nan apart"):
+        same_music(same | {"audiocraft, float32": replace(FAST, sound=[0.5, math.nan])})
 
 
 def test_the_tables_hold_medians_spread_and_ratios_round_by_round() -> None:
