@@ -65,8 +65,9 @@ def build() -> Any:
     }  # fmt: skip
     config = MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder)
     model = MusicgenForConditionalGeneration(config)
+    generation: Any = model.generation_config
     padding = SMALL.vocabulary
-    model.generation_config.update(bos_token_id=padding, pad_token_id=padding, decoder_start_token_id=padding)
+    generation.update(bos_token_id=padding, pad_token_id=padding, decoder_start_token_id=padding)
     return model
 
 

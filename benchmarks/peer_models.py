@@ -64,7 +64,6 @@ class Transformers:
         from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
         self.versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
-        transformers.logging.set_verbosity_error()
         self._tokenizer = AutoTokenizer.from_pretrained(checkpoint / OURS)
         loader: Any = MusicgenForConditionalGeneration
         self._model = loader.from_pretrained(checkpoint / OURS, dtype=getattr(torch, dtype)).to(device).eval()
