@@ -55,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
-    describe(app, needs_token=bool(settings.api_tokens))
+    describe(app, needs_token=bool(settings.api_tokens), max_duration=settings.max_duration)
     return app
 
 

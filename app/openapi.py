@@ -13,8 +13,9 @@ from app.problems import MEDIA_TYPE
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
-def describe(app: FastAPI, *, needs_token: bool) -> None:
-    """Have the application describe itself: problems under their media type, tokens only where they are needed."""
+def describe(app: FastAPI, *, needs_token: bool, max_duration: int) -> None:
+    """Have the application describe itself: problems under their media type, tokens only where they are needed, the
+    longest duration in seconds as the operator has set it."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -25,6 +26,7 @@ def describe(app: FastAPI, *, needs_token: bool) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
+            schema["components"]["schemas"]["Input"]["properties"]["duration"]["maximum"] = max_duration
             for operation in _operations(schema):
                 _name_problems(operation)
                 if not needs_token:

@@ -12,7 +12,9 @@ from dataclasses import replace
 import torch
 
 from musicgen_core.engine import Conditions, Engine, Request
+from musicgen_core.packed_linear import has_int8_kernel
 from musicgen_core.params import SamplingParams
+from musicgen_core.placement import Dtype, choose_dtype
 from musicgen_core.transformer import LanguageModel, LanguageModelConfig
 
 TINY = LanguageModelConfig(
@@ -44,23 +46,30 @@ def measure(*, full: bool = False) -> list[str]:
     ]
     shapes = [("tiny (2 x 64)", TINY, 150), ("musicgen-small (24 x 1024)", SMALL, 60 if full else 12)]
     for name, config, steps in shapes:
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        for requests in (1, 2, 4, 8, 16):
-            rate, slot = frames_per_second(config, device, dtype, requests, steps)
-            precision, memory = str(dtype).removeprefix("torch."), f"{slot / 2**20:.0f} MiB"
-            lines.append(f"| {name} | {precision} | {memory} | {requests} | {rate:.1f} | {rate * requests:.1f} |")
+        for precision in precisions(device):
+            for requests in (1, 2, 4, 8, 16):
+                rate, slot = frames_per_second(config, device, precision, requests, steps)
+                memory = f"{slot / 2**20:.0f} MiB"
+                lines.append(f"| {name} | {precision} | {memory} | {requests} | {rate:.1f} | {rate * requests:.1f} |")
     return lines
 
 
+def precisions(device: torch.device) -> tuple[Dtype, ...]:
+    """What is worth measuring there."""
+    if device.type != "cpu":
+        return ("bfloat16",)
+    return ("float32", "int8") if has_int8_kernel() else ("float32",)
+
+
 def frames_per_second(
-    config: LanguageModelConfig, device: torch.device, dtype: torch.dtype, requests: int, steps: int
+    config: LanguageModelConfig, device: torch.device, precision: Dtype, requests: int, steps: int
 ) -> tuple[float, int]:
     """Steps a second in the median of the steps after the first three, and bytes a slot."""
     with torch.device(device), torch.inference_mode():
-        model = LanguageModel(config).to(dtype).eval()
+        model = LanguageModel(config).to(choose_dtype(precision, device)).eval()
         for parameter in model.parameters():
             parameter.normal_(std=0.02)
-        model.pack()
+        model.pack(int8=precision == "int8")
     engine = Engine(model, max_requests=requests, max_frames=steps + 16)
     text = torch.randn(PROMPT_TOKENS, config.text_dim)
     for seed in range(requests):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from datetime import UTC, datetime
-
-from benchmarks import accepting, engine, service
+from benchmarks import accepting, engine, int8, peers, service
+from benchmarks.machine import describe_machine
 
 
 def main() -> None:
-    date, machine = f"{datetime.now(UTC):%Y-%m-%d}", platform.processor() or platform.machine()
-    print(f"{date} {machine}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    for title, measure in (("Accepting", accepting.measure), ("Service", service.measure), ("Engine", engine.measure)):
+    print(describe_machine())
+    parts = {
+        "Accepting": accepting.measure,
+        "Service": service.measure,
+        "Engine": engine.measure,
+        "Peers": peers.measure,
+        "Int8": int8.measure,
+    }
+    for title, measure in parts.items():
         print(f"\n## {title}\n")
         print("\n".join(measure()), flush=True)
 

@@ -37,8 +37,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_music_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("music")
+    group.add_argument("--duration", type=float, default=8.0, metavar="SECONDS", help="of the music; default 8")
     group.add_argument(
-        "--duration", type=float, default=8.0, metavar="SECONDS", help="of the music, at most 30; default 8"
+        "--max-duration",
+        type=int,
+        default=os.environ.get("MUSICGEN_MAX_DURATION", "30"),
+        metavar="SECONDS",
+        help="the longest music that is made; beyond 30 it is made in windows of 30 s; default %(default)s",
     )
     group.add_argument("--seed", type=int, default=-1, help="-1, the default: a random one")
     group.add_argument("--temperature", type=float, default=1.0, help="0: always the likeliest token; default 1")
@@ -131,7 +136,12 @@ def _generate(args: argparse.Namespace) -> Waveform:
     from musicgen_core.audiocraft_engine import engine_class
 
     kind = engine_class(args.engine)
-    with _shown_logs(), kind.load(args.model, device=args.device, dtype=args.dtype, max_requests=1) as model:
+    with (
+        _shown_logs(),
+        kind.load(
+            args.model, device=args.device, dtype=args.dtype, max_requests=1, max_seconds=args.max_duration
+        ) as model,
+    ):
         return _play(model, args)
 
 

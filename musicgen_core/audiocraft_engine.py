@@ -26,7 +26,7 @@ from musicgen_core.engine import Generation, Request
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
 from musicgen_core.input_audio import frames_of
 from musicgen_core.job import GenerationInput, Job
-from musicgen_core.model import Abilities, MusicGen
+from musicgen_core.model import EXTEND_STRIDE, WINDOW_SECONDS, Abilities, MusicGen
 from musicgen_core.placement import Dtype, choose_device
 
 logger = logging.getLogger(__name__)
@@ -65,12 +65,14 @@ class AudiocraftMusicGen(MusicGen):
         device: str = "auto",
         dtype: Dtype = "auto",
         max_requests: int | None = None,
+        max_seconds: int = WINDOW_SECONDS,
+        extend_stride: float = EXTEND_STRIDE,  # noqa: ARG003 (there is but one window)
     ) -> Self:
         """Load a folder with state_dict.bin and compression_state_dict.bin, or a hub id, by audiocraft's own loaders.
 
         `dtype`: audiocraft chooses it, float32 on the CPU and float16 elsewhere; another one is refused.
-        `max_requests` is always 1. audiocraft fetches T5 (and for melodies Demucs) from the hub by itself. Raises
-        CheckpointError.
+        `max_requests` is always 1, and 30 s are the longest result. audiocraft fetches T5 (and for melodies Demucs)
+        from the hub by itself. Raises CheckpointError.
         """
         where = choose_device(device)
         _require_dtype(dtype, where)
@@ -81,6 +83,8 @@ class AudiocraftMusicGen(MusicGen):
             )
         if max_requests not in (None, 1):
             logger.info("audiocraft generates one request at a time, not %d.", max_requests)
+        if max_seconds > WINDOW_SECONDS:
+            logger.info("With the engine audiocraft a result lasts at most %d s.", WINDOW_SECONDS)
         with _explained(folder):
             from audiocraft.models import MusicGen as Reference
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import ModuleList
 
 from musicgen_core.checkpoints import read_weights
 from musicgen_core.errors import CheckpointError
+from musicgen_core.in_pieces import InPieces
 from musicgen_core.pretrained import load_part
 
 
@@ -96,4 +98,23 @@ def load_codec(folder: Path, config: dict[str, Any], *, channels: int, device: t
     if section.get("model_type", "encodec") != "encodec":
         raise CheckpointError(f"The audio codec is {section['model_type']!r}; only EnCodec is supported.")
     weights = read_weights(folder, "audio_encoder.")
-    return Codec(load_part(EncodecModel, EncodecConfig(**section), weights, device), channels=channels)
+    model = load_part(EncodecModel, EncodecConfig(**section), weights, device)
+    _save_memory(model)
+    return Codec(model, channels=channels)
+
+
+def _save_memory(model: Any) -> None:
+    """Have the convolutions on the waveform's side of the encoder's and the decoder's LSTM take long sounds in
+    pieces."""
+    if model.config.norm_type != "weight_norm":
+        return  # other norms look at the whole
+    hop, layers = model.config.hop_length, model.encoder.layers
+    lstm = _position_of_lstm(layers)
+    model.encoder.layers = ModuleList([InPieces(layers[:lstm], samples_in=hop, samples_out=1), *layers[lstm:]])
+    layers = model.decoder.layers
+    after = _position_of_lstm(layers) + 1
+    model.decoder.layers = ModuleList([*layers[:after], InPieces(layers[after:], samples_in=1, samples_out=hop)])
+
+
+def _position_of_lstm(layers: ModuleList) -> int:
+    return next(position for position, layer in enumerate(layers) if hasattr(layer, "lstm"))

@@ -96,9 +96,9 @@ class BatchDecoder:
         self._lanes: dict[int, Lane] = {}
         self._requests: dict[int, Request] = {}
 
-    def steps(self, request: Request) -> int:
-        """How many steps a request takes: its new frames and the last codebook's delay."""
-        return column_count(request.frames, self.model.config.delays) - 1
+    def steps(self, frames: int) -> int:
+        """How many steps so many new frames take: the frames, and the last codebook's delay."""
+        return column_count(frames, self.model.config.delays) - 1
 
     @torch.inference_mode()
     def admit(self, slot: int, request: Request) -> None:
@@ -181,7 +181,8 @@ class BatchDecoder:
             self.model(x + self._positions[: x.shape[1]], attention)
         lane.position = before + given
         greedy = request.sampling.temperature == 0
-        noise = draw_noise(request.seed, self.steps(request), config.codebooks, greedy=greedy)
+        steps = self.steps(request.frames)
+        noise = draw_noise(request.seed, steps, config.codebooks, greedy=greedy, offset=request.stream_offset)
         tensors.columns[slot, : columns.shape[0]] = columns
         tensors.noise[slot, given + 1 : columns.shape[0]] = noise
         tensors.column[slot], tensors.prefix[slot], tensors.advance[slot] = given, before, 1

@@ -115,10 +115,14 @@ class Engine:
         """Memory of one slot's keys and values, bytes."""
         return self._decoder.cache.slot_bytes
 
+    def steps(self, frames: int) -> int:
+        """How many steps it takes to generate so many frames."""
+        return self._decoder.steps(frames)
+
     def submit(self, request: Request) -> Generation:
         """Put a request in line. Raises InvalidRequest; where the engine has ended, what ended it."""
         check_request(request, self._decoder.model.config, *self._limits)
-        generation = Generation(request, self._decoder.steps(request))
+        generation = Generation(request, self.steps(request.frames))
         with self._changed:
             if self._closed is not None:
                 raise self._closed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+
 from musicgen_core.audio_file import Waveform
 from musicgen_core.errors import InvalidRequest
 
@@ -29,6 +31,12 @@ def trim(clip: Waveform, *, start: float = 0.0, end: float | None = None) -> Wav
             f"The part used, from {start:g} to {end:g} s, is empty: its end must come after its start."
         )
     return Waveform(samples=clip.samples[:, first:last], sample_rate=clip.sample_rate)
+
+
+def loop(clip: Waveform, *, first: int, samples: int) -> Waveform:
+    """So many samples of a clip played over and over, from its sample `first` on."""
+    looped = clip.samples.take(np.arange(first, first + samples), axis=1, mode="wrap")
+    return Waveform(samples=looped, sample_rate=clip.sample_rate)
 
 
 def frames_of(clip: Waveform, *, hop: int) -> int:

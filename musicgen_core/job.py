@@ -10,8 +10,8 @@ from torch import Tensor
 from musicgen_core.audio_file import Waveform
 from musicgen_core.codec import Codec
 from musicgen_core.diffusion import MultiBandDiffusion
-from musicgen_core.engine import Generation
 from musicgen_core.errors import GenerationCancelled
+from musicgen_core.long import AnyGeneration
 from musicgen_core.params import SamplingParams
 
 PROGRESS_SECONDS = 0.1
@@ -41,7 +41,7 @@ class Job:
     """A submitted input."""
 
     def __init__(
-        self, generation: Generation, codec: Codec, diffusion: MultiBandDiffusion | None = None, seed: int = 0
+        self, generation: AnyGeneration, codec: Codec, diffusion: MultiBandDiffusion | None = None, seed: int = 0
     ) -> None:
         """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does."""
         self._generation = generation

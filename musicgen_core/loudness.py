@@ -25,6 +25,10 @@ BLOCK_SECONDS = 0.4
 ABSOLUTE_GATE_LUFS = -70.0
 RELATIVE_GATE_LU = -10.0
 OVERSAMPLING = 4
+BLOCK_SAMPLES = 2**20
+"""Oversampled at once: four times 300 s in double precision would take gigabytes."""
+REACH = 64
+"""More samples than the oversampling filter looks to either side."""
 LOOK_AHEAD_SECONDS = 0.005
 LIMITER_ROUNDS = 8
 MAX_LIMITING_DB = 20.0
@@ -109,9 +113,16 @@ def _to_loudness(waveform: Waveform) -> Samples:
 
 def _peaks(samples: Samples) -> NDArray[np.float64]:
     """For each sample `[samples]` the highest of it and of the points between it and its neighbours, over channels."""
+    firsts = range(0, samples.shape[1], BLOCK_SAMPLES)
+    return np.concatenate([_block_peaks(samples[:, max(0, first - REACH) :], min(first, REACH)) for first in firsts])
+
+
+def _block_peaks(samples: Samples, first: int) -> NDArray[np.float64]:
+    """Of one block, from sample `first` on; those around it are what the filter reaches."""
+    samples = samples[:, : first + BLOCK_SAMPLES + REACH]
     padded = np.pad(_oversampled_peaks(samples).max(axis=0), (OVERSAMPLING - 1, OVERSAMPLING))
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * OVERSAMPLING - 1)[::OVERSAMPLING]
-    highest: NDArray[np.float64] = windows[: samples.shape[1]].max(axis=1)
+    highest: NDArray[np.float64] = windows[first : min(first + BLOCK_SAMPLES, samples.shape[1])].max(axis=1)
     return highest
 
 

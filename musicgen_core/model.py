@@ -12,7 +12,7 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -34,8 +34,9 @@ from musicgen_core.conditioning import (
 from musicgen_core.diffusion import MultiBandDiffusion, load_diffusion
 from musicgen_core.engine import Conditions, Engine, Request
 from musicgen_core.errors import InvalidRequest, UnsupportedByModel
-from musicgen_core.input_audio import ContinuationMode, frames_of, new_seconds, trim
+from musicgen_core.input_audio import ContinuationMode, frames_of, loop, new_seconds, trim
 from musicgen_core.job import GenerationInput, Job
+from musicgen_core.long import AnyGeneration, LongGeneration, Window, plan_windows
 from musicgen_core.loudness import NormalizationStrategy, normalize
 from musicgen_core.params import SamplingParams
 from musicgen_core.placement import (
@@ -50,8 +51,10 @@ from musicgen_core.turns import DeviceTurns
 
 logger = logging.getLogger(__name__)
 
-MAX_SECONDS = 30
-"""What MusicGen was trained on; beyond it, the music falls apart."""
+WINDOW_SECONDS = 30
+"""What MusicGen was trained on, and the longest it hears at once; longer music is made window by window."""
+EXTEND_STRIDE = 18.0
+"""Seconds between the beginnings of two windows: each hears 12 s of what was made before."""
 MAX_SEED = 2**32 - 1
 MAX_INPUT_SECONDS = 600.0
 """The longest audio file that `generate` reads."""
@@ -66,7 +69,7 @@ class Abilities:
     sample_rate: int
     frame_rate: int
     """Token frames a second."""
-    max_seconds: int = MAX_SECONDS
+    max_seconds: int = WINDOW_SECONDS
     """The longest result, an audio prompt included."""
     multi_band_diffusion: bool = False
 
@@ -74,7 +77,7 @@ class Abilities:
 class MusicGen:
     """A loaded model that serves any number of threads. Use as a context manager, or `close` it."""
 
-    def __init__(self, folder: Path, name: str, parts: _Parts) -> None:
+    def __init__(self, folder: Path, name: str, parts: _Parts, *, max_seconds: int, extend_stride: float) -> None:
         self.name = name
         """The hub id, or the folder's name."""
         self.trained = not parts.random_weights
@@ -84,10 +87,14 @@ class MusicGen:
             channels=parts.codec.channels,
             sample_rate=parts.codec.sample_rate,
             frame_rate=round(parts.codec.frame_rate),
+            max_seconds=max_seconds,
             multi_band_diffusion=parts.diffusion is not None,
         )
         self.max_requests = parts.requests
         """How many requests are generated together; more wait their turn."""
+        self._window, self._stride = (
+            int(seconds * self.abilities.frame_rate) for seconds in (WINDOW_SECONDS, extend_stride)
+        )
         self._folder = folder
         self._engine = parts.engine
         self._text = parts.text
@@ -105,20 +112,25 @@ class MusicGen:
         device: str = "auto",
         dtype: Dtype = "auto",
         max_requests: int | None = None,
+        max_seconds: int = WINDOW_SECONDS,
+        extend_stride: float = EXTEND_STRIDE,
     ) -> Self:
         """Load a model from a folder, or by its hub id (facebook/musicgen-small), and start its engine.
 
         `device` "auto": CUDA where there is one. `dtype` is the language model's alone; "auto": bfloat16 on
         CUDA, float32 on the CPU; "int8" (CPU) is faster and a little less exact. `max_requests`: how many are
-        generated together; None: what the memory suggests. Raises CheckpointError.
+        generated together; None: what the memory suggests. `max_seconds`: the longest result; beyond 30 s it is
+        made in windows of 30 s, one every `extend_stride` seconds. Raises CheckpointError.
         """
+        if not 1 <= extend_stride < WINDOW_SECONDS:
+            raise InvalidRequest(f"The stride must be 1 s or more and below {WINDOW_SECONDS} s, got {extend_stride:g}.")
         folder = hub.resolve(source)
         name = Path(source).resolve().name if Path(source).is_dir() else str(source)
         where = choose_device(device)
         parts = _load_parts(folder, where, choose_dtype(dtype, where), max_requests, int8=dtype == "int8")
         logger.info("Loaded %s: %s", name, parts.summary)
         parts.engine.start()
-        return cls(folder, name, parts)
+        return cls(folder, name, parts, max_seconds=max_seconds, extend_stride=extend_stride)
 
     @cached_property
     def checksum(self) -> str:
@@ -135,18 +147,15 @@ class MusicGen:
         frames = round(given.duration * self.abilities.frame_rate)
         prompt_frames = 0 if given.continuation is None else frames_of(given.continuation, hop=self.codec.hop)
         self._check_length(frames, prompt_frames)
-        conditions = Conditions(
-            text=self._text.encode(given.prompt) if given.prompt else None,
-            chroma=self._melody.encode(given.melody) if self._melody and given.melody else None,
-        )
+        text = self._text.encode(given.prompt) if given.prompt else None
         codes = None
         if given.continuation is not None:
             codes = self.codec.encode(torch.from_numpy(given.continuation.samples))
         request = Request(
-            frames=frames, sampling=given.sampling, seed=given.seed, conditions=conditions, prompt_codes=codes
+            frames=frames, sampling=given.sampling, seed=given.seed, conditions=Conditions(text), prompt_codes=codes
         )
         diffusion = self.diffusion if given.multi_band_diffusion else None
-        return Job(self._engine.submit(request), self.codec, diffusion, given.seed)
+        return Job(self._begin(request, given.melody), self.codec, diffusion, given.seed)
 
     def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
         """A continuation's GenerationInput.duration, from what the user's `duration` means (see `input_audio`)."""
@@ -224,6 +233,22 @@ class MusicGen:
     ) -> None:
         self.close()
 
+    def _begin(self, request: Request, melody: Waveform | None) -> AnyGeneration:
+        if request.total_frames <= self._window:
+            conditions = replace(request.conditions, chroma=self._chroma(melody))
+            return self._engine.submit(replace(request, conditions=conditions))
+
+        def chroma(window: Window) -> torch.Tensor | None:
+            # As audiocraft does: the melody's sound goes on from window to window, and begins anew at its end.
+            hop = self.codec.hop
+            return self._chroma(melody and loop(melody, first=window.start * hop, samples=self._window * hop))
+
+        windows = plan_windows(request.prompt_frames, request.total_frames, window=self._window, stride=self._stride)
+        return LongGeneration(self._engine, request, windows, chroma)
+
+    def _chroma(self, melody: Waveform | None) -> torch.Tensor | None:
+        return self._melody.encode(melody) if self._melody and melody else None
+
     def _check(self, given: GenerationInput) -> None:
         if given.melody is not None and not self.abilities.melody:
             raise UnsupportedByModel(
@@ -255,7 +280,7 @@ class MusicGen:
             remedy = ", or use a shorter part of the clip." if prompt_frames else "."
             raise InvalidRequest(
                 f"{clip}{frames / rate:g} s of new music are {(prompt_frames + frames) / rate:g} s in all, "
-                f"but the model makes at most {limit} s. Ask for less{remedy}"
+                f"but at most {limit} s are allowed. Ask for less{remedy}"
             )
 
 
@@ -287,7 +312,7 @@ def _load_parts(
         melody = load_melody_conditioner(
             sample_rate=codec.sample_rate, bins=config.chroma_bins, frames=config.chroma_frames, device=device
         )
-    frames = round(MAX_SECONDS * codec.frame_rate)
+    frames = round(WINDOW_SECONDS * codec.frame_rate)
     requests = max_requests or choose_max_requests(estimate_slot_bytes(config, frames, dtype), device)
     engine = Engine(
         language_model,

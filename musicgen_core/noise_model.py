@@ -56,15 +56,15 @@ def _write_parts(folder: Path, kind: Kind, seed: int) -> None:
 
     from musicgen_core.pretrained import quiet_transformers
 
-    vocabulary = _write_tokenizer(folder)
+    vocabulary = write_tokenizer(folder)
     with quiet_transformers(), torch.random.fork_rng(devices=[]):  # the constructors draw numbers
         model = _build(kind, vocabulary)
-        _fill(model, seed)
+        fill(model, seed)
         model.save_pretrained(folder)
     write_preprocessor(folder, melody="melody" in kind, channels=2 if "stereo" in kind else 1)
 
 
-def _write_tokenizer(folder: Path) -> int:
+def write_tokenizer(folder: Path) -> int:
     """Write a T5 tokenizer of printable ASCII and all pairs of letters; returns its vocabulary's size."""
     from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
@@ -126,7 +126,7 @@ def _assemble(kind: Kind, text: Any, codec: Any) -> PreTrainedModel:
     return MusicgenForConditionalGeneration(config)
 
 
-def _fill(model: PreTrainedModel, seed: int) -> None:
+def fill(model: PreTrainedModel, seed: int) -> None:
     """Set every weight from `seed` and its name, so that signals keep about their size on the way through the
     layers.
 

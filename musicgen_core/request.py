@@ -33,7 +33,8 @@ class Request:
     """One piece of music.
 
     frames: new frames to generate. seed: 0 to 2**64 - 1. prompt_codes: int64 [codebooks, prompt_frames], the
-    codes of audio to continue.
+    codes of audio to continue. stream_offset: how many steps of the seed's random stream to pass over, those of the
+    windows before (see `long`).
     """
 
     frames: int
@@ -41,6 +42,7 @@ class Request:
     seed: int
     conditions: Conditions = Conditions()
     prompt_codes: Tensor | None = None
+    stream_offset: int = 0
 
     @property
     def prompt_frames(self) -> int:

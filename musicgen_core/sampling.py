@@ -14,14 +14,15 @@ from torch import Tensor
 from musicgen_core.params import SamplingParams
 
 
-def draw_noise(seed: int, steps: int, codebooks: int, *, greedy: bool) -> Tensor:
+def draw_noise(seed: int, steps: int, codebooks: int, *, greedy: bool, offset: int = 0) -> Tensor:
     """A request's whole stream of uniform numbers in [0, 1): float32 [steps, codebooks], on the CPU.
 
-    The CPU's generator gives the same numbers on every machine. Greedy requests get zeros: see `sample`.
+    The CPU's generator gives the same numbers on every machine. `offset`: steps at the stream's beginning to pass
+    over. Greedy requests get zeros: see `sample`.
     """
     if greedy:
         return torch.zeros(steps, codebooks)
-    return torch.rand(steps, codebooks, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(offset + steps, codebooks, generator=torch.Generator().manual_seed(seed))[offset:]
 
 
 @dataclass(frozen=True)

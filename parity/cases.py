@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["text", "melody", "stereo"]
-Part = Kind | Literal["sounds", "diffusion"]
+Part = Kind | Literal["sounds", "diffusion", "long"]
 KINDS: tuple[Kind, ...] = ("text", "melody", "stereo")
-PARTS: tuple[Part, ...] = (*KINDS, "sounds", "diffusion")
-"""Three kinds of model with their codec; chroma and levels; MultiBand Diffusion."""
+PARTS: tuple[Part, ...] = (*KINDS, "sounds", "diffusion", "long")
+"""Three kinds of model with their codec; chroma and levels; MultiBand Diffusion; more than 30 s."""
 
 FRAME_RATE = 50
 TEXT_ENCODER = "t5-tiny"

@@ -1,6 +1,6 @@
 """Prints how far our engine is from audiocraft; exits with 1 where it is too far.
 
-usage: python -m parity.compare TINY [SMALL] [--parts text melody stereo sounds diffusion]
+usage: python -m parity.compare TINY [SMALL] [--parts text melody stereo sounds diffusion long]
 
 TINY is what `python -m parity.reference TINY` wrote; SMALL, `python -m parity.reference SMALL --shape small`.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from musicgen_core.loudness import NormalizationStrategy
-from parity import diffusion_ours, ours
+from parity import diffusion_ours, long_cases, long_ours, ours
 from parity.cases import PARTS, SMALL, TINY, Kind, Part, Shape, greedy_cases
 from parity.ours import Ours
 from parity.table import Pair, Row, print_header, print_row
@@ -52,6 +52,10 @@ def rows(folder: Path, shape: Shape, parts: Sequence[Part]) -> Iterator[Row]:
             yield from _sounds(folder)
         elif part == "diffusion":
             yield from _diffusion(folder)
+        elif part == "long":
+            for case in long_cases.CASES:
+                what = f"greedy, {long_cases.SECONDS} s in windows: {case}"
+                yield Row(what, [long_ours.codes(folder, case)], exact=True)
         else:
             yield from _model(folder, part, shape, f"{part}, {size}")
 

@@ -96,7 +96,7 @@ def checkpoint() -> dict[str | int, Any]:
 
 def whole(path: Path) -> dict[str, Tensor]:
     """Tokens to waveform with the checkpoint's two bands and a small EnCodec."""
-    encodec = EncodecModel(EncodecConfig(**cases.CODEC)).eval()
+    encodec: Any = EncodecModel(EncodecConfig(**cases.CODEC)).eval()  # type: ignore[no-untyped-call]
     encodec.load_state_dict(cases.weights(encodec.state_dict()))
     # audiocraft reads pickled configurations as torch of its time did; this one is ours.
     with mock.patch.dict("os.environ", TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1"):

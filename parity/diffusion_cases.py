@@ -25,7 +25,15 @@ UNETS: dict[str, dict[str, Any]] = {
     "cross_attention": {"transformer": True, "cross_attention": True},
 }
 """U-Nets that differ in what they are made of."""
-UNET = {"hidden": 4, "depth": 3, "growth": 2, "kernel": 8, "stride": 4, "norm_groups": 4, "codec_dim": CODEC_DIM}
+UNET: dict[str, Any] = {
+    "hidden": 4,
+    "depth": 3,
+    "growth": 2,
+    "kernel": 8,
+    "stride": 4,
+    "norm_groups": 4,
+    "codec_dim": CODEC_DIM,
+}
 UNET_STEPS = (3, 700)
 UNET_SAMPLES, UNET_FRAMES = 1333, 3
 

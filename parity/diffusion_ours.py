@@ -81,7 +81,7 @@ def equalizers() -> Results:
 
 def small_codec() -> Codec:
     """The EnCodec of the comparison."""
-    model: Any = EncodecModel(EncodecConfig(**cases.CODEC)).eval()
+    model: Any = EncodecModel(EncodecConfig(**cases.CODEC)).eval()  # type: ignore[no-untyped-call]
     model.load_state_dict(cases.weights(model.state_dict()))
     return Codec(model, channels=1)
 

@@ -1,6 +1,6 @@
 """What audiocraft makes of the cases; run by the Python of its environment.
 
-usage: python -m parity.reference FOLDER [--shape tiny|small] [--parts text melody stereo sounds diffusion]
+usage: python -m parity.reference FOLDER [--shape tiny|small] [--parts text melody stereo sounds diffusion long]
 
 Writes into FOLDER the weights (see `checkpoints`) and, in *.expected.safetensors, inputs and outputs; MultiBand
 Diffusion's are in diffusion.th and diffusion.safetensors.
@@ -21,7 +21,7 @@ from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout
 from safetensors.torch import save_file
 from torch import Tensor
 
-from parity import audiocraft_models, checkpoints, diffusion
+from parity import audiocraft_models, checkpoints, diffusion, long
 from parity.cases import (
     BATCH,
     CODEC_SECONDS,
@@ -72,6 +72,8 @@ def write(folder: Path, shape: Shape, parts: Sequence[Part], seed: int) -> None:
             if "sounds" in parts:
                 save_file(expected_chroma(), folder / "chroma.expected.safetensors")
                 save_file(expected_levels(), folder / "levels.expected.safetensors")
+            if "long" in parts:
+                long.write(folder, t5)
     if "diffusion" in parts:
         diffusion.write(folder)
     for path in folder.rglob("*.safetensors"):

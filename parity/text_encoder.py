@@ -6,8 +6,8 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5EncoderModel
 
@@ -38,7 +38,8 @@ def write_t5(base: Path, folder: Path) -> Path:
     config = T5Config(**json.loads((base / "config.json").read_text())["text_encoder"])
     tensors = load_file(base / "model.safetensors")
     state = {name.removeprefix(PREFIX): tensor.float() for name, tensor in tensors.items()}
-    model = T5EncoderModel(config).to(torch.float32)
+    model: Any = T5EncoderModel(config)
+    model = model.float()
     missing, unknown = model.load_state_dict(state, strict=False)
     assert not unknown
     assert set(missing) <= {"encoder.embed_tokens.weight", "shared.weight"}  # one table under two names

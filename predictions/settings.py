@@ -15,6 +15,8 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "MUSICGEN_"
+MAX_DURATION = 300
+"""Seconds: the highest cap that an operator can set."""
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -76,7 +78,10 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_requests: int = Field(0, ge=0, le=256)
     """Requests generated together; 0: chosen for the device."""
-    max_duration: int = Field(30, ge=1, le=30)
+    max_duration: int = Field(30, ge=1, le=MAX_DURATION)
+    """Seconds a prediction may ask for; beyond 30 the music is made in windows of 30 s."""
+    extend_stride: float = Field(18.0, ge=1, le=29)
+    """Seconds between the beginnings of two windows."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("api_tokens", "outbound_allow", mode="before")

@@ -91,14 +91,19 @@ def _prepare_generation(
     from worker.leases import LeaseKeeper
 
     model = engine_class(settings.engine).load(
-        settings.model, device=settings.device, dtype=settings.dtype, max_requests=settings.max_requests or None
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_requests=settings.max_requests or None,
+        max_seconds=settings.max_duration,
+        extend_stride=settings.extend_stride,
     )
     cleanup.callback(model.close)
     leases = LeaseKeeper(store, settings.lease_seconds)
     leases.start()
     cleanup.callback(leases.close)
     register_generation(celery, Generator(model, store, storage, leases, settings))
-    card = _card(model, settings)
+    card = _card(model)
     return card, card.concurrency + EXTRA_GENERATION_THREADS
 
 
@@ -108,7 +113,7 @@ def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStor
     register_webhooks(celery, Courier(store, storage, settings))
 
 
-def _card(model: MusicGen, settings: Settings) -> ModelCard:
+def _card(model: MusicGen) -> ModelCard:
     abilities = model.abilities
     return ModelCard(
         name=model.name,
@@ -117,7 +122,7 @@ def _card(model: MusicGen, settings: Settings) -> ModelCard:
         multi_band_diffusion=abilities.multi_band_diffusion,
         channels=abilities.channels,
         sample_rate=abilities.sample_rate,
-        max_duration=min(settings.max_duration, int(abilities.max_seconds)),
+        max_duration=abilities.max_seconds,
         trained=model.trained,
         concurrency=model.max_requests,
     )

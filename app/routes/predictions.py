@@ -25,7 +25,7 @@ from predictions.errors import (
     PredictionNotFound,
     QueueFull,
 )
-from predictions.inputs import check_abilities
+from predictions.inputs import check_abilities, check_duration
 from predictions.prediction import ID_PATTERN, Prediction, new_id, output_prefix
 from predictions.representation import PredictionBody, represent
 
@@ -135,6 +135,7 @@ async def _create(
     prediction_id: str,
     idempotency_key: str,
 ) -> Prediction:
+    check_duration(body.input, services.settings.max_duration)
     model = await services.model.card()
     check_abilities(body.input, model)
     if body.version is not None and body.version != model.version:

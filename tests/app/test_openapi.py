@@ -67,6 +67,12 @@ def test_the_input_is_the_seeds_schema(document: dict[str, Any]) -> None:
         assert field["description"]
 
 
+def test_the_longest_duration_is_the_operator_s(settings: Settings) -> None:
+    with api_server(settings.model_copy(update={"max_duration": 120})) as address:
+        schema = httpx.get(f"{address}/openapi.json", trust_env=False).json()
+    assert schema["components"]["schemas"]["Input"]["properties"]["duration"]["maximum"] == 120
+
+
 def test_the_output_is_a_uri(document: dict[str, Any]) -> None:
     output = document["components"]["schemas"]["Output"]
     assert (output["title"], output["type"], output["format"]) == ("Output", "string", "uri")

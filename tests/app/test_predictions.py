@@ -135,6 +135,20 @@ def test_multi_band_diffusion_is_taken_where_the_model_has_it(
     assert client.post("/predictions", json=asked).status_code == 202
 
 
+def test_longer_than_30_seconds_where_the_operator_allows_it(
+    settings: Settings, announce: Callable[[ModelCard], None]
+) -> None:
+    announce(CARD.model_copy(update={"max_duration": 120}))
+    allowed = settings.model_copy(update={"max_duration": 120})
+    with api_server(allowed) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        for seconds, status in ((120, 202), (121, 422)):
+            answer = client.post("/predictions", json={"input": {"prompt": "piano", "duration": seconds}})
+            assert answer.status_code == status
+    assert answer.json()["errors"] == [
+        {"field": "duration", "message": "is 121", "remedy": "it should be less than or equal to 120"}
+    ]
+
+
 def wait_for_version(client: httpx.Client, version: str) -> None:
     """The API may know the model announced before for another second."""
     from tests.servers import wait_until

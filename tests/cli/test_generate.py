@@ -59,6 +59,7 @@ def test_the_format_follows_the_name(tmp_path: Path) -> None:
     [
         ([], "Give a prompt, an audio file, or both"),
         (["song", "--duration", "31"], "at most 30 s"),
+        (["song", "--duration", "41", "--max-duration", "40"], "at most 40 s"),
         (["song", "--continuation"], "nothing to continue"),
         (["song", "--top-p", "2"], "top_p"),
         (["song", "--seed", "-2"], "seed"),

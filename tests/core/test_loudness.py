@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from musicgen_core import loudness
 from musicgen_core.audio_file import Waveform, ffmpeg_path
 from musicgen_core.errors import InvalidRequest
 from musicgen_core.loudness import NormalizationStrategy, integrated_loudness, normalize, true_peak
@@ -109,6 +110,15 @@ def test_without_peaks_over_the_ceiling_the_gain_is_plain() -> None:
     leveled = normalize(sound, NormalizationStrategy.LOUDNESS)
     ratio = leveled.samples / sound.samples
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [9_999, 10_000, 10_001, 25_000])
+def test_peaks_found_in_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.3, (2, length)).astype(np.float32)
+    whole = loudness._peaks(samples)
+    monkeypatch.setattr(loudness, "BLOCK_SAMPLES", 10_000)
+    assert whole.shape == (length,)
+    np.testing.assert_allclose(loudness._peaks(samples), whole, rtol=0, atol=1e-12)
 
 
 def test_both_channels_get_the_same_gain() -> None:

@@ -1,0 +1,88 @@
+"""What int8 does to the logits: a model's own music, scored in float32 and in int8, all columns at once.
+
+python -m benchmarks.int8                  # musicgen-pocket; musicgen-small's real shape with random weights
+python -m benchmarks.int8 SOURCE...        # model folders or hub ids
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.checkpoint import require_checkpoint
+from benchmarks.peer_models import OURS
+from musicgen_core import hub
+from musicgen_core.attention import Lane, SequenceAttention
+from musicgen_core.checkpoints import load_language_model
+from musicgen_core.delay_pattern import apply_delays
+from musicgen_core.engine import Conditions, Engine, Request
+from musicgen_core.kv_cache import KVCache
+from musicgen_core.params import SamplingParams
+from musicgen_core.request import condition_vectors
+from musicgen_core.transformer import LanguageModel, position_table
+
+FRAMES = 250
+CPU = torch.device("cpu")
+
+
+def measure(sources: Sequence[str | Path] = ()) -> list[str]:
+    """A row a model: the logits' differences in standard deviations, and how often the likeliest token is the same;
+    over all columns but those that are padding in part.
+    """
+    rows = [row(source) for source in sources or ("musicgen-pocket", require_checkpoint() / OURS)]
+    return [
+        f"int8 against float32 on {FRAMES} frames of the model's own sampled music, no text, no guidance",
+        "| model | columns | correlation | mean difference | largest difference | same likeliest token |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def row(source: str | Path) -> str:
+    folder = hub.resolve(source)
+    exact, rounded = (load_language_model(folder, device=CPU, dtype=torch.float32, int8=int8) for int8 in (False, True))
+    columns = _music(exact)
+    expected, got = (_logits(model, columns) for model in (exact, rounded))
+    difference = (got - expected).abs() / expected.std()
+    correlation = torch.corrcoef(torch.stack([expected.flatten(), got.flatten()]))[0, 1]
+    same = (expected.argmax(-1) == got.argmax(-1)).float().mean()
+    shape = f"{exact.config.layers} layers x {exact.config.dim}"
+    name = source if isinstance(source, str) else "random weights"
+    cells = f"{correlation:.5f} | {difference.mean():.4f} sd | {difference.max():.3f} sd | {same:.1%}"
+    return f"| {name} ({shape}) | {len(expected)} | {cells} |"
+
+
+def _music(model: LanguageModel) -> Tensor:
+    """Columns [columns, codebooks] of what the model samples by itself."""
+    engine = Engine(model, max_requests=1, max_frames=FRAMES)
+    generation = engine.submit(Request(FRAMES, SamplingParams(), seed=1))
+    while engine.step():
+        pass
+    return apply_delays(generation.codes(), model.config.delays, model.config.padding).T[:FRAMES]
+
+
+@torch.inference_mode()
+def _logits(model: LanguageModel, columns: Tensor) -> Tensor:
+    """[columns, codebooks, vocabulary] of the unconditional row, from the first whole column on."""
+    config, vectors = model.config, condition_vectors(model, Conditions(), conditional=False)
+    x = model.embed(columns)
+    if config.is_melody:
+        x = torch.cat([vectors, x])
+    positions, tokens = x.shape[0], vectors.shape[0]
+    cache = KVCache(
+        config, slots=1, positions=positions, condition_tokens=tokens, device=CPU, dtype=torch.float32, zeroed=True
+    )
+    if not config.is_melody:
+        cache.set_condition(0, model.condition_keys_values(vectors))
+    lane = Lane(rows=1, position=0, condition_tokens=tokens)
+    x = x + position_table(positions, config.dim, device=CPU, dtype=torch.float32)
+    out = model(x[None], SequenceAttention(cache, 0, lane, positions))
+    return model.logits(out[0, -len(columns) + max(config.delays) + 1 :])
+
+
+if __name__ == "__main__":
+    print("\n".join(measure(sys.argv[1:])))
