@@ -12,6 +12,8 @@ class ModelCard(BaseModel):
 
     name: str
     version: str
+    """What the operator calls it, or the checksum."""
+    checksum: str = ""
     """SHA-256 over the model's configuration and weights, in hex."""
     melody: bool
     multi_band_diffusion: bool = False
