@@ -26,6 +26,7 @@ from types import FrameType
 
 from predictions import commands
 from predictions.errors import StoreUnavailable
+from predictions.models import Registry, load_registry
 from predictions.settings import Settings, load_settings
 from predictions.store import PredictionStore
 
@@ -107,6 +108,7 @@ def run() -> int:
     """Serve until SIGINT or SIGTERM; returns the exit status."""
     settings = load_settings()
     settings.require_safe_binding()
+    registry = load_registry(settings)
     _refuse_taken_port(settings)
     data = settings.data_dir.resolve()
     data.mkdir(parents=True, exist_ok=True)
@@ -119,11 +121,11 @@ def run() -> int:
         redis = Child("redis", redis_command(data, Path(private) / "redis.sock"), os.environ)
         others = [
             Child("api", _musicgen("api"), environment),
-            Child("worker", _musicgen("worker"), environment),
+            *(Child(*command, environment) for command in _generators(registry)),
             Child("webhooks", _musicgen("worker", "--queues", "webhooks"), environment),
         ]
         try:
-            _supervise(redis, others, settings, data)
+            _supervise(redis, others, settings, registry)
         except Interrupted:
             _say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
         finally:
@@ -131,9 +133,16 @@ def run() -> int:
     return 0
 
 
-def _supervise(redis: Child, others: list[Child], settings: Settings, data: Path) -> None:
+def _generators(registry: Registry) -> list[tuple[str, list[str]]]:
+    """A worker for each model: what to call it, and its command."""
+    if len(registry.models) == 1:
+        return [("worker", _musicgen("worker"))]
+    return [(f"worker of {model.name}", _musicgen("worker", "--model", model.name)) for model in registry.models]
+
+
+def _supervise(redis: Child, others: list[Child], settings: Settings, registry: Registry) -> None:
     """Start everything, say when it is ready, and keep it running until interrupted."""
-    _say(f"starting; data in {data}")
+    _say(f"starting; data in {settings.data_dir.resolve()}")
     store = PredictionStore(settings.redis_url)
     redis.start()
     while not store.is_reachable():
@@ -146,7 +155,7 @@ def _supervise(redis: Child, others: list[Child], settings: Settings, data: Path
         time.sleep(0.1)
         for child in (redis, *others):
             child.restart_if_dead()
-        if not ready and _is_ready(store, settings):
+        if not ready and _is_ready(store, settings, registry):
             ready = True
             _say_ready(settings)
 
@@ -255,11 +264,12 @@ def _musicgen(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "cli.main", *arguments]
 
 
-def _is_ready(store: PredictionStore, settings: Settings) -> bool:
-    """Whether the API listens and a worker has announced its model."""
+def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) -> bool:
+    """Whether the API listens and workers have announced every model."""
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
-            return bool(store.run(commands.deployment()).workers)
+            served = store.run(commands.deployment()).models
+            return all(model.queue in served and served[model.queue].workers for model in registry.models)
     except (OSError, StoreUnavailable):
         return False
 

@@ -136,16 +136,13 @@ async def _create(
     idempotency_key: str,
 ) -> Prediction:
     check_duration(body.input, services.settings.max_duration)
-    model = await services.model.card()
-    check_abilities(body.input, model)
-    if body.version is not None and body.version != model.version:
-        raise InvalidInput(
-            FieldError("version", f"{body.version} is not served", f"leave it out, or send {model.version}")
-        )
+    model, card = await services.models.find(body.version)
+    asked = model.with_defaults(body.input)
+    check_abilities(asked, card)
     if body.webhook is not None:
         input_audio.check_foreign_url("webhook", body.webhook, services)
     base_url = services.base_url(request)
-    value, input_file = await input_audio.resolve(services, owner, base_url, body.input)
+    value, input_file = await input_audio.resolve(services, owner, base_url, asked)
     created = await services.store.run(
         commands.create(
             prediction_id=prediction_id,
@@ -153,7 +150,9 @@ async def _create(
             digest=body.digest(),
             input_json=value.with_seed().model_dump_json(),
             input_file=input_file,
-            version=model.version,
+            queue=model.queue,
+            model=card.name,
+            version=card.version,
             base_url=base_url,
             webhook=body.webhook_target(),
             idempotency_key=idempotency_key,
