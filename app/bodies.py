@@ -24,12 +24,7 @@ class PredictionRequest(BaseModel):
 
     input: Input
     version: Annotated[
-        str | None,
-        Field(
-            max_length=300,
-            description='The model: "owner/name:version", "owner/name" or the version alone; none: the default one.',
-            examples=[None],
-        ),
+        str | None, Field(description="The model's version; none: the one that is served.", examples=[None])
     ] = None
     webhook: Annotated[
         str | None,
@@ -84,34 +79,13 @@ class FileBody(BaseModel):
     urls: FileUrls
 
 
-class ModelBody(BaseModel):
-    """A model of this deployment."""
-
-    model_config = ConfigDict(title="Model")
-
-    name: str
-    version: str | None = Field(description="What to name in a prediction; null until a worker has announced it.")
-    default: bool = Field(description="Whether it serves predictions that name none.")
-    defaults: dict[str, Any] = Field(description="Its own defaults of input fields.")
-    card: ModelCard | None = Field(description="What it can do; null until a worker has announced it.")
-    workers: int = Field(description="Workers that are alive.")
-    queued: int = Field(description="Predictions that wait for it.")
-
-
-class ModelList(BaseModel):
-    """The models of this deployment."""
-
-    results: list[ModelBody]
-
-
 class Health(BaseModel):
     """What serves right now."""
 
     status: str = Field(
-        description="`ready`; `degraded` where a model has no worker; `no workers` where none is alive; `unavailable` "
-        "where Redis does not answer."
+        description="`ready`; `no workers` where none is alive; `unavailable` where Redis does not answer."
     )
-    model: ModelCard | None = Field(None, description="The default model.")
+    model: ModelCard | None = None
     workers: int = 0
     queued: int = 0
     running: int = 0

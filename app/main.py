@@ -18,12 +18,11 @@ from fastapi.routing import APIRoute
 from app.auth import Tokens
 from app.openapi import describe
 from app.problems import add_problem_handlers
-from app.routes import files, health, models, predictions
+from app.routes import files, health, predictions
 from app.routes.objects import objects_router
-from app.services import Models, Services
+from app.services import ServedModel, Services
 from app.waiting import EndedListener
 from predictions.local_storage import LocalStorage
-from predictions.models import load_registry
 from predictions.settings import Settings, load_settings
 from predictions.storage import open_storage
 from predictions.store import AsyncPredictionStore
@@ -53,7 +52,6 @@ def create_app(settings: Settings) -> FastAPI:
     add_problem_handlers(app)
     app.include_router(predictions.router)
     app.include_router(files.router)
-    app.include_router(models.router)
     app.include_router(health.router)
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
@@ -68,7 +66,7 @@ def _build_services(settings: Settings) -> Services:
         tokens=Tokens(settings.api_tokens),
         store=store,
         storage=open_storage(settings),
-        models=Models(load_registry(settings), store),
+        model=ServedModel(store),
         ended=EndedListener(store),
     )
 

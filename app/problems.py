@@ -16,7 +16,6 @@ from predictions.errors import (
     FileNotFound,
     IdempotencyMismatch,
     InvalidInput,
-    ModelNotFound,
     NoModel,
     ObjectNotFound,
     PredictionError,
@@ -57,7 +56,6 @@ class Problem(BaseModel):
 # Title, status and words of each error of the domain; a subclass stands before its base.
 PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
     (PredictionNotFound, 404, "No such prediction", "There is no prediction {0} for this token."),
-    (ModelNotFound, 404, "No such model", "There is no model {0} here; GET /models lists them."),
     (FileNotFound, 404, "No such file", "There is no file {0} for this token."),
     (ObjectNotFound, 404, "No such object", "There is nothing at this address, or it has been deleted."),
     (PredictionExists, 409, "Id is taken", "A prediction {0} exists with another body; choose another id."),

@@ -24,7 +24,7 @@ def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
     """Both in turn, in one run; medians."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
-        store.run(commands.announce("bench", "generation", CARD, 3600))
+        store.run(commands.announce("bench", CARD, 3600))
         environment = {
             **os.environ,
             "MUSICGEN_REDIS_URL": url,

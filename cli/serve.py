@@ -26,7 +26,6 @@ from types import FrameType
 
 from predictions import commands
 from predictions.errors import StoreUnavailable
-from predictions.models import Registry, load_registry
 from predictions.settings import Settings, load_settings
 from predictions.store import PredictionStore
 
@@ -108,7 +107,6 @@ def run() -> int:
     """Serve until SIGINT or SIGTERM; returns the exit status."""
     settings = load_settings()
     settings.require_safe_binding()
-    registry = load_registry(settings)
     _refuse_taken_port(settings)
     data = settings.data_dir.resolve()
     data.mkdir(parents=True, exist_ok=True)
@@ -121,11 +119,11 @@ def run() -> int:
         redis = Child("redis", redis_command(data, Path(private) / "redis.sock"), os.environ)
         others = [
             Child("api", _musicgen("api"), environment),
-            *(Child(*command, environment) for command in _generators(registry)),
+            Child("worker", _musicgen("worker"), environment),
             Child("webhooks", _musicgen("worker", "--queues", "webhooks"), environment),
         ]
         try:
-            _supervise(redis, others, settings, registry)
+            _supervise(redis, others, settings, data)
         except Interrupted:
             _say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
         finally:
@@ -133,16 +131,9 @@ def run() -> int:
     return 0
 
 
-def _generators(registry: Registry) -> list[tuple[str, list[str]]]:
-    """A worker for each model: what to call it, and its command."""
-    if len(registry.models) == 1:
-        return [("worker", _musicgen("worker"))]
-    return [(f"worker of {model.name}", _musicgen("worker", "--model", model.name)) for model in registry.models]
-
-
-def _supervise(redis: Child, others: list[Child], settings: Settings, registry: Registry) -> None:
+def _supervise(redis: Child, others: list[Child], settings: Settings, data: Path) -> None:
     """Start everything, say when it is ready, and keep it running until interrupted."""
-    _say(f"starting; data in {settings.data_dir.resolve()}")
+    _say(f"starting; data in {data}")
     store = PredictionStore(settings.redis_url)
     redis.start()
     while not store.is_reachable():
@@ -155,7 +146,7 @@ def _supervise(redis: Child, others: list[Child], settings: Settings, registry: 
         time.sleep(0.1)
         for child in (redis, *others):
             child.restart_if_dead()
-        if not ready and _is_ready(store, settings, registry):
+        if not ready and _is_ready(store, settings):
             ready = True
             _say_ready(settings)
 
@@ -264,12 +255,11 @@ def _musicgen(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "cli.main", *arguments]
 
 
-def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) -> bool:
-    """Whether the API listens and workers have announced every model."""
+def _is_ready(store: PredictionStore, settings: Settings) -> bool:
+    """Whether the API listens and a worker has announced its model."""
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
-            served = store.run(commands.deployment()).models
-            return all(model.queue in served and served[model.queue].workers for model in registry.models)
+            return bool(store.run(commands.deployment()).workers)
     except (OSError, StoreUnavailable):
         return False
 

@@ -3,7 +3,6 @@
 PredictionError
 ├── PredictionNotFound      no such prediction, or it belongs to another token
 ├── FileNotFound            no such uploaded file, or it belongs to another token
-├── ModelNotFound           no model of that name
 ├── PredictionExists        PUT with an id that is already taken by another input
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
 ├── InvalidInput            an input field is wrong; carries field and remedy
@@ -30,10 +29,6 @@ class PredictionNotFound(PredictionError):
 
 class FileNotFound(PredictionError):
     """No uploaded file of this owner has that id."""
-
-
-class ModelNotFound(PredictionError):
-    """This deployment has no model of that name."""
 
 
 class PredictionExists(PredictionError):

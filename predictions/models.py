@@ -135,17 +135,13 @@ def load_registry(settings: Settings) -> Registry:
         raise SystemExit(f"MUSICGEN_MODELS={path}: {_explain(error)}") from error
 
 
-class _File(BaseModel):
-    """The file's content: [[models]] and nothing else."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    models: tuple[Model, ...] = ()
-
-
 def _read(path: Path) -> Registry:
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    if unknown := content.keys() - {"models"}:
+        raise RegistryError(f"unknown: {', '.join(sorted(unknown))}; it holds a list of [[models]]")
     models = []
-    for model in _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).models:
+    for entry in content.get("models", []):
+        model = Model.model_validate(entry)
         folder = path.parent / Path(model.source).expanduser()
         models.append(model.model_copy(update={"source": str(folder.resolve())}) if folder.is_dir() else model)
     return Registry(tuple(models))

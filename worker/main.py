@@ -1,7 +1,7 @@
 """A worker process: the one place where its parts are put together.
 
-A worker that generates owns a model: one engine in one process, whose tasks are threads that wait for it. A worker that
-delivers webhooks has no model and needs no torch.
+A worker of the queue `generation` owns the model: one engine in one process, whose tasks are threads that wait for it.
+A worker of the queue `webhooks` has no model and needs no torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from celery.exceptions import SecurityWarning
 from predictions import commands
 from predictions.errors import StoreUnavailable
 from predictions.model_card import ModelCard
-from predictions.models import Model, OnlyModel, RegistryError, load_registry
 from predictions.queue import GENERATION_QUEUE, WEBHOOK_QUEUE
 from predictions.settings import Settings, load_settings
 from predictions.storage import AudioStorage, open_storage
@@ -39,12 +38,9 @@ WEBHOOK_THREADS = 8
 EXTRA_GENERATION_THREADS = 4
 
 
-def run(kind: str, model_name: str | None = None) -> None:
-    """Generate with a model of the deployment, or deliver webhooks, until SIGINT or SIGTERM; what has begun is
-    finished first."""
+def run(queue: str) -> None:
+    """Work on one queue until SIGINT or SIGTERM; what has begun is finished first."""
     settings = load_settings()
-    model = _choose_model(settings, model_name) if kind == GENERATION_QUEUE else None
-    queue = model.queue if model else WEBHOOK_QUEUE
     logging.basicConfig(level=settings.log_level, format="%(asctime)s worker %(levelname)s %(name)s: %(message)s")
     # One line a poll of a pub/sub connection or a task is no news.
     for chatty in ("celery.app.trace", "celery.worker.strategy", "httpcore", "kombu"):
@@ -58,34 +54,26 @@ def run(kind: str, model_name: str | None = None) -> None:
     with ExitStack() as cleanup:
         cleanup.callback(store.close)
         card, threads = None, WEBHOOK_THREADS
-        if model is not None:
-            card, threads = _prepare_generation(celery, store, storage, settings, model, cleanup)
+        if queue == GENERATION_QUEUE:
+            card, threads = _prepare_generation(celery, store, storage, settings, cleanup)
         else:
             _prepare_webhooks(celery, store, storage, settings)
-        housekeeper = Housekeeper(store, storage, settings, worker=worker, queue=queue, card=card)
+        housekeeper = Housekeeper(store, storage, settings, worker=worker, card=card)
         housekeeper.start()
         cleanup.callback(housekeeper.close)
         _consume(celery, queue, worker, threads, settings)
 
 
-def is_alive(settings: Settings, model_name: str | None = None) -> bool:
+def is_alive(settings: Settings) -> bool:
     """Whether a worker that generates on this host has given a sign of life within the last seconds."""
-    queue = _choose_model(settings, model_name).queue
     store = PredictionStore(settings.redis_url)
     try:
-        here, served = _worker_name(queue, ""), store.run(commands.deployment()).models.get(queue)
-        return served is not None and any(name.startswith(here) for name in served.workers)
+        here = _worker_name(GENERATION_QUEUE, "")
+        return any(name.startswith(here) for name in store.run(commands.deployment()).workers)
     except StoreUnavailable:
         return False
     finally:
         store.close()
-
-
-def _choose_model(settings: Settings, name: str | None) -> Model:
-    try:
-        return load_registry(settings).choose(name)
-    except RegistryError as error:
-        raise SystemExit(str(error)) from error
 
 
 def _worker_name(queue: str, process: str) -> str:
@@ -93,12 +81,7 @@ def _worker_name(queue: str, process: str) -> str:
 
 
 def _prepare_generation(
-    celery: Celery,
-    store: PredictionStore,
-    storage: AudioStorage,
-    settings: Settings,
-    chosen: Model,
-    cleanup: ExitStack,
+    celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings, cleanup: ExitStack
 ) -> tuple[ModelCard, int]:
     # Before torch loads its OpenMP runtime: threads that wait by spinning leave nothing of a small machine
     # to the API and Redis beside them, and with the cores busy the engine itself slows down threefold.
@@ -108,7 +91,7 @@ def _prepare_generation(
     from worker.leases import LeaseKeeper
 
     model = engine_class(settings.engine).load(
-        chosen.source,
+        settings.model,
         device=settings.device,
         dtype=settings.dtype,
         max_requests=settings.max_requests or None,
@@ -116,11 +99,11 @@ def _prepare_generation(
         extend_stride=settings.extend_stride,
     )
     cleanup.callback(model.close)
-    card = _card(model, chosen)
     leases = LeaseKeeper(store, settings.lease_seconds)
     leases.start()
     cleanup.callback(leases.close)
     register_generation(celery, Generator(model, store, storage, leases, settings))
+    card = _card(model)
     return card, card.concurrency + EXTRA_GENERATION_THREADS
 
 
@@ -130,29 +113,23 @@ def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStor
     register_webhooks(celery, Courier(store, storage, settings))
 
 
-def _card(model: MusicGen, chosen: Model) -> ModelCard:
-    """What the loaded model can do and is to do. Raises SystemExit where that is more than it can."""
-    abilities, wanted = model.abilities, chosen.abilities
-    if chosen.checksum not in (None, model.checksum):
-        raise SystemExit(f"{chosen.name}: {chosen.source} has the checksum {model.checksum}, not {chosen.checksum}")
-    for ability in ("melody", "multi_band_diffusion"):
-        if getattr(wanted, ability) and not getattr(abilities, ability):
-            raise SystemExit(f"{chosen.name}: {chosen.source} has no {ability}; leave it out of its abilities")
+def _card(model: MusicGen) -> ModelCard:
+    abilities = model.abilities
     return ModelCard(
-        name=model.name if isinstance(chosen, OnlyModel) else chosen.name,
-        version=chosen.version or model.checksum,
-        checksum=model.checksum,
-        melody=abilities.melody and wanted.melody is not False,
-        multi_band_diffusion=abilities.multi_band_diffusion and wanted.multi_band_diffusion is not False,
+        name=model.name,
+        version=model.checksum,
+        melody=abilities.melody,
+        multi_band_diffusion=abilities.multi_band_diffusion,
         channels=abilities.channels,
         sample_rate=abilities.sample_rate,
-        max_duration=min(abilities.max_seconds, wanted.max_duration or abilities.max_seconds),
+        max_duration=abilities.max_seconds,
         trained=model.trained,
         concurrency=model.max_requests,
     )
 
 
 def _consume(celery: Celery, queue: str, worker: str, threads: int, settings: Settings) -> None:
+    assert queue in (GENERATION_QUEUE, WEBHOOK_QUEUE)
     celery.Worker(
         hostname=worker,
         pool="threads",

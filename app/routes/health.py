@@ -20,16 +20,10 @@ async def health_check(response: Response, services: InjectedServices) -> Health
     except StoreUnavailable:
         response.status_code = 503
         return Health(status="unavailable")
-    registry = services.models.registry
-    served = {
-        model.queue: deployment.models[model.queue] for model in registry.models if model.queue in deployment.models
-    }
-    alive = sum(bool(model.workers) for model in served.values())
-    default = served.get(registry.default.queue)
     return Health(
-        status="ready" if alive == len(registry.models) else "degraded" if alive else "no workers",
-        model=default.card if default else None,
-        workers=sum(len(model.workers) for model in served.values()),
-        queued=sum(model.queued for model in served.values()),
+        status="ready" if deployment.workers else "no workers",
+        model=deployment.model,
+        workers=len(deployment.workers),
+        queued=deployment.queued,
         running=deployment.running,
     )

@@ -136,13 +136,16 @@ async def _create(
     idempotency_key: str,
 ) -> Prediction:
     check_duration(body.input, services.settings.max_duration)
-    model, card = await services.models.find(body.version)
-    asked = model.with_defaults(body.input)
-    check_abilities(asked, card)
+    model = await services.model.card()
+    check_abilities(body.input, model)
+    if body.version is not None and body.version != model.version:
+        raise InvalidInput(
+            FieldError("version", f"{body.version} is not served", f"leave it out, or send {model.version}")
+        )
     if body.webhook is not None:
         input_audio.check_foreign_url("webhook", body.webhook, services)
     base_url = services.base_url(request)
-    value, input_file = await input_audio.resolve(services, owner, base_url, asked)
+    value, input_file = await input_audio.resolve(services, owner, base_url, body.input)
     created = await services.store.run(
         commands.create(
             prediction_id=prediction_id,
@@ -150,9 +153,7 @@ async def _create(
             digest=body.digest(),
             input_json=value.with_seed().model_dump_json(),
             input_file=input_file,
-            queue=model.queue,
-            model=card.name,
-            version=card.version,
+            version=model.version,
             base_url=base_url,
             webhook=body.webhook_target(),
             idempotency_key=idempotency_key,

@@ -48,7 +48,7 @@ def announce(store: PredictionStore) -> Callable[[ModelCard], None]:
     """Announce a model as a worker does."""
 
     def announce(card: ModelCard) -> None:
-        store.run(commands.announce("worker", "generation", card, 60.0))
+        store.run(commands.announce("worker", card, 60.0))
 
     return announce
 

@@ -33,8 +33,6 @@ def create(
             digest=digest,
             input_json=json.dumps({"prompt": "piano"}),
             input_file=None,
-            queue="generation",
-            model="m",
             version="v",
             base_url="http://host",
             webhook=webhook,
