@@ -69,21 +69,14 @@ class Reaped:
 
 
 @dataclass(frozen=True)
-class ServedModel:
-    """A model that workers have announced."""
-
-    card: ModelCard
-    workers: tuple[str, ...]
-    """The names of those that are alive."""
-    queued: int
-
-
-@dataclass(frozen=True)
 class Deployment:
     """What serves right now."""
 
-    models: dict[str, ServedModel]
-    """By queue, every model that was ever announced there."""
+    model: ModelCard | None
+    """The model that workers announced last; none where none ever has."""
+    workers: tuple[str, ...]
+    """The names of those that generate and are alive."""
+    queued: int
     running: int
 
 
@@ -105,8 +98,6 @@ def create(
     digest: str,
     input_json: str,
     input_file: str | None,
-    queue: str,
-    model: str,
     version: str,
     base_url: str,
     webhook: Webhook | None,
@@ -115,8 +106,7 @@ def create(
     max_queued: int,
 ) -> Command[Created]:
     """Create and enqueue; `digest` tells a repeated request from another one with the same id or key."""
-    fields: list[Argument] = ["input", input_json, "queue", queue, "model", model, "version", version]
-    fields += ["base_url", base_url]
+    fields: list[Argument] = ["input", input_json, "version", version, "base_url", base_url]
     if input_file is not None:
         fields += ["input_file", input_file]
     if webhook is not None:
@@ -238,28 +228,22 @@ def webhook_attempted(
     return Command("webhook_attempted", (f"{prediction_id}:{event}", outcome, retry), int)
 
 
-def announce(worker: str, queue: str, model: ModelCard, alive_seconds: float) -> Command[bool]:
-    """A worker's sign of life, with the model it serves and the queue it takes from."""
-    return Command("announce", (worker, queue, model.model_dump_json(), alive_seconds), bool)
+def announce(worker: str, model: ModelCard, alive_seconds: float) -> Command[bool]:
+    """A worker's sign of life, with the model it serves."""
+    return Command("announce", (worker, model.model_dump_json(), alive_seconds), bool)
 
 
-def withdraw(worker: str, queue: str) -> Command[bool]:
+def withdraw(worker: str) -> Command[bool]:
     """A worker's farewell."""
-    return Command("withdraw", (worker, queue), bool)
+    return Command("withdraw", (worker,), bool)
 
 
 def deployment() -> Command[Deployment]:
-    """Which models are served, by how many workers, and what waits."""
+    """Which model is served, by how many workers, and what waits."""
 
     def read(answer: Any) -> Deployment:
-        models, running = answer
-        return Deployment(
-            {
-                queue: ServedModel(ModelCard.model_validate_json(card), tuple(workers), queued)
-                for queue, card, workers, queued in models
-            },
-            running,
-        )
+        card, workers, queued, running = answer
+        return Deployment(ModelCard.model_validate_json(card) if card else None, tuple(workers), queued, running)
 
     return Command("deployment", (), read)
 
@@ -305,7 +289,6 @@ def _read_prediction(answer: Any) -> Prediction:
         owner=record["owner"],
         status=Status(record["status"]),
         input=json.loads(record["input"]),
-        model=record["model"],
         version=record["version"],
         base_url=record["base_url"],
         input_file=record.get("input_file"),

@@ -12,8 +12,6 @@ class ModelCard(BaseModel):
 
     name: str
     version: str
-    """What the operator calls it, or the checksum."""
-    checksum: str = ""
     """SHA-256 over the model's configuration and weights, in hex."""
     melody: bool
     multi_band_diffusion: bool = False

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 
 GENERATION_QUEUE = "generation"
-"""Of a deployment with one model; where there are several, each has a queue of its own (`models.Model.queue`)."""
 WEBHOOK_QUEUE = "webhooks"
 
 GENERATE_TASK = "musicgen.generate"
@@ -18,7 +17,7 @@ WEBHOOK_TASK = "musicgen.deliver_webhook"
 
 
 def message_template(task: str, queue: str) -> str:
-    """A message that calls `task` with one argument; the scripts fill in @ID@, the argument, @TAG@ and @QUEUE@.
+    """A message that calls `task` with one argument; the scripts fill in @ID@, the argument, and @TAG@.
 
     @TAG@ tells deliveries of the same task apart: kombu keys its unacknowledged messages by it.
     """
@@ -48,5 +47,5 @@ def message_template(task: str, queue: str) -> str:
     )
 
 
-GENERATE_TEMPLATE = message_template(GENERATE_TASK, "@QUEUE@")
+GENERATE_TEMPLATE = message_template(GENERATE_TASK, GENERATION_QUEUE)
 WEBHOOK_TEMPLATE = message_template(WEBHOOK_TASK, WEBHOOK_QUEUE)

@@ -51,8 +51,7 @@ class PredictionBody(BaseModel):
     )
     progress: ProgressBody | None
     queue_position: int | None = Field(description="How many predictions wait before this one; none once it started.")
-    model: str = Field(description="The model's name.")
-    version: str = Field(description="The model's version; unless its operator named one, a checksum of its weights.")
+    version: str = Field(description="Version of the model: a checksum of its configuration and weights.")
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
@@ -81,7 +80,6 @@ def represent(prediction: Prediction, storage: AudioStorage) -> PredictionBody:
         if progress
         else None,
         queue_position=prediction.queue_position,
-        model=prediction.model,
         version=prediction.version,
         created_at=prediction.created_at,
         started_at=prediction.started_at,

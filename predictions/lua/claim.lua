@@ -8,7 +8,7 @@ local attempt = redis.call('HINCRBY', key, 'attempt', 1)
 redis.call('HSET', key, 'status', 'processing')
 redis.call('HSETNX', key, 'started_at', time)
 redis.call('HDEL', key, 'progress', 'logs')
-redis.call('ZREM', 'musicgen:queued:' .. queue_of(id), id)
+redis.call('ZREM', 'musicgen:queued', id)
 redis.call('ZADD', 'musicgen:leases', time + lease, id)
 emit(id, 'status', 'processing')
 if attempt == 1 then owe_webhook(id, 'start', webhook_template) end

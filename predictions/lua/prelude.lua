@@ -5,8 +5,7 @@
 --   musicgen:prediction:{id}            hash    the record; the truth
 --   musicgen:events:{id}                stream  its events, for whoever follows it
 --   musicgen:owner:{owner}              zset    an owner's predictions by creation time
---   musicgen:queues                     set     the queues of models that anything has been put into
---   musicgen:queued:{queue}             zset    ids that wait there, by creation time
+--   musicgen:queued                     zset    ids that wait, by creation time
 --   musicgen:leases                     zset    ids that run, by the time their lease ends
 --   musicgen:ended                      zset    ids that have ended, by the time they did
 --   musicgen:ended-channel              pubsub  "{status} {id}" of what ends: a hint, never the truth
@@ -15,10 +14,9 @@
 --   musicgen:webhook:{id}:{event}       hash    attempts and last outcome of one webhook
 --   musicgen:file:{id}                  hash    an uploaded file's record
 --   musicgen:files                      zset    uploaded files by upload time
---   musicgen:models                     hash    by queue, the model card that its workers announced last
---   musicgen:workers:{queue}            zset    live workers, by the time their last sign of life expires
---   generation, generation:{model},
---   webhooks                            lists   Celery's queues
+--   musicgen:model                      string  the model card that workers announced last
+--   musicgen:workers                    zset    live workers, by the time their last sign of life expires
+--   generation, webhooks                lists   Celery's queues
 
 local TERMINAL = { succeeded = true, failed = true, canceled = true }
 
@@ -38,31 +36,19 @@ local function emit(id, name, data)
   redis.call('XADD', 'musicgen:events:' .. id, 'MAXLEN', '~', 1000, '*', 'event', name, 'data', data)
 end
 
-local function queue_of(id)
-  return redis.call('HGET', 'musicgen:prediction:' .. id, 'queue')
-end
-
--- The place in its queue, 0 for the next; -1 where it does not wait.
-local function queue_position(id)
-  local queue = queue_of(id)
-  return queue and redis.call('ZRANK', 'musicgen:queued:' .. queue, id) or -1
-end
-
-local function generation_message(id, queue, template)
+local function generation_message(id, template)
   local enqueues = redis.call('HGET', 'musicgen:prediction:' .. id, 'enqueues')
-  local filled = string.gsub(message(template, id, id .. ':' .. enqueues), '@QUEUE@', queue)
-  return filled
+  return message(template, id, id .. ':' .. enqueues)
 end
 
--- Put a prediction into the queue; the message is a hint, `musicgen:queued:*` the truth. `push` is LPUSH for the end of
+-- Put a prediction into the queue; the message is a hint, `musicgen:queued` the truth. `push` is LPUSH for the end of
 -- the queue, RPUSH for its front: where a prediction comes back, it keeps the place that its creation gave it.
 local function enqueue(id, template, push)
-  local key, queue = 'musicgen:prediction:' .. id, queue_of(id)
+  local key = 'musicgen:prediction:' .. id
   redis.call('HINCRBY', key, 'enqueues', 1)
   redis.call('HSET', key, 'enqueued_at', clock())
-  redis.call('SADD', 'musicgen:queues', queue)
-  redis.call('ZADD', 'musicgen:queued:' .. queue, redis.call('HGET', key, 'created_at'), id)
-  redis.call(push, queue, generation_message(id, queue, template))
+  redis.call('ZADD', 'musicgen:queued', redis.call('HGET', key, 'created_at'), id)
+  redis.call(push, 'generation', generation_message(id, template))
 end
 
 -- Owe the client a webhook. It stays owed in `musicgen:webhooks` until it is delivered or given up.
@@ -80,7 +66,7 @@ local function finish(id, status, fields, webhook_template)
   local key = 'musicgen:prediction:' .. id
   local time = clock()
   redis.call('HSET', key, 'status', status, 'completed_at', time, unpack(fields))
-  redis.call('ZREM', 'musicgen:queued:' .. queue_of(id), id)
+  redis.call('ZREM', 'musicgen:queued', id)
   redis.call('ZREM', 'musicgen:leases', id)
   redis.call('ZADD', 'musicgen:ended', time, id)
   emit(id, 'status', status)

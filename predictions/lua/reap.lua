@@ -20,16 +20,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'musicgen:leases', '-inf', time,
   end
 end
 
-for _, queue in ipairs(redis.call('SMEMBERS', 'musicgen:queues')) do
-  local waiting = 'musicgen:queued:' .. queue
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting, '-inf', time - requeue_after, 'LIMIT', 0, limit)) do
-    -- Still in the list: it only waits its turn. A duplicate message would do no harm, but they would pile up.
-    local enqueued_at = tonumber(redis.call('HGET', 'musicgen:prediction:' .. id, 'enqueued_at'))
-    local is_late = enqueued_at < time - requeue_after
-    if is_late and not redis.call('LPOS', queue, generation_message(id, queue, template)) then
-      enqueue(id, template, 'RPUSH')
-      hinted = hinted + 1
-    end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'musicgen:queued', '-inf', time - requeue_after, 'LIMIT', 0, limit)) do
+  -- Still in the list: it only waits its turn. A duplicate message would do no harm, but they would pile up.
+  local enqueued_at = tonumber(redis.call('HGET', 'musicgen:prediction:' .. id, 'enqueued_at'))
+  if enqueued_at < time - requeue_after and not redis.call('LPOS', 'generation', generation_message(id, template)) then
+    enqueue(id, template, 'RPUSH')
+    hinted = hinted + 1
   end
 end
 return { requeued, failed, hinted }
