@@ -11,6 +11,7 @@ from predictions import commands
 from predictions.commands import FIRST_PAGE, Created, Outcome, Reaped
 from predictions.errors import PredictionNotFound, StoreUnavailable
 from predictions.prediction import Prediction, Progress, Status, Webhook, WebhookEvent
+from predictions.queue import GENERATION_QUEUE
 from predictions.store import PredictionStore
 
 LEASE = 30.0
@@ -24,6 +25,7 @@ def create(
     digest: str = "d",
     key: str = "",
     max_queued: int = 100,
+    queue: str = GENERATION_QUEUE,
     webhook: Webhook | None = None,
 ) -> Created:
     return store.run(
@@ -33,7 +35,9 @@ def create(
             digest=digest,
             input_json=json.dumps({"prompt": "piano"}),
             input_file=None,
+            model="tests/noise",
             version="v",
+            queue=queue,
             base_url="http://host",
             webhook=webhook,
             idempotency_key=key,
