@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from predictions.inputs import Input
-from predictions.model_card import ModelCard
+from predictions.model_card import Abilities, ModelCard
 from predictions.prediction import Webhook, WebhookEvent
 from predictions.representation import PredictionBody
 
@@ -24,7 +24,15 @@ class PredictionRequest(BaseModel):
 
     input: Input
     version: Annotated[
-        str | None, Field(description="The model's version; none: the one that is served.", examples=[None])
+        str | None,
+        Field(
+            max_length=300,
+            description=(
+                "Which model: `owner/name:version`, a version alone, or `owner/name` for its current version; none: "
+                "the default model. `GET /models` lists them."
+            ),
+            examples=[None],
+        ),
     ] = None
     webhook: Annotated[
         str | None,
@@ -40,7 +48,9 @@ class PredictionRequest(BaseModel):
 
     def digest(self) -> str:
         """Tells a repetition of this request from another request."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        # Without what was left out: a model's defaults for it may differ from those of the schema.
+        given = self.model_dump(mode="json", exclude_unset=True)
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     def webhook_target(self) -> Webhook | None:
         """Where the events go."""
@@ -79,13 +89,43 @@ class FileBody(BaseModel):
     urls: FileUrls
 
 
+class ModelUsage(BaseModel):
+    """What serves a model right now."""
+
+    name: str = Field(description="owner/name")
+    workers: int = Field(description="Live workers; none: its predictions wait.")
+    queued: int
+    running: int
+
+
+class ModelBody(ModelUsage):
+    """A model: its versions, what it can do, and what it does where a prediction does not say."""
+
+    model_config = ConfigDict(title="Model")
+
+    is_default: bool = Field(description="Whether it serves the predictions that name no `version`.")
+    versions: list[str] = Field(description="The versions that are served; none before its first worker is up.")
+    abilities: Abilities | None = Field(description="Null before its first worker is up.")
+    defaults: dict[str, Any] = Field(description="What a prediction gets for the inputs that it leaves out.")
+
+
+class ModelList(BaseModel):
+    """All models of this deployment."""
+
+    results: list[ModelBody]
+
+
 class Health(BaseModel):
     """What serves right now."""
 
     status: str = Field(
-        description="`ready`; `no workers` where none is alive; `unavailable` where Redis does not answer."
+        description=(
+            "`ready`; `degraded` where a model has no live worker; `no workers` where none has; `unavailable` where "
+            "Redis does not answer."
+        )
     )
-    model: ModelCard | None = None
+    model: ModelCard | None = Field(None, description="The default model, as its workers announced it.")
+    models: list[ModelUsage] = []
     workers: int = 0
     queued: int = 0
     running: int = 0

@@ -11,32 +11,42 @@ from fastapi import Depends, Request
 from app.auth import Tokens
 from app.waiting import EndedListener
 from predictions import commands
-from predictions.errors import NoModel
-from predictions.model_card import ModelCard
+from predictions.models import Registry
+from predictions.served import ServedModel, model_for, model_named, served_models
 from predictions.settings import Settings
 from predictions.storage import AudioStorage
 from predictions.store import AsyncPredictionStore
 
-MODEL_MAX_AGE_SECONDS = 1.0
+MODELS_MAX_AGE_SECONDS = 1.0
 
 
 @dataclass
-class ServedModel:
-    """The model card that the workers announced, read again when it is older than a second."""
+class ServedModels:
+    """The registry's models with what their workers announced, read again when it is older than a second.
+
+    Every route that names a model, its versions or its abilities reads them from here.
+    """
 
     store: AsyncPredictionStore
-    _card: ModelCard | None = None
+    registry: Registry
+    _models: tuple[ServedModel, ...] = ()
     _read_at: float = float("-inf")
 
-    async def card(self) -> ModelCard:
-        """The announced model; raises NoModel where no worker ever announced one."""
-        if time.monotonic() - self._read_at >= MODEL_MAX_AGE_SECONDS:
-            self._card = (await self.store.run(commands.deployment())).model
-            if self._card is None:
-                raise NoModel("no worker has announced a model")
+    async def all(self) -> tuple[ServedModel, ...]:
+        """All of them, in the registry's order."""
+        if time.monotonic() - self._read_at >= MODELS_MAX_AGE_SECONDS:
+            deployment = await self.store.run(commands.deployment())
+            self._models = served_models(self.registry, deployment)
             self._read_at = time.monotonic()
-        assert self._card is not None
-        return self._card
+        return self._models
+
+    async def for_version(self, reference: str | None) -> ServedModel:
+        """The model that a prediction's `version` stands for, or the default; raises InvalidInput, NoModel."""
+        return model_for(await self.all(), reference)
+
+    async def named(self, name: str) -> ServedModel:
+        """The model owner/name; raises ModelNotFound."""
+        return model_named(await self.all(), name)
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ class Services:
     tokens: Tokens
     store: AsyncPredictionStore
     storage: AudioStorage
-    model: ServedModel
+    models: ServedModels
     ended: EndedListener
 
     def base_url(self, request: Request) -> str:

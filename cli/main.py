@@ -33,6 +33,11 @@ def _parser() -> argparse.ArgumentParser:
         default="generation",
         help="what it works on: generation (needs the model), or webhooks (needs no torch)",
     )
+    worker.add_argument(
+        "--model",
+        metavar="OWNER/NAME",
+        help="the model of the registry (MUSICGEN_MODELS) that it serves; default: MUSICGEN_MODEL, else the registry's",
+    )
     worker.add_argument("--check", action="store_true", help="exit 0 if a worker that generates is alive on this host")
     worker.set_defaults(run=_worker)
 
@@ -61,7 +66,7 @@ def _worker(args: argparse.Namespace) -> int:
         from predictions.settings import load_settings
 
         return 0 if worker.is_alive(load_settings()) else 1
-    worker.run(args.queues)
+    worker.run(model=args.model, webhooks=args.queues == "webhooks")
     return 0
 
 

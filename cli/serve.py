@@ -1,6 +1,6 @@
 """`musicgen serve`: everything on one machine, in one terminal.
 
-A private Redis-protocol server with persistence, the API, a worker that generates and one that delivers webhooks,
+A private Redis-protocol server with persistence, the API, a worker for each model and one that delivers webhooks,
 each a process of its own, with a local folder as storage. The same programs run in a deployment of several machines;
 only their addresses differ. A process that dies is started again; Ctrl-C ends them all.
 """
@@ -26,6 +26,7 @@ from types import FrameType
 
 from predictions import commands
 from predictions.errors import StoreUnavailable
+from predictions.models import Registry, load_registry
 from predictions.settings import Settings, load_settings
 from predictions.store import PredictionStore
 
@@ -107,6 +108,7 @@ def run() -> int:
     """Serve until SIGINT or SIGTERM; returns the exit status."""
     settings = load_settings()
     settings.require_safe_binding()
+    registry = load_registry(settings)
     _refuse_taken_port(settings)
     data = settings.data_dir.resolve()
     data.mkdir(parents=True, exist_ok=True)
@@ -119,11 +121,11 @@ def run() -> int:
         redis = Child("redis", redis_command(data, Path(private) / "redis.sock"), os.environ)
         others = [
             Child("api", _musicgen("api"), environment),
-            Child("worker", _musicgen("worker"), environment),
+            *_workers(settings, registry, environment),
             Child("webhooks", _musicgen("worker", "--queues", "webhooks"), environment),
         ]
         try:
-            _supervise(redis, others, settings, data)
+            _supervise(redis, others, settings, registry, data)
         except Interrupted:
             _say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
         finally:
@@ -131,7 +133,17 @@ def run() -> int:
     return 0
 
 
-def _supervise(redis: Child, others: list[Child], settings: Settings, data: Path) -> None:
+def _workers(settings: Settings, registry: Registry, environment: Mapping[str, str]) -> list[Child]:
+    """A worker for each model."""
+    if settings.models is None:
+        return [Child("worker", _musicgen("worker"), environment)]
+    return [
+        Child(f"worker of {entry.name}", _musicgen("worker", "--model", entry.name), environment)
+        for entry in registry.entries
+    ]
+
+
+def _supervise(redis: Child, others: list[Child], settings: Settings, registry: Registry, data: Path) -> None:
     """Start everything, say when it is ready, and keep it running until interrupted."""
     _say(f"starting; data in {data}")
     store = PredictionStore(settings.redis_url)
@@ -146,7 +158,7 @@ def _supervise(redis: Child, others: list[Child], settings: Settings, data: Path
         time.sleep(0.1)
         for child in (redis, *others):
             child.restart_if_dead()
-        if not ready and _is_ready(store, settings):
+        if not ready and _is_ready(store, settings, registry):
             ready = True
             _say_ready(settings)
 
@@ -255,11 +267,12 @@ def _musicgen(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "cli.main", *arguments]
 
 
-def _is_ready(store: PredictionStore, settings: Settings) -> bool:
-    """Whether the API listens and a worker has announced its model."""
+def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) -> bool:
+    """Whether the API listens and every model has a worker that has announced it."""
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
-            return bool(store.run(commands.deployment()).workers)
+            deployment = store.run(commands.deployment())
+            return all(entry.queue in deployment and deployment[entry.queue].workers for entry in registry.entries)
     except (OSError, StoreUnavailable):
         return False
 

@@ -70,6 +70,7 @@ class Prediction:
     owner: str
     status: Status
     input: dict[str, Any]
+    model: str
     version: str
     base_url: str
     """The service's address as its client reached it; the URLs of the representation begin with it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 GENERATION_QUEUE = "generation"
+"""Of the one model where MUSICGEN_MODEL names it; of a registry's models, see `predictions.models`."""
 WEBHOOK_QUEUE = "webhooks"
 
 GENERATE_TASK = "musicgen.generate"
@@ -17,9 +18,10 @@ WEBHOOK_TASK = "musicgen.deliver_webhook"
 
 
 def message_template(task: str, queue: str) -> str:
-    """A message that calls `task` with one argument; the scripts fill in @ID@, the argument, and @TAG@.
+    """A message that calls `task` with one argument; the scripts fill in @ID@, the argument, @TAG@, and @QUEUE@.
 
-    @TAG@ tells deliveries of the same task apart: kombu keys its unacknowledged messages by it.
+    @QUEUE@ may stand for `queue`. @TAG@ tells deliveries of the same task apart: kombu keys its unacknowledged messages
+    by it.
     """
     return json.dumps(
         {
@@ -47,5 +49,5 @@ def message_template(task: str, queue: str) -> str:
     )
 
 
-GENERATE_TEMPLATE = message_template(GENERATE_TASK, GENERATION_QUEUE)
+GENERATE_TEMPLATE = message_template(GENERATE_TASK, "@QUEUE@")
 WEBHOOK_TEMPLATE = message_template(WEBHOOK_TASK, WEBHOOK_QUEUE)

@@ -51,7 +51,10 @@ class PredictionBody(BaseModel):
     )
     progress: ProgressBody | None
     queue_position: int | None = Field(description="How many predictions wait before this one; none once it started.")
-    version: str = Field(description="Version of the model: a checksum of its configuration and weights.")
+    model: str = Field(description="The model, as owner/name.")
+    version: str = Field(
+        description="Version of the model; where the operator has not named one, a checksum of its weights."
+    )
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
@@ -80,6 +83,7 @@ def represent(prediction: Prediction, storage: AudioStorage) -> PredictionBody:
         if progress
         else None,
         queue_position=prediction.queue_position,
+        model=prediction.model,
         version=prediction.version,
         created_at=prediction.created_at,
         started_at=prediction.started_at,

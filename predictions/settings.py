@@ -73,7 +73,10 @@ class Settings(BaseSettings):
     engine: Literal["native", "audiocraft"] = "native"
     """native: the project's own; audiocraft: the reference implementation, if installed, one request at a time."""
     model: str = Field("musicgen-pocket", min_length=1)
-    """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small."""
+    """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small. With a
+    registry, the name of the model in it that a worker serves."""
+    models: Path | None = None
+    """A registry of several models (predictions/models.py); each has workers of its own."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_requests: int = Field(0, ge=0, le=256)

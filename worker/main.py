@@ -1,6 +1,7 @@
 """A worker process: the one place where its parts are put together.
 
-A worker of the queue `generation` owns the model: one engine in one process, whose tasks are threads that wait for it.
+A worker that generates owns one model and takes from that model's queue: one engine in one process, whose tasks are
+threads that wait for it.
 A worker of the queue `webhooks` has no model and needs no torch.
 """
 
@@ -19,7 +20,8 @@ from celery.exceptions import SecurityWarning
 from predictions import commands
 from predictions.errors import StoreUnavailable
 from predictions.model_card import ModelCard
-from predictions.queue import GENERATION_QUEUE, WEBHOOK_QUEUE
+from predictions.models import ModelEntry, worker_entry
+from predictions.queue import WEBHOOK_QUEUE
 from predictions.settings import Settings, load_settings
 from predictions.storage import AudioStorage, open_storage
 from predictions.store import PredictionStore
@@ -38,9 +40,14 @@ WEBHOOK_THREADS = 8
 EXTRA_GENERATION_THREADS = 4
 
 
-def run(queue: str) -> None:
-    """Work on one queue until SIGINT or SIGTERM; what has begun is finished first."""
-    settings = load_settings()
+def run(*, model: str | None = None, webhooks: bool = False) -> None:
+    """Generate, or deliver webhooks, until SIGINT or SIGTERM; what has begun is finished first.
+
+    `model`: what to serve instead of what MUSICGEN_MODEL names. Raises SystemExit.
+    """
+    settings = load_settings() if model is None else load_settings(model=model)
+    entry = None if webhooks else worker_entry(settings)
+    queue = entry.queue if entry else WEBHOOK_QUEUE
     logging.basicConfig(level=settings.log_level, format="%(asctime)s worker %(levelname)s %(name)s: %(message)s")
     # One line a poll of a pub/sub connection or a task is no news.
     for chatty in ("celery.app.trace", "celery.worker.strategy", "httpcore", "kombu"):
@@ -54,11 +61,11 @@ def run(queue: str) -> None:
     with ExitStack() as cleanup:
         cleanup.callback(store.close)
         card, threads = None, WEBHOOK_THREADS
-        if queue == GENERATION_QUEUE:
-            card, threads = _prepare_generation(celery, store, storage, settings, cleanup)
+        if entry is not None:
+            card, threads = _prepare_generation(celery, store, storage, settings, entry, cleanup)
         else:
             _prepare_webhooks(celery, store, storage, settings)
-        housekeeper = Housekeeper(store, storage, settings, worker=worker, card=card)
+        housekeeper = Housekeeper(store, storage, settings, worker=worker, queue=queue, card=card)
         housekeeper.start()
         cleanup.callback(housekeeper.close)
         _consume(celery, queue, worker, threads, settings)
@@ -68,8 +75,10 @@ def is_alive(settings: Settings) -> bool:
     """Whether a worker that generates on this host has given a sign of life within the last seconds."""
     store = PredictionStore(settings.redis_url)
     try:
-        here = _worker_name(GENERATION_QUEUE, "")
-        return any(name.startswith(here) for name in store.run(commands.deployment()).workers)
+        deployment = store.run(commands.deployment())
+        return any(
+            name.startswith(_worker_name(queue, "")) for queue, state in deployment.items() for name in state.workers
+        )
     except StoreUnavailable:
         return False
     finally:
@@ -81,7 +90,12 @@ def _worker_name(queue: str, process: str) -> str:
 
 
 def _prepare_generation(
-    celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings, cleanup: ExitStack
+    celery: Celery,
+    store: PredictionStore,
+    storage: AudioStorage,
+    settings: Settings,
+    entry: ModelEntry,
+    cleanup: ExitStack,
 ) -> tuple[ModelCard, int]:
     # Before torch loads its OpenMP runtime: threads that wait by spinning leave nothing of a small machine
     # to the API and Redis beside them, and with the cores busy the engine itself slows down threefold.
@@ -91,7 +105,7 @@ def _prepare_generation(
     from worker.leases import LeaseKeeper
 
     model = engine_class(settings.engine).load(
-        settings.model,
+        entry.source,
         device=settings.device,
         dtype=settings.dtype,
         max_requests=settings.max_requests or None,
@@ -99,11 +113,11 @@ def _prepare_generation(
         extend_stride=settings.extend_stride,
     )
     cleanup.callback(model.close)
+    card = entry.settle(_card(model))
     leases = LeaseKeeper(store, settings.lease_seconds)
     leases.start()
     cleanup.callback(leases.close)
-    register_generation(celery, Generator(model, store, storage, leases, settings))
-    card = _card(model)
+    register_generation(celery, Generator(model, store, storage, leases, settings, version=card.version))
     return card, card.concurrency + EXTRA_GENERATION_THREADS
 
 
@@ -129,7 +143,6 @@ def _card(model: MusicGen) -> ModelCard:
 
 
 def _consume(celery: Celery, queue: str, worker: str, threads: int, settings: Settings) -> None:
-    assert queue in (GENERATION_QUEUE, WEBHOOK_QUEUE)
     celery.Worker(
         hostname=worker,
         pool="threads",
