@@ -3,6 +3,9 @@
 San Roman et al., "From Discrete Tokens to High-Fidelity Audio Using Multi-Band Diffusion" (2023,
 https://arxiv.org/abs/2308.02560). Each band starts from noise and is freed of it in a few steps, guided by the codec's
 latents; the bands add up, and the sum is given the codec's own spectrum. Always float32.
+
+What is longer than 30 s goes through the networks in windows, at every step anew (Bar-Tal et al., "MultiDiffusion", 2023,
+https://arxiv.org/abs/2302.08113): the windows share one signal, so that they agree where they meet.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from torch import Tensor
 from musicgen_core.codec import Codec
 from musicgen_core.diffusion_unet import DiffusionUnet, UnetConfig
 from musicgen_core.errors import CheckpointError
+from musicgen_core.fading_windows import in_windows, window_starts
 from musicgen_core.filter_bank import FilterBank, match_bands
 from musicgen_core.whole_folder import whole_folder
 
@@ -132,25 +136,33 @@ class Band:
     def sample(self, latents: Tensor, draw: Draw, turns: Callable[[], AbstractContextManager[None]]) -> Tensor:
         """The band's part of the waveform [channels, samples], by the codec's latents [channels, dim, frames].
 
-        `turns` is entered for each step.
+        `turns` is entered for each window of each step.
         """
         x = draw() * self.schedule.noise_scale
         for transition in self.schedule.transitions():
             fresh = draw() if transition.fresh_noise else None
-            with turns():
-                x = self._step(x, transition, latents, fresh)
+
+            def estimate(part: Tensor, frames: slice, step: int = transition.step) -> Tensor:
+                with turns():
+                    return self._estimate(part, step, latents[..., frames])
+
+            x = self._step(x, transition, in_windows(x, latents.shape[-1], estimate), fresh)
         return x if self.processor is None else self.processor.restore(x)
 
-    def _step(self, x: Tensor, transition: Transition, latents: Tensor, fresh: Tensor | None) -> Tensor:
-        level = torch.full((len(x),), transition.step, device=x.device)
+    def _estimate(self, x: Tensor, step: int, latents: Tensor) -> Tensor:
+        """The noise in `[channels, samples]`."""
+        level = torch.full((len(x),), step, device=x.device)
         noise = self.unet(x[:, None], level, latents)[:, 0] * self.schedule.noise_scale
+        if x.is_cuda:
+            torch.cuda.current_stream(x.device).synchronize()  # a turn lasts until the work is done
+        return noise
+
+    def _step(self, x: Tensor, transition: Transition, noise: Tensor, fresh: Tensor | None) -> Tensor:
         x = (x - (1 - transition.kept) / (1 - transition.signal) ** 0.5 * noise) / transition.kept**0.5
         if fresh is not None:
             x = x + transition.fresh_noise * fresh
         if self.schedule.clip:
             x = x.clamp(-self.schedule.clip, self.schedule.clip)
-        if x.is_cuda:
-            torch.cuda.current_stream(x.device).synchronize()  # a turn lasts until the work is done
         return x
 
 
@@ -176,8 +188,8 @@ class MultiBandDiffusion:
     def decode(self, codes: Tensor, seed: int, before_step: Callable[[int], None] = lambda _: None) -> Tensor:
         """The waveform `[channels, frames * hop]` (float32, on the codec's device) of `[codebooks, frames]` tokens.
 
-        The same seed, 0 or more, gives the same waveform. `before_step` is called with the steps done before each; what
-        it raises ends the work.
+        The same seed, 0 or more, gives the same waveform. `before_step` is called with the steps done before each, and
+        before each window of a step; what it raises ends the work.
         """
         shape = (self._codec.channels, codes.shape[1] * self._codec.hop)
         return self.decode_with(codes, noise(seed, shape, self._codec.device), before_step)
@@ -187,12 +199,12 @@ class MultiBandDiffusion:
         """`decode` with noise `[channels, samples]` from elsewhere: drawn for each band as it starts, and for each of
         its steps but the last."""
         played, latents = self._codec.decode(codes), self._codec.latents(codes)
-        done = 0
+        windows, begun = len(window_starts(codes.shape[1])), 0
 
         def turns() -> AbstractContextManager[None]:
-            nonlocal done
-            before_step(done)
-            done += 1
+            nonlocal begun
+            before_step(begun // windows)
+            begun += 1
             return self._turns()
 
         # A stereo model's channels are sounds of their own, and go through the networks as a batch.

@@ -52,6 +52,6 @@ class DeviceTurns:
 
     @contextmanager
     def diffusion_step(self) -> Iterator[None]:
-        """A turn for one step of one diffusion."""
+        """A turn for one step of one diffusion, or one window of a long one's."""
         with self._diffusions.turn(), self._device.turn():
             yield

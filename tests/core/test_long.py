@@ -15,6 +15,7 @@ from musicgen_core.conditioning import MelodyConditioner
 from musicgen_core.engine import Conditions, Engine, Generation, Request
 from musicgen_core.input_audio import loop
 from musicgen_core.long import LongGeneration, Window, plan_windows
+from musicgen_core.turns import DeviceTurns
 from tests.core.reference import (
     GREEDY,
     KINDS,
@@ -28,6 +29,7 @@ from tests.core.reference import (
     text_tokens,
     their_codes,
 )
+from tests.diffusion_model import STEPS, copy_with_diffusion
 
 RATE = 32_000
 WINDOW, STRIDE = 60, 36
@@ -243,6 +245,58 @@ def test_the_cap_is_the_operator_s(model: MusicGen, melody_model: Path) -> None:
         model.submit(wanted(0.02, clip(60)))
     with pytest.raises(InvalidRequest, match=r"stride must be 1 s or more and below 30 s, got 30"):
         MusicGen.load(melody_model, device="cpu", extend_stride=30)
+
+
+# With MultiBand Diffusion
+
+
+@pytest.fixture(scope="module", params=["melody", "stereo"])
+def diffusing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MusicGen]:
+    source = request.getfixturevalue(f"{request.param}_model")
+    folder = copy_with_diffusion(source, tmp_path_factory.mktemp("diffusion") / "model")
+    with MusicGen.load(folder, device="cpu", max_requests=2, max_seconds=60) as model:
+        yield model
+
+
+def diffused(model: MusicGen) -> GenerationInput:
+    """Two windows of decoding and two of each diffusion step."""
+    channels = model.abilities.channels
+    given = Waveform(clip(29.9).samples.repeat(channels, 0), RATE)
+    tune = clip(7.0, seed=1) if model.abilities.melody else None
+    return GenerationInput("piano", 0.3, 5, SamplingParams(), tune, given, multi_band_diffusion=True)
+
+
+def test_diffusion_takes_windows_in_turns(diffusing: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = []
+    take = DeviceTurns.diffusion_step
+    monkeypatch.setattr(diffusing.diffusion, "_turns", lambda: turns.append(None) or take(DeviceTurns()))
+    seen: list[int] = []
+    job = diffusing.submit(diffused(diffusing))
+    decoding = 15 + 3 * 2
+    assert job.total_steps == decoding + STEPS
+    audio = job.finish(lambda done, total: seen.append(done))
+    assert len(turns) == 2 * STEPS
+    assert seen == sorted(seen)
+    assert {*range(decoding, decoding + STEPS + 1)} <= {*seen}
+    assert audio.samples.shape == (diffusing.abilities.channels, round(30.2 * RATE))
+    assert np.isfinite(audio.samples).all()
+    again = diffusing.submit(diffused(diffusing))
+    assert np.array_equal(again.audio().samples, audio.samples)
+    assert not np.allclose(diffusing.codec.decode(again._generation.codes()).numpy(), audio.samples, atol=1e-3)
+
+
+def test_diffusion_can_be_cancelled_between_two_windows(diffusing: MusicGen) -> None:
+    job, before = diffusing.submit(diffused(diffusing)), []
+
+    def on_progress(done: int, _: int) -> None:
+        before.append(done)
+        if len(before) == 4:
+            job.cancel()
+
+    assert job.wait(60)
+    with pytest.raises(GenerationCancelled):
+        job.audio(on_progress)
+    assert [done - before[0] for done in before] == [0, 0, 1, 1]
 
 
 def test_no_conditions_at_all() -> None:
