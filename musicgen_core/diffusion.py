@@ -152,7 +152,7 @@ class Band:
     def _estimate(self, x: Tensor, step: int, latents: Tensor) -> Tensor:
         """The noise in `[channels, samples]`."""
         level = torch.full((len(x),), step, device=x.device)
-        noise = self.unet(x[:, None], level, latents)[:, 0] * self.schedule.noise_scale
+        noise: Tensor = self.unet(x[:, None], level, latents)[:, 0] * self.schedule.noise_scale
         if x.is_cuda:
             torch.cuda.current_stream(x.device).synchronize()  # a turn lasts until the work is done
         return noise
