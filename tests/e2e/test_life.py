@@ -8,52 +8,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
-import pytest
 from standardwebhooks import Webhook
 
-from predictions.webhook import signing_key
+from predictions.webhook import derived_key
 from tests.conftest import SECRET
 from tests.e2e.conftest import Service, serve
 from tests.s3_server import s3_server
 from tests.servers import free_port, wait_until
-
-Delivery = tuple[dict[str, str], bytes]
-
-
-@contextmanager
-def receiver(*statuses: int) -> Iterator[tuple[str, list[Delivery]]]:
-    """A webhook receiver that answers with these statuses in turn, then 200; yields its URL and what it got."""
-    received: list[Delivery] = []
-    answers = list(statuses)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            received.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(answers.pop(0) if answers else 200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hook", received
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
+from tests.webhook_receiver import receiver
 
 def test_a_running_prediction_is_cancelled(service: Service) -> None:
     running = service.post(prompt="x", duration=30)
@@ -79,8 +44,12 @@ def test_a_deleted_prediction_leaves_nothing(service: Service) -> None:
 
 
 def test_a_killed_workers_prediction_succeeds_once(tmp_path: Path) -> None:
-    with receiver() as (url, received), serve(tmp_path / "data") as service:
-        request = {"input": {"prompt": "x", "duration": 30, "seed": 1}, "webhook": url}
+    with receiver() as hook, serve(tmp_path / "data") as service:
+        request = {
+            "input": {"prompt": "x", "duration": 30, "seed": 1},
+            "webhook": hook.url,
+            "webhook_events_filter": ["start", "completed"],
+        }
         prediction_id = service.client.post("/predictions", json=request).json()["id"]
         service.wait(prediction_id, "processing")
         wait_until(lambda: (service.get(prediction_id)["progress"] or {"completed_steps": 0})["completed_steps"] > 0)
@@ -88,11 +57,11 @@ def test_a_killed_workers_prediction_succeeds_once(tmp_path: Path) -> None:
         body = service.wait(prediction_id, seconds=90)
         assert body["status"] == "succeeded"
         assert body["metrics"]["attempt"] == 2
-        wait_until(lambda: len(received) == 2)
+        wait_until(lambda: len(hook.received) == 2)
         outputs = list((service.data / "objects" / "predictions" / prediction_id).rglob("output.wav"))
         assert len(outputs) == 1
-        events = [json.loads(content)["status"] for _, content in received]
-        assert events.count("succeeded") == 1
+        events = [json.loads(content)["status"] for _, content in hook.received]
+        assert sorted(events) == ["processing", "succeeded"]
 
 
 def test_sigterm_finishes_what_runs_and_keeps_what_waits(tmp_path: Path, model_folder: Path) -> None:
@@ -124,19 +93,35 @@ def test_a_killed_service_leaves_no_process_and_loses_nothing(tmp_path: Path) ->
 
 
 def test_webhooks_are_signed_and_tried_again(tmp_path: Path) -> None:
-    with receiver(500) as (url, received), serve(tmp_path / "data", MUSICGEN_SECRET=SECRET) as service:
-        request = {"input": {"prompt": "x", "duration": 1}, "webhook": url, "webhook_events_filter": ["completed"]}
+    with receiver(500) as hook, serve(tmp_path / "data", MUSICGEN_SECRET=SECRET) as service:
+        request = {"input": {"prompt": "x", "duration": 1}, "webhook": hook.url, "webhook_events_filter": ["completed"]}
         prediction_id = service.client.post("/predictions", json=request).json()["id"]
         # The first attempt is answered with 500; the next one follows after about five seconds.
-        wait_until(lambda: len(received) == 2)
-        verifier = Webhook(signing_key(SECRET))
-        for headers, content in received:
-            payload = verifier.verify(content, headers)
+        wait_until(lambda: len(hook.received) == 2)
+        for headers, content in hook.received:
+            payload = Webhook(derived_key(SECRET)).verify(content, headers)
             assert (payload["id"], payload["status"]) == (prediction_id, "succeeded")
-        first, second = [headers["webhook-id"] for headers, _ in received]
-        assert first == second == f"{prediction_id}-completed"
-        with pytest.raises(Exception, match="signature"):
-            verifier.verify(received[0][1] + b" ", received[0][0])
+        assert hook.ids() == [f"{prediction_id}-completed"] * 2
+        path = f"/predictions/{prediction_id}/webhook-deliveries"
+        wait_until(lambda: service.client.get(path).json()["results"][0]["state"] == "delivered")
+        [delivery] = service.client.get(path).json()["results"]
+        assert [attempt["status"] for attempt in delivery["attempts"]] == [500, 200]
+        assert service.client.post(f"{path}/{delivery['id']}/redeliver").status_code == 202
+        wait_until(lambda: hook.ids() == [delivery["id"]] * 3)
+
+
+def test_every_event_of_a_prediction_is_told(tmp_path: Path) -> None:
+    with receiver() as hook, serve(tmp_path / "data") as service:
+        request = {"input": {"prompt": "x", "duration": 20}, "webhook": hook.url}
+        prediction_id = service.client.post("/predictions", json=request).json()["id"]
+        assert service.wait(prediction_id)["status"] == "succeeded"
+        wait_until(lambda: {f"{prediction_id}-completed", f"{prediction_id}-output-1"} <= set(hook.ids()))
+        told = dict(zip(hook.ids(), (json.loads(body) for _, body in hook.received), strict=True))
+        assert told[f"{prediction_id}-start"]["logs"] == ""
+        assert told[f"{prediction_id}-logs-1"]["logs"].startswith("Using seed")
+        assert told[f"{prediction_id}-output-1"]["output"] is not None
+        ended = [name for name, body in told.items() if body["status"] != "processing"]
+        assert ended == [f"{prediction_id}-completed"]
 
 
 def test_retention_deletes_record_and_audio(tmp_path: Path) -> None:
