@@ -36,7 +36,11 @@ class PredictionRequest(BaseModel):
         ),
     ] = None
     webhook_events_filter: Annotated[
-        list[WebhookEvent] | None, Field(min_length=1, description="The events to send; none: all of them. `output` and `logs`: twice a second at most.")
+        list[WebhookEvent] | None,
+        Field(
+            min_length=1,
+            description="The events to send; none: all of them. `output` and `logs`: twice a second at most.",
+        ),
     ] = None
 
     def digest(self) -> str:
@@ -78,7 +82,7 @@ class DeliveryBody(BaseModel):
     id: str = Field(description="The `webhook-id` that the receiver sees.")
     event: WebhookEvent
     state: DeliveryState = Field(
-        description="`failed`: every attempt was made; `superseded`: a newer one says more; `disabled`: answered with 410."
+        description="`failed`: after the last retry; `superseded`: a newer one says more; `disabled`: after a 410."
     )
     created_at: datetime
     next_attempt_at: datetime | None = Field(description="Null where none will be made.")

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Comma-separated bearer tokens; each sees only its own predictions. None: open, loopback only."""
     secret: SecretStr = SecretStr("")
-    """Signs the URLs of local storage and, where they have no secrets of their own, the webhooks; at least 16 characters."""
+    """Signs the URLs of local storage, and webhooks without secrets of their own; at least 16 characters."""
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Comma-separated (whsec_...); each signs every webhook, and the first is the current one."""
 

@@ -50,6 +50,8 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "get_prediction",
         "health_check",
         "list_predictions",
+        "list_webhook_deliveries",
+        "redeliver_webhook",
         "upload_file",
     ]
     assert all(operation["description"] for operation in operations)

@@ -20,6 +20,7 @@ from tests.s3_server import s3_server
 from tests.servers import free_port, wait_until
 from tests.webhook_receiver import receiver
 
+
 def test_a_running_prediction_is_cancelled(service: Service) -> None:
     running = service.post(prompt="x", duration=30)
     service.wait(running, "processing")

@@ -119,7 +119,7 @@ def test_delays_grow_over_about_a_day_and_end() -> None:
         assert actual is not None
         assert delay <= actual <= delay * 1.2
     assert list(RETRY_DELAYS_SECONDS) == sorted(RETRY_DELAYS_SECONDS)
-    assert 19 * 3600 < sum(RETRY_DELAYS_SECONDS)
+    assert sum(RETRY_DELAYS_SECONDS) > 19 * 3600
     # However long each is made, all of them fall into the day for which a prediction is kept.
     assert sum(RETRY_DELAYS_SECONDS) * 1.2 < 24 * 3600
     assert retry_delay(len(RETRY_DELAYS_SECONDS) + 1, None) is None
@@ -142,7 +142,16 @@ def test_receivers_can_ask_for_time() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["soon", "Wed, 21 Oct 2015 07:28:00 GMT", "-5", "1.5", "", "²", "9" * 5000 + "²", "Wed, 21 Oct 99999999999 07:28:00 GMT"],
+    [
+        "soon",
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "-5",
+        "1.5",
+        "",
+        "²",
+        "9" * 5000 + "²",
+        "Wed, 21 Oct 99999999999 07:28:00 GMT",
+    ],
 )
 def test_a_retry_after_without_sense_changes_nothing(value: str) -> None:
     assert 5 <= (retry_delay(1, value) or 0) <= 6
