@@ -89,8 +89,8 @@ class Begun:
     event: WebhookEvent
 
 
-def due(limit: int = 100) -> Command[int]:
-    """Enqueue the webhooks whose next attempt is due."""
+def due(limit: int = 1000) -> Command[int]:
+    """Enqueue the webhooks whose next attempt is due, unless as many as `limit` messages wait already."""
     return Command("due_webhooks", (WEBHOOK_TEMPLATE, limit), int)
 
 

@@ -134,6 +134,14 @@ def test_a_lost_message_is_replaced(store: PredictionStore) -> None:
     assert messages(store, "webhooks") == ["one-start"]
 
 
+def test_messages_that_nobody_takes_do_not_pile_up(store: PredictionStore) -> None:
+    running(store, START)
+    for _ in range(5):
+        let_time_pass(store, 60)
+        assert store.run(deliveries.due(limit=1)) == 0
+    assert messages(store, "webhooks") == ["one-start"]
+
+
 def test_logs_that_have_not_been_sent_yet_are_one_webhook(store: PredictionStore) -> None:
     attempt = running(store, LOGS)
     for n in range(5):
