@@ -107,7 +107,8 @@ def test_a_day_of_failures_is_ten_retries_under_one_id(store: PredictionStore, c
         let_time_pass(store, 10 * 86_400)
         courier.deliver("one-start")
     assert hook.ids() == ["one-start"] * 11
-    assert waits == sorted(waits)
+    # The last two are as long, but for chance.
+    assert waits[:-1] == sorted(waits[:-1])
     assert 19 * 3600 < sum(waits) < 24 * 3600
     assert [attempt.status for attempt in delivery(store).attempts] == [500] * 11
 
