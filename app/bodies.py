@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from predictions.deliveries import DeliveryState
 from predictions.inputs import Input
 from predictions.model_card import Abilities, ModelCard
 from predictions.prediction import Webhook, WebhookEvent
@@ -38,12 +39,16 @@ class PredictionRequest(BaseModel):
         str | None,
         Field(
             max_length=2000,
-            description="An http(s) URL to which the prediction is sent when it starts and when it has ended.",
+            description="An http(s) URL to which the prediction is sent at the events of `webhook_events_filter`.",
             examples=["https://example.com/hooks/music"],
         ),
     ] = None
     webhook_events_filter: Annotated[
-        list[WebhookEvent] | None, Field(min_length=1, description="The events to send; none: all of them.")
+        list[WebhookEvent] | None,
+        Field(
+            min_length=1,
+            description="The events to send; none: all of them. `output` and `logs`: twice a second at most.",
+        ),
     ] = None
 
     def digest(self) -> str:
@@ -65,6 +70,39 @@ class PredictionPage(BaseModel):
     previous: str | None = Field(description="Always null: pages are followed forwards.")
     next: str | None = Field(description="URL of the next page, or null on the last one.")
     results: list[PredictionBody]
+
+
+class AttemptBody(BaseModel):
+    """One POST to the receiver."""
+
+    model_config = ConfigDict(title="WebhookAttempt", from_attributes=True)
+
+    number: int
+    started_at: datetime
+    status: int | None = Field(description="The receiver's answer; null where none came.")
+    error: str | None = Field(description="Why none came. With no status either, it runs now or was interrupted.")
+    seconds: float | None = Field(description="How long the answer took.")
+
+
+class DeliveryBody(BaseModel):
+    """One webhook and every attempt to deliver it."""
+
+    model_config = ConfigDict(title="WebhookDelivery", from_attributes=True)
+
+    id: str = Field(description="The `webhook-id` that the receiver sees.")
+    event: WebhookEvent
+    state: DeliveryState = Field(
+        description="`failed`: after the last retry; `superseded`: a newer one says more; `disabled`: after a 410."
+    )
+    created_at: datetime
+    next_attempt_at: datetime | None = Field(description="Null where none will be made.")
+    attempts: list[AttemptBody]
+
+
+class DeliveryList(BaseModel):
+    """A prediction's webhooks, oldest first."""
+
+    results: list[DeliveryBody]
 
 
 class FileUrls(BaseModel):

@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from app.auth import Tokens
 from app.openapi import describe
 from app.problems import add_problem_handlers
-from app.routes import files, health, models, predictions
+from app.routes import files, health, models, predictions, webhooks
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
 from app.waiting import EndedListener
@@ -53,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     add_problem_handlers(app)
     app.include_router(predictions.router)
     app.include_router(models.router)
+    app.include_router(webhooks.router)
     app.include_router(files.router)
     app.include_router(health.router)
     if isinstance(services.storage, LocalStorage):

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from predictions.errors import (
+    DeliveryNotFound,
     FileNotFound,
     IdempotencyMismatch,
     InvalidInput,
@@ -59,6 +60,7 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
     (PredictionNotFound, 404, "No such prediction", "There is no prediction {0} for this token."),
     (ModelNotFound, 404, "No such model", "There is no model {0} here; GET /models lists those that there are."),
     (FileNotFound, 404, "No such file", "There is no file {0} for this token."),
+    (DeliveryNotFound, 404, "No such delivery", "This prediction has no webhook delivery {0}."),
     (ObjectNotFound, 404, "No such object", "There is nothing at this address, or it has been deleted."),
     (PredictionExists, 409, "Id is taken", "A prediction {0} exists with another body; choose another id."),
     (

@@ -173,7 +173,7 @@ def renew(
         fields += ["progress", json.dumps([progress.completed_steps, progress.total_steps])]
     if logs is not None:
         fields += ["logs", logs]
-    return Command("renew", (prediction_id, attempt, lease_seconds, *fields), bool)
+    return Command("renew", (prediction_id, attempt, lease_seconds, WEBHOOK_TEMPLATE, *fields), bool)
 
 
 def succeed(
@@ -211,24 +211,6 @@ def reap(max_attempts: int, requeue_after_seconds: float, limit: int = 100) -> C
     """Bring back predictions whose lease or message was lost."""
     arguments = (max_attempts, requeue_after_seconds, GENERATE_TEMPLATE, WEBHOOK_TEMPLATE, limit)
     return Command("reap", arguments, lambda answer: Reaped(*answer))
-
-
-def due_webhooks(limit: int = 100) -> Command[int]:
-    """Enqueue the webhooks whose next attempt is due."""
-    return Command("due_webhooks", (WEBHOOK_TEMPLATE, limit), int)
-
-
-def webhook_attempts(prediction_id: str, event: WebhookEvent) -> Command[int | None]:
-    """How often a webhook has been tried; None where it is not owed: delivered, given up, or deleted."""
-    return Command("webhook_state", (f"{prediction_id}:{event}",), lambda answer: answer if answer >= 0 else None)
-
-
-def webhook_attempted(
-    prediction_id: str, event: WebhookEvent, outcome: str, retry_in_seconds: float | None
-) -> Command[int]:
-    """Write down one attempt to deliver a webhook, and when the next one falls due, if any."""
-    retry = "" if retry_in_seconds is None else retry_in_seconds
-    return Command("webhook_attempted", (f"{prediction_id}:{event}", outcome, retry), int)
 
 
 def announce(worker: str, model: ModelCard, alive_seconds: float, *, queue: str) -> Command[bool]:

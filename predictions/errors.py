@@ -4,6 +4,7 @@ PredictionError
 ├── PredictionNotFound      no such prediction, or it belongs to another token
 ├── ModelNotFound           no such model is served here
 ├── FileNotFound            no such uploaded file, or it belongs to another token
+├── DeliveryNotFound        the prediction has no such webhook delivery
 ├── PredictionExists        PUT with an id that is already taken by another input
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
 ├── InvalidInput            an input field is wrong; carries field and remedy
@@ -34,6 +35,10 @@ class ModelNotFound(PredictionError):
 
 class FileNotFound(PredictionError):
     """No uploaded file of this owner has that id."""
+
+
+class DeliveryNotFound(PredictionError):
+    """The prediction has no webhook delivery of that id."""
 
 
 class PredictionExists(PredictionError):

@@ -40,9 +40,11 @@ ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 
 
 class WebhookEvent(StrEnum):
-    """The moments at which a webhook is sent."""
+    """The moments at which a webhook is sent; the names are Replicate's."""
 
     START = "start"
+    OUTPUT = "output"
+    LOGS = "logs"
     COMPLETED = "completed"
 
 
@@ -51,7 +53,7 @@ class Webhook:
     """Where a prediction's events are sent to, and which of them."""
 
     url: str
-    events: tuple[WebhookEvent, ...] = (WebhookEvent.START, WebhookEvent.COMPLETED)
+    events: tuple[WebhookEvent, ...] = tuple(WebhookEvent)
 
 
 @dataclass(frozen=True)

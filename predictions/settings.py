@@ -5,6 +5,7 @@ A wrong value, an unknown MUSICGEN_* name or a missing secret stops the start wi
 
 from __future__ import annotations
 
+import base64
 import difflib
 import ipaddress
 import os
@@ -34,7 +35,9 @@ class Settings(BaseSettings):
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Comma-separated bearer tokens; each sees only its own predictions. None: open, loopback only."""
     secret: SecretStr = SecretStr("")
-    """Signs the URLs of local storage and the webhooks; at least 16 characters."""
+    """Signs the URLs of local storage, and webhooks without secrets of their own; at least 16 characters."""
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Comma-separated (whsec_...); each signs every webhook, and the first is the current one."""
 
     # The prediction store and the queue.
     redis_url: str = "redis://127.0.0.1:6379/0"
@@ -87,7 +90,7 @@ class Settings(BaseSettings):
     """Seconds between the beginnings of two windows."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("api_tokens", "outbound_allow", mode="before")
+    @field_validator("api_tokens", "webhook_secrets", "outbound_allow", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -100,6 +103,13 @@ class Settings(BaseSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must be an http:// or https:// URL")
         return value.rstrip("/")
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _are_webhook_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(_is_webhook_secret(secret.get_secret_value()) for secret in value):
+            raise ValueError("each is whsec_ and 24 to 64 bytes in base64; try: echo whsec_$(openssl rand -base64 32)")
+        return value
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
@@ -130,6 +140,14 @@ class Settings(BaseSettings):
     def max_input_audio_bytes(self) -> int:
         """The cap on one input_audio, in bytes."""
         return int(self.max_input_audio_mb * 1024 * 1024)
+
+
+def _is_webhook_secret(secret: str) -> bool:
+    """Whether it has the form that the Standard Webhooks specification gives symmetric keys."""
+    try:
+        return secret.startswith("whsec_") and 24 <= len(base64.b64decode(secret[6:], validate=True)) <= 64
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

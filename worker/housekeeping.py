@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from predictions import commands
+from predictions import commands, deliveries
 from predictions.errors import StorageError, StoreUnavailable
 from predictions.files import file_prefix
 from predictions.model_card import ModelCard
@@ -87,7 +87,7 @@ class Housekeeper:
             logger.warning("Brought back what nobody worked on: %s", reaped)
 
     def _send_webhooks(self) -> None:
-        self._store.run(commands.due_webhooks())
+        self._store.run(deliveries.due())
 
     def _retain(self) -> None:
         """Delete what has been kept long enough; objects first, so that a failure leaves the record to try again."""

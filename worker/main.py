@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WEBHOOK_THREADS = 8
+# They wait for receivers, each of which may take its time.
+WEBHOOK_THREADS = 32
 
 # While some requests are in the engine, others fetch their audio or are encoded and stored.
 EXTRA_GENERATION_THREADS = 4

@@ -26,5 +26,5 @@ def register_webhooks(celery: Celery, courier: Courier) -> None:
     """Let this worker deliver webhooks."""
 
     @celery.task(name=WEBHOOK_TASK)  # type: ignore[untyped-decorator]
-    def deliver_webhook(delivery: str) -> None:
-        courier.deliver(delivery)
+    def deliver_webhook(delivery_id: str) -> None:
+        courier.deliver(delivery_id)

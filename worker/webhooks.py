@@ -1,12 +1,15 @@
-"""Deliver webhooks: one signed attempt, and the time of the next one written down."""
+"""Deliver webhooks: one signed attempt, written down with what follows from it."""
 
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import dataclass
 
-from predictions import commands, webhook
-from predictions.errors import PredictionNotFound
-from predictions.prediction import Prediction, WebhookEvent, now
+from predictions import commands, deliveries, webhook
+from predictions.deliveries import Begun, Verdict
+from predictions.errors import PredictionNotFound, StorageError
+from predictions.prediction import Prediction, now
 from predictions.representation import represent
 from predictions.settings import Settings
 from predictions.storage import AudioStorage
@@ -16,6 +19,15 @@ from worker import outbound
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a receiver answered, or why it did not."""
+
+    status: int | None = None
+    retry_after: str | None = None
+    error: str | None = None
+
+
 class Courier:
     """Delivers webhooks; needs no model."""
 
@@ -23,39 +35,54 @@ class Courier:
         self._store = store
         self._storage = storage
         self._settings = settings
-        self._key = webhook.signing_key(settings.require_secret())
+        self._keys = webhook.signing_keys(settings)
 
-    def deliver(self, delivery: str) -> None:
-        """Make one attempt at "{prediction id}:{event}", unless it is not owed any more."""
-        prediction_id, _, name = delivery.rpartition(":")
-        event = WebhookEvent(name)
-        attempts = self._store.run(commands.webhook_attempts(prediction_id, event))
-        if attempts is None:
+    def deliver(self, delivery_id: str) -> None:
+        """Make one attempt at the delivery, unless none is due."""
+        begun = self._store.run(deliveries.begin(delivery_id))
+        if begun is None:
             return
         try:
-            prediction = self._store.run(commands.get(prediction_id))
+            # Read after the attempt has begun: what is written later owes a webhook of its own.
+            prediction = self._store.run(commands.get(begun.prediction_id))
         except PredictionNotFound:
             return
-        status, retry_after, outcome = self._attempt(prediction, event)
-        delivered = status is not None and webhook.is_delivered(status)
-        delay = None if delivered else webhook.retry_delay(attempts + 1, status, retry_after)
-        self._store.run(commands.webhook_attempted(prediction_id, event, outcome, delay))
-        again = "" if delivered else " given up" if delay is None else f" again in {delay:.0f} s"
-        logger.info("Webhook %s of %s: %s%s", event, prediction_id, outcome, again)
+        started = time.monotonic()
+        answer = self._post(prediction, begun)
+        self._settle(begun, answer, time.monotonic() - started)
 
-    def _attempt(self, prediction: Prediction, event: WebhookEvent) -> tuple[int | None, str | None, str]:
-        """Status, Retry-After and a word for the record; the status is None where no answer came."""
+    def _post(self, prediction: Prediction, begun: Begun) -> Answer:
         assert prediction.webhook is not None
-        body = represent(prediction, self._storage).model_dump_json().encode()
-        headers = webhook.signed_headers(self._key, webhook.webhook_id(prediction.id, event), now(), body)
         try:
-            status, answer = outbound.post(
+            body = represent(webhook.as_told(prediction, begun.event), self._storage).model_dump_json().encode()
+            status, headers = outbound.post(
                 prediction.webhook.url,
                 body,
-                headers,
+                webhook.signed_headers(self._keys, begun.delivery_id, now(), body),
                 timeout_seconds=webhook.TIMEOUT_SECONDS,
                 allowed_networks=self._settings.outbound_allow,
             )
-        except outbound.DownloadError as error:
-            return None, None, str(error)
-        return status, answer.get("retry-after"), f"status {status}"
+        except (outbound.DownloadError, StorageError) as error:
+            return Answer(error=str(error))
+        return Answer(status, headers.get("retry-after"))
+
+    def _settle(self, begun: Begun, answer: Answer, seconds: float) -> None:
+        verdict, delay = _verdict(answer, begun.tries)
+        self._store.run(
+            deliveries.end(
+                begun, verdict, status=answer.status, error=answer.error, seconds=seconds, retry_in_seconds=delay
+            )
+        )
+        again = f" in {delay:.0f} s" if verdict is Verdict.RETRY else ""
+        outcome = answer.error or f"status {answer.status}"
+        logger.info("Webhook %s, attempt %d: %s: %s%s", begun.delivery_id, begun.number, outcome, verdict, again)
+
+
+def _verdict(answer: Answer, tries: int) -> tuple[Verdict, float]:
+    """What follows from the answer to the last of so many tries, and for a retry the seconds until then."""
+    if answer.status == 410:
+        return Verdict.GONE, 0.0
+    if answer.status is not None and webhook.is_delivered(answer.status):
+        return Verdict.DELIVERED, 0.0
+    delay = webhook.retry_delay(tries, answer.retry_after)
+    return (Verdict.FAILED, 0.0) if delay is None else (Verdict.RETRY, delay)

@@ -4,9 +4,9 @@ local record = redis.call('HMGET', 'musicgen:prediction:' .. id, 'status', 'owne
 if record[1] and not TERMINAL[record[1]] then return 0 end
 if record[2] then redis.call('ZREM', 'musicgen:owner:' .. record[2], id) end
 redis.call('ZREM', 'musicgen:ended', id)
-for _, event in ipairs({ 'start', 'completed' }) do
-  redis.call('ZREM', 'musicgen:webhooks', id .. ':' .. event)
-  redis.call('DEL', 'musicgen:webhook:' .. id .. ':' .. event)
+for _, delivery in ipairs(redis.call('LRANGE', 'musicgen:deliveries:' .. id, 0, -1)) do
+  redis.call('ZREM', 'musicgen:webhooks', delivery)
+  redis.call('DEL', 'musicgen:delivery:' .. delivery)
 end
-redis.call('DEL', 'musicgen:prediction:' .. id, 'musicgen:events:' .. id)
+redis.call('DEL', 'musicgen:prediction:' .. id, 'musicgen:events:' .. id, 'musicgen:deliveries:' .. id)
 return 1

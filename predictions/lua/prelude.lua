@@ -12,8 +12,9 @@
 --   musicgen:ended                      zset    ids that have ended, by the time they did
 --   musicgen:ended-channel              pubsub  "{status} {id}" of what ends: a hint, never the truth
 --   musicgen:idempotency:{owner}:{key}  hash    id and body digest of an Idempotency-Key
---   musicgen:webhooks                   zset    "{id}:{event}" of undelivered webhooks, by the next attempt's time
---   musicgen:webhook:{id}:{event}       hash    attempts and last outcome of one webhook
+--   musicgen:webhooks                   zset    webhook-ids of pending deliveries, by the time of their next message
+--   musicgen:delivery:{webhook-id}      hash    one webhook to be delivered, and every attempt at it
+--   musicgen:deliveries:{id}            list    webhook-ids of a prediction's deliveries, oldest first
 --   musicgen:file:{id}                  hash    an uploaded file's record
 --   musicgen:files                      zset    uploaded files by upload time
 --   musicgen:cards                      hash    of each queue, the model card that its workers announced last
@@ -75,25 +76,77 @@ local function drop_lease(id)
   redis.call('SREM', 'musicgen:running:' .. queue_of(id), id)
 end
 
+-- Webhooks of these events say how things stand, not that something happened: they are numbered, sent at most every
+-- half second, and a newer one takes the place of an older one.
+local NUMBERED = { output = true, logs = true }
+
+local function wants_webhook(id, event)
+  local wanted = redis.call('HGET', 'musicgen:prediction:' .. id, 'webhook_events')
+  return wanted and string.find(wanted, event, 1, true)
+end
+
+-- Stop a delivery that is still pending, because of `state`.
+local function stop_delivery(delivery, state)
+  local key = 'musicgen:delivery:' .. delivery
+  if redis.call('HGET', key, 'state') ~= 'pending' then return end
+  redis.call('HSET', key, 'state', state)
+  redis.call('ZREM', 'musicgen:webhooks', delivery)
+end
+
+local function newest_delivery(id, event)
+  return id .. '-' .. event .. '-' .. (redis.call('HGET', 'musicgen:prediction:' .. id, 'webhooks:' .. event) or 0)
+end
+
+-- Make an attempt due at once, by a message; should that get lost, another one follows a minute later.
+local function enqueue_delivery(delivery, template)
+  local time = clock()
+  redis.call('HSET', 'musicgen:delivery:' .. delivery, 'state', 'pending', 'due', time, 'tries', 0)
+  redis.call('ZADD', 'musicgen:webhooks', time + 60, delivery)
+  redis.call('LPUSH', 'webhooks', message(template, delivery, delivery .. ':' .. time))
+end
+
 -- Owe the client a webhook. It stays owed in `musicgen:webhooks` until it is delivered or given up.
 local function owe_webhook(id, event, template)
-  local wanted = redis.call('HGET', 'musicgen:prediction:' .. id, 'webhook_events')
-  if not wanted or not string.find(wanted, event, 1, true) then return end
-  local member = id .. ':' .. event
-  -- The message below makes the first attempt; should it get lost, the attempt falls due again a minute later.
-  redis.call('ZADD', 'musicgen:webhooks', clock() + 60, member)
-  redis.call('LPUSH', 'webhooks', message(template, member, member .. ':1'))
+  local record = 'musicgen:prediction:' .. id
+  if not wants_webhook(id, event) or redis.call('HEXISTS', record, 'webhook_gone') == 1 then return end
+  local delivery = id .. '-' .. event
+  if NUMBERED[event] then
+    local newest = newest_delivery(id, event)
+    local known = redis.call('HMGET', 'musicgen:delivery:' .. newest, 'state', 'tries')
+    -- The body is made when it is sent: one that has not been sent yet will carry this as well.
+    if known[1] == 'pending' and known[2] == '0' then return end
+    stop_delivery(newest, 'superseded')
+    delivery = delivery .. '-' .. redis.call('HINCRBY', record, 'webhooks:' .. event, 1)
+  end
+  redis.call('HSET', 'musicgen:delivery:' .. delivery, 'id', delivery, 'prediction', id, 'event', event,
+    'created_at', clock(), 'attempts', 0)
+  redis.call('RPUSH', 'musicgen:deliveries:' .. id, delivery)
+  enqueue_delivery(delivery, template)
+end
+
+-- Write fields, a flat list, into the record, and owe the webhooks of those that clients are told of.
+local function write(id, fields, webhook_template)
+  local key = 'musicgen:prediction:' .. id
+  local logs = redis.call('HGET', key, 'logs') or ''
+  redis.call('HSET', key, unpack(fields))
+  for i = 1, #fields, 2 do
+    if fields[i] == 'logs' and fields[i + 1] ~= logs then owe_webhook(id, 'logs', webhook_template) end
+    if fields[i] == 'output_key' then owe_webhook(id, 'output', webhook_template) end
+  end
 end
 
 -- End a prediction. `fields` is a flat list of further field, value pairs of the record.
 local function finish(id, status, fields, webhook_template)
   local key = 'musicgen:prediction:' .. id
   local time = clock()
-  redis.call('HSET', key, 'status', status, 'completed_at', time, unpack(fields))
+  redis.call('HSET', key, 'status', status, 'completed_at', time)
+  if #fields > 0 then write(id, fields, webhook_template) end
   redis.call('ZREM', 'musicgen:queued:' .. queue_of(id), id)
   drop_lease(id)
   redis.call('ZADD', 'musicgen:ended', time, id)
   emit(id, 'status', status)
+  -- It carries the last logs.
+  if wants_webhook(id, 'completed') then stop_delivery(newest_delivery(id, 'logs'), 'superseded') end
   owe_webhook(id, 'completed', webhook_template)
   redis.call('PUBLISH', 'musicgen:ended-channel', status .. ' ' .. id)
 end

@@ -52,6 +52,8 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "health_check",
         "list_models",
         "list_predictions",
+        "list_webhook_deliveries",
+        "redeliver_webhook",
         "upload_file",
     ]
     assert all(operation["description"] for operation in operations)

@@ -8,50 +8,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
-import pytest
 from standardwebhooks import Webhook
 
-from predictions.webhook import signing_key
+from predictions.webhook import derived_key
 from tests.e2e.conftest import Service, serve
 from tests.s3_server import s3_server
 from tests.servers import free_port, wait_until
-
-Delivery = tuple[dict[str, str], bytes]
-
-
-@contextmanager
-def receiver(*statuses: int) -> Iterator[tuple[str, list[Delivery]]]:
-    """A webhook receiver that answers with these statuses in turn, then 200; yields its URL and what it got."""
-    received: list[Delivery] = []
-    answers = list(statuses)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            received.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(answers.pop(0) if answers else 200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hook", received
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+from tests.webhook_receiver import receiver
 
 
 def has_begun(service: Service, prediction_id: str) -> bool:
@@ -85,8 +51,12 @@ def test_a_deleted_prediction_leaves_nothing(service: Service) -> None:
 def test_a_killed_workers_predictions_succeed_once(tmp_path: Path, model_folder: Path) -> None:
     """Two, one after the other: should the first have ended as the worker dies, the second has not."""
     settings = {"MUSICGEN_MODEL": str(model_folder), "MUSICGEN_MAX_REQUESTS": "1"}
-    with receiver() as (url, received), serve(tmp_path / "data", **settings) as service:
-        request = {"input": {"prompt": "x", "duration": 30, "seed": 1}, "webhook": url}
+    with receiver() as hook, serve(tmp_path / "data", **settings) as service:
+        request = {
+            "input": {"prompt": "x", "duration": 30, "seed": 1},
+            "webhook": hook.url,
+            "webhook_events_filter": ["start", "completed"],
+        }
         ids = [service.client.post("/predictions", json=request).json()["id"] for _ in range(2)]
         service.wait(ids[1], "processing")
         wait_until(lambda: has_begun(service, ids[0]))
@@ -94,11 +64,11 @@ def test_a_killed_workers_predictions_succeed_once(tmp_path: Path, model_folder:
         bodies = [service.wait(prediction_id) for prediction_id in ids]
         assert [body["status"] for body in bodies] == ["succeeded"] * 2
         assert bodies[1]["metrics"]["attempt"] == 2
-        wait_until(lambda: len(received) == 4)
+        wait_until(lambda: len(hook.received) == 4)
         for prediction_id in ids:
             outputs = list((service.data / "objects" / "predictions" / prediction_id).rglob("output.wav"))
             assert len(outputs) == 1
-        events = [json.loads(content) for _, content in received]
+        events = [json.loads(content) for _, content in hook.received]
         assert sorted(event["id"] for event in events if event["status"] == "succeeded") == sorted(ids)
 
 
@@ -131,20 +101,37 @@ def test_a_killed_service_leaves_no_process_and_loses_nothing(tmp_path: Path, mo
 
 
 def test_webhooks_are_signed_and_tried_again(service: Service) -> None:
-    with receiver(500) as (url, received):
-        request = {"input": {"prompt": "x", "duration": 1}, "webhook": url, "webhook_events_filter": ["completed"]}
+    # The secret that `musicgen serve` made, since none was set.
+    verifier = Webhook(derived_key((service.data / "secret").read_text().strip()))
+    with receiver(500) as hook:
+        request = {"input": {"prompt": "x", "duration": 1}, "webhook": hook.url, "webhook_events_filter": ["completed"]}
         prediction_id = service.client.post("/predictions", json=request).json()["id"]
         # The first attempt is answered with 500; the next one follows after about five seconds.
-        wait_until(lambda: len(received) == 2)
-    # The secret that `musicgen serve` made, since none was set.
-    verifier = Webhook(signing_key((service.data / "secret").read_text().strip()))
-    for headers, content in received:
-        payload = verifier.verify(content, headers)
-        assert (payload["id"], payload["status"]) == (prediction_id, "succeeded")
-    first, second = [headers["webhook-id"] for headers, _ in received]
-    assert first == second == f"{prediction_id}-completed"
-    with pytest.raises(Exception, match="signature"):
-        verifier.verify(received[0][1] + b" ", received[0][0])
+        wait_until(lambda: len(hook.received) == 2)
+        for headers, content in hook.received:
+            payload = verifier.verify(content, headers)
+            assert (payload["id"], payload["status"]) == (prediction_id, "succeeded")
+        assert hook.ids() == [f"{prediction_id}-completed"] * 2
+        path = f"/predictions/{prediction_id}/webhook-deliveries"
+        wait_until(lambda: service.client.get(path).json()["results"][0]["state"] == "delivered")
+        [delivery] = service.client.get(path).json()["results"]
+        assert [attempt["status"] for attempt in delivery["attempts"]] == [500, 200]
+        assert service.client.post(f"{path}/{delivery['id']}/redeliver").status_code == 202
+        wait_until(lambda: hook.ids() == [delivery["id"]] * 3)
+
+
+def test_every_event_of_a_prediction_is_told(service: Service) -> None:
+    with receiver() as hook:
+        request = {"input": {"prompt": "x", "duration": 20}, "webhook": hook.url}
+        prediction_id = service.client.post("/predictions", json=request).json()["id"]
+        assert service.wait(prediction_id)["status"] == "succeeded"
+        wait_until(lambda: {f"{prediction_id}-completed", f"{prediction_id}-output-1"} <= set(hook.ids()))
+        told = dict(zip(hook.ids(), (json.loads(body) for _, body in hook.received), strict=True))
+        assert told[f"{prediction_id}-start"]["logs"] == ""
+        assert told[f"{prediction_id}-logs-1"]["logs"].startswith("Using seed")
+        assert told[f"{prediction_id}-output-1"]["output"] is not None
+        ended = [name for name, body in told.items() if body["status"] != "processing"]
+        assert ended == [f"{prediction_id}-completed"]
 
 
 def test_retention_deletes_record_and_audio(tmp_path: Path, model_folder: Path) -> None:

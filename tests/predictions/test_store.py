@@ -11,7 +11,7 @@ from predictions import commands
 from predictions.commands import FIRST_PAGE, Created, Outcome, Reaped
 from predictions.errors import PredictionNotFound, StoreUnavailable
 from predictions.model_card import ModelCard
-from predictions.prediction import Prediction, Progress, Status, Webhook, WebhookEvent
+from predictions.prediction import Prediction, Progress, Status, Webhook
 from predictions.queue import GENERATION_QUEUE
 from predictions.store import PredictionStore
 
@@ -255,29 +255,6 @@ def test_retention_finds_what_has_been_kept_long_enough(store: PredictionStore) 
     assert store.run(file).owner == "ann"
     assert store.run(commands.expired(3600)) == ([], [])
     assert store.run(commands.expired(0)) == (["old"], ["f"])
-
-
-def test_webhooks_are_owed_until_they_are_delivered_or_given_up(store: PredictionStore) -> None:
-    create(store, webhook=Webhook("http://receiver"))
-    attempt = store.run(commands.claim("one", LEASE))
-    succeed(store, attempt)
-    assert sorted(messages(store, "webhooks")) == ["one:completed", "one:start"]
-    assert store.run(commands.webhook_attempts("one", WebhookEvent.START)) == 0
-    store.run(commands.webhook_attempted("one", WebhookEvent.START, "status 200", None))
-    assert store.run(commands.webhook_attempts("one", WebhookEvent.START)) is None
-    store.run(commands.webhook_attempted("one", WebhookEvent.COMPLETED, "status 500", 0.0))
-    assert store.run(commands.webhook_attempts("one", WebhookEvent.COMPLETED)) == 1
-    store.redis.delete("webhooks")
-    assert store.run(commands.due_webhooks()) == 1
-    assert messages(store, "webhooks") == ["one:completed"]
-    assert store.run(commands.due_webhooks()) == 0
-
-
-def test_only_the_wanted_webhooks_are_owed(store: PredictionStore) -> None:
-    create(store, webhook=Webhook("http://receiver", (WebhookEvent.COMPLETED,)))
-    store.run(commands.claim("one", LEASE))
-    store.run(commands.cancel("one"))
-    assert messages(store, "webhooks") == ["one:completed"]
 
 
 def test_every_transition_is_an_event(store: PredictionStore) -> None:
