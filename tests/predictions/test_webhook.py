@@ -90,6 +90,7 @@ def test_only_completed_tells_of_an_end() -> None:
         owner="ann",
         status=Status.SUCCEEDED,
         input={},
+        model="m",
         version="v",
         base_url="http://host",
         created_at=NOW,
