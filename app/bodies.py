@@ -26,6 +26,10 @@ class PredictionRequest(BaseModel):
     version: Annotated[
         str | None, Field(description="The model's version; none: the one that is served.", examples=[None])
     ] = None
+    stream: Annotated[
+        bool,
+        Field(description="To be followed live: `urls.stream` and `urls.audio`, and sound while it is made."),
+    ] = False
     webhook: Annotated[
         str | None,
         Field(

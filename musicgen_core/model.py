@@ -12,6 +12,7 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +93,7 @@ class MusicGen:
         self._engine = parts.engine
         self._text = parts.text
         self._melody = parts.melody
+        self._turn = parts.turn
         self.codec = parts.codec
         """Waveform to tokens and back."""
         self.diffusion = parts.diffusion
@@ -146,7 +148,8 @@ class MusicGen:
             frames=frames, sampling=given.sampling, seed=given.seed, conditions=conditions, prompt_codes=codes
         )
         diffusion = self.diffusion if given.multi_band_diffusion else None
-        return Job(self._engine.submit(request), self.codec, diffusion, given.seed)
+        generation = self._engine.submit(request, live=given.live)
+        return Job(generation, self.codec, diffusion, given.seed, self._turn)
 
     def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
         """A continuation's GenerationInput.duration, from what the user's `duration` means (see `input_audio`)."""
@@ -268,6 +271,7 @@ class _Parts:
     melody: MelodyConditioner | None
     codec: Codec
     diffusion: MultiBandDiffusion | None
+    turn: Callable[[], AbstractContextManager[None]]
     requests: int
     random_weights: bool
     summary: str
@@ -303,7 +307,8 @@ def _load_parts(
         f"{', MultiBand Diffusion' if diffusion else ''}; "
         f"requests at once: {requests}, {engine.slot_bytes / 2**20:,.1f} MiB each"
     )
-    return _Parts(engine, text, melody, codec, diffusion, requests, bool(raw.get("random_weights", False)), summary)
+    random_weights = bool(raw.get("random_weights", False))
+    return _Parts(engine, text, melody, codec, diffusion, turns.diffusion_step, requests, random_weights, summary)
 
 
 def _strategy(name: str) -> NormalizationStrategy:

@@ -89,7 +89,7 @@ async def create_prediction_with_id(
 @router.get("/predictions/{prediction_id}", response_model=PredictionBody, responses=MISSING)
 async def get_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
     """The prediction as it stands."""
-    return _answer(await _owned(services, owner, prediction_id), services)
+    return _answer(await owned(services, owner, prediction_id), services)
 
 
 @router.get("/predictions")
@@ -112,15 +112,15 @@ async def list_predictions(
 @router.post("/predictions/{prediction_id}/cancel", response_model=PredictionBody, responses=MISSING)
 async def cancel_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
     """Stop a prediction that waits or runs. One that has ended stays as it is."""
-    await _owned(services, owner, prediction_id)
+    await owned(services, owner, prediction_id)
     await services.store.run(commands.cancel(prediction_id))
-    return _answer(await _owned(services, owner, prediction_id), services)
+    return _answer(await owned(services, owner, prediction_id), services)
 
 
 @router.delete("/predictions/{prediction_id}", status_code=204, responses=MISSING)
 async def delete_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> None:
     """Delete a prediction and its audio now; one that waits or runs is cancelled first."""
-    await _owned(services, owner, prediction_id)
+    await owned(services, owner, prediction_id)
     await services.store.run(commands.cancel(prediction_id))
     # The audio first: should storage fail, the record is still there to try again with.
     await run_in_threadpool(services.storage.delete_prefix, output_prefix(prediction_id))
@@ -158,6 +158,7 @@ async def _create(
             idempotency_key=idempotency_key,
             remember_seconds=int(services.settings.retention_hours * 3600) or 1,
             max_queued=services.settings.max_queued,
+            stream_token=new_id() if body.stream else None,
         )
     )
     return _accepted(created, prediction_id)
@@ -190,7 +191,7 @@ def _answer(prediction: Prediction, services: Services, status: int = 200) -> Re
     return Response(body, status, media_type="application/json")
 
 
-async def _owned(services: Services, owner: str, prediction_id: str) -> Prediction:
+async def owned(services: Services, owner: str, prediction_id: str) -> Prediction:
     """The prediction; raises PredictionNotFound where it is not this owner's."""
     prediction = await services.store.run(commands.get(prediction_id))
     if prediction.owner != owner:

@@ -4,6 +4,7 @@
 -- What is kept, and where:
 --   musicgen:prediction:{id}            hash    the record; the truth
 --   musicgen:events:{id}                stream  its events, for whoever follows it
+--   musicgen:events-channel             pubsub  ids of predictions with a new event: a hint, never the truth
 --   musicgen:owner:{owner}              zset    an owner's predictions by creation time
 --   musicgen:queued                     zset    ids that wait, by creation time
 --   musicgen:leases                     zset    ids that run, by the time their lease ends
@@ -32,8 +33,32 @@ local function message(template, id, tag)
   return filled
 end
 
+-- Tell those who follow a prediction. Far more are kept than three attempts at thirty seconds of music cause.
 local function emit(id, name, data)
-  redis.call('XADD', 'musicgen:events:' .. id, 'MAXLEN', '~', 1000, '*', 'event', name, 'data', data)
+  redis.call('XADD', 'musicgen:events:' .. id, 'MAXLEN', '~', 4000, '*', 'event', name, 'data', data)
+  redis.call('PUBLISH', 'musicgen:events-channel', id)
+end
+
+local function percent(progress)
+  if not progress then return -1 end
+  local steps = cjson.decode(progress)
+  return math.floor(100 * steps[1] / math.max(steps[2], 1))
+end
+
+-- Write fields of the record, a flat list, and tell of what has been added to logs and progress.
+local function write_down(id, fields)
+  if #fields == 0 then return end
+  local key = 'musicgen:prediction:' .. id
+  local before = redis.call('HMGET', key, 'logs', 'progress')
+  redis.call('HSET', key, unpack(fields))
+  for i = 1, #fields, 2 do
+    local name, value = fields[i], fields[i + 1]
+    if name == 'logs' and #value > #(before[1] or '') then
+      emit(id, 'logs', string.sub(value, #(before[1] or '') + 1))
+    elseif name == 'progress' and percent(value) ~= percent(before[2]) then
+      emit(id, 'progress', value)
+    end
+  end
 end
 
 local function generation_message(id, template)
@@ -65,7 +90,8 @@ end
 local function finish(id, status, fields, webhook_template)
   local key = 'musicgen:prediction:' .. id
   local time = clock()
-  redis.call('HSET', key, 'status', status, 'completed_at', time, unpack(fields))
+  write_down(id, fields)
+  redis.call('HSET', key, 'status', status, 'completed_at', time)
   redis.call('ZREM', 'musicgen:queued', id)
   redis.call('ZREM', 'musicgen:leases', id)
   redis.call('ZADD', 'musicgen:ended', time, id)

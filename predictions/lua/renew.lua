@@ -3,10 +3,5 @@
 local id, attempt, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if not holds_lease(id, attempt) then return 0 end
 redis.call('ZADD', 'musicgen:leases', clock() + lease, id)
-if #ARGV > 3 then
-  redis.call('HSET', 'musicgen:prediction:' .. id, unpack(ARGV, 4))
-  for i = 4, #ARGV, 2 do
-    if ARGV[i] == 'progress' then emit(id, 'progress', ARGV[i + 1]) end
-  end
-end
+write_down(id, { unpack(ARGV, 4) })
 return 1
