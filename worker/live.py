@@ -6,7 +6,7 @@ import logging
 
 from musicgen_core import Waveform
 from predictions import commands
-from predictions.errors import LeaseLost, StorageError
+from predictions.errors import LeaseLost, StorageError, StoreUnavailable
 from predictions.events import Chunk
 from predictions.storage import AudioStorage
 from predictions.store import PredictionStore
@@ -30,7 +30,7 @@ class LiveAudio:
     def __call__(self, sound: Waveform) -> None:
         """Store and announce a chunk. Raises LeaseLost where the prediction was cancelled or taken over.
 
-        Where storage fails, no more chunks follow: there is to be no gap, and the prediction itself may yet succeed.
+        Where storage or Redis fails, no more chunks follow: there is to be no gap, and the prediction may yet succeed.
         """
         self._lease.check()
         if self._broken:
@@ -42,11 +42,12 @@ class LiveAudio:
         )
         try:
             self._storage.put(chunk.key(prediction_id), content, "audio/wav")
-        except StorageError as error:
+            announced = self._store.run(commands.announce_chunk(prediction_id, chunk))
+        except (StorageError, StoreUnavailable) as error:
             logger.warning("%s is not heard live any more: %s", prediction_id, error)
             self._broken = True
             return
-        if not self._store.run(commands.announce_chunk(prediction_id, chunk)):
+        if not announced:
             # Nobody will ever ask for it.
             self._storage.delete_prefix(chunk.key(prediction_id))
             raise LeaseLost(prediction_id)

@@ -46,10 +46,12 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "create_prediction_with_id",
         "delete_file",
         "delete_prediction",
+        "get_audio",
         "get_file",
         "get_prediction",
         "health_check",
         "list_predictions",
+        "stream_prediction",
         "upload_file",
     ]
     assert all(operation["description"] for operation in operations)
