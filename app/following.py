@@ -10,10 +10,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 
 from predictions import commands
-from predictions.errors import StoreUnavailable
+from predictions.errors import PredictionNotFound, StoreUnavailable
 from predictions.events import Event, position
+from predictions.prediction import Prediction
 from predictions.store import AsyncPredictionStore
 
 logger = logging.getLogger(__name__)
@@ -100,7 +102,11 @@ class _Feed:
             self.hint.clear()
             try:
                 async with turn:
-                    self._add(await store.run(commands.events(self.prediction_id, self._last_id())))
+                    events = await store.run(commands.events(self.prediction_id, self._last_id()))
+                    if events and events[-1].ends:
+                        # Once for all listeners: hundreds of them would ask at the same moment.
+                        events[-1] = replace(events[-1], outcome=await _outcome(store, self.prediction_id))
+                self._add(events)
             except StoreUnavailable as error:
                 logger.warning("Events of %s cannot be read, trying again: %s", self.prediction_id, error)
             if not self.ended:
@@ -117,3 +123,10 @@ class _Feed:
         self.ended = events is None or events[-1].ends
         self.grown.set()
         self.grown = asyncio.Event()
+
+
+async def _outcome(store: AsyncPredictionStore, prediction_id: str) -> Prediction | None:
+    try:
+        return await store.run(commands.get(prediction_id))
+    except PredictionNotFound:
+        return None

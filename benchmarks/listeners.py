@@ -66,8 +66,9 @@ async def follow(store: PredictionStore, port: int, pid: int, predictions: int) 
         )
     delays = [ended - began for ended in await asyncio.gather(*listeners)]
     return (
-        f"{LISTENERS} listeners of {predictions} prediction(s): API resident {before:.1f} MB before, {held:.1f} MB with "
-        f"them, {(held - before) * 1024 / LISTENERS:.0f} KiB a listener; {links} more connections to Redis; "
+        f"{LISTENERS} listeners of {predictions} prediction(s): API resident {before:.1f} MB before, "
+        f"{held:.1f} MB with them, {(held - before) * 1024 / LISTENERS:.0f} KiB a listener; "
+        f"{links} more connections to Redis; "
         f"the end heard after {statistics.median(delays) * 1000:.0f} ms (median), {max(delays) * 1000:.0f} ms (last)"
     )
 

@@ -41,7 +41,8 @@ class GrowingDecoder:
         """The LSTM, with the shortcut around it, from where it stopped: `[channels, dim, frames]` in and out."""
         sequence = x.permute(2, 0, 1)
         out, self._state = self._lstm(sequence, self._state)
-        return (out + sequence).permute(1, 2, 0)
+        remembered: Tensor = (out + sequence).permute(1, 2, 0)
+        return remembered
 
 
 class _Growing:
@@ -72,6 +73,7 @@ class _Growing:
 def reach(layers: nn.Module) -> int:
     """Frames to either side on which an output of EnCodec layers may depend; endless where all matter to all."""
     frames, rate = 0.0, 1
+    layer: Any
     for layer in layers.modules():
         if isinstance(layer, nn.GroupNorm):
             return sys.maxsize  # it normalises over the whole signal

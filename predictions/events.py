@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from predictions.prediction import Status
+from predictions.prediction import Prediction, Status
 
 
 class EventName(StrEnum):
@@ -30,6 +30,8 @@ class Event:
     id: str
     name: EventName
     data: str
+    outcome: Prediction | None = None
+    """The prediction as it ended; on the last event that a follower gets, unless it has been deleted since."""
 
     @property
     def ends(self) -> bool:
