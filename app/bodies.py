@@ -35,6 +35,10 @@ class PredictionRequest(BaseModel):
             examples=[None],
         ),
     ] = None
+    stream: Annotated[
+        bool,
+        Field(description="To be followed live: `urls.stream` and `urls.audio`, and sound while it is made."),
+    ] = False
     webhook: Annotated[
         str | None,
         Field(

@@ -16,9 +16,10 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app.auth import Tokens
+from app.following import Followers
 from app.openapi import describe
 from app.problems import add_problem_handlers
-from app.routes import files, health, models, predictions, webhooks
+from app.routes import files, health, models, predictions, streams, webhooks
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
 from app.waiting import EndedListener
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(predictions.router)
     app.include_router(models.router)
     app.include_router(webhooks.router)
+    app.include_router(streams.router)
     app.include_router(files.router)
     app.include_router(health.router)
     if isinstance(services.storage, LocalStorage):
@@ -71,19 +73,20 @@ def _build_services(settings: Settings) -> Services:
         storage=open_storage(settings),
         models=ServedModels(store, load_registry(settings)),
         ended=EndedListener(store),
+        followers=Followers(store),
     )
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    listening = asyncio.create_task(services.ended.listen())
+    listening = [asyncio.create_task(part.listen()) for part in (services.ended, services.followers)]
     try:
         yield
     finally:
-        listening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await listening
+        for task in listening:
+            task.cancel()
+        await asyncio.gather(*listening, return_exceptions=True)
         await services.store.close()
 
 

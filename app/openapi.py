@@ -43,8 +43,8 @@ def _operations(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _name_problems(operation: dict[str, Any]) -> None:
-    """FastAPI lists every model as application/json."""
+    """FastAPI lists every model under the media type of the route's success."""
     for response in operation["responses"].values():
         content = response.get("content", {})
-        if content.get("application/json", {}).get("schema") == PROBLEM:
-            content[MEDIA_TYPE] = content.pop("application/json")
+        for media_type in [name for name, item in content.items() if item.get("schema") == PROBLEM]:
+            content[MEDIA_TYPE] = content.pop(media_type)

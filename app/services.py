@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.auth import Tokens
+from app.following import Followers
 from app.waiting import EndedListener
 from predictions import commands
 from predictions.models import Registry
@@ -59,6 +60,7 @@ class Services:
     storage: AudioStorage
     models: ServedModels
     ended: EndedListener
+    followers: Followers
 
     def base_url(self, request: Request) -> str:
         """The service's address as this client knows it, without a slash at its end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import accepting, engine, int8, peers, service
+from benchmarks import accepting, engine, int8, listeners, peers, service
 from benchmarks.machine import describe_machine
 
 
@@ -10,6 +10,7 @@ def main() -> None:
     print(describe_machine())
     parts = {
         "Accepting": accepting.measure,
+        "Listeners": listeners.measure,
         "Service": service.measure,
         "Engine": engine.measure,
         "Peers": peers.measure,

@@ -16,6 +16,7 @@ from torch.nn import ModuleList
 
 from musicgen_core.checkpoints import read_weights
 from musicgen_core.errors import CheckpointError
+from musicgen_core.growing import GrowingDecoder
 from musicgen_core.in_pieces import InPieces
 from musicgen_core.pretrained import load_part
 
@@ -69,6 +70,10 @@ class Codec:
         audio: torch.Tensor = decoded.audio_values[:, 0]
         return audio[:, : codes.shape[1] * self.hop]
 
+    def growing(self) -> GrowingCodes:
+        """A decoder for codes that are still being made."""
+        return GrowingCodes(self, GrowingDecoder(self._model.decoder.layers, hop=self.hop))
+
     @torch.inference_mode()
     def latents(self, codes: torch.Tensor) -> torch.Tensor:
         """What `[codebooks, frames]` tokens stand for, `[channels, dim, frames]`: the decoder's input."""
@@ -87,6 +92,22 @@ class Codec:
         if self.channels == 1:
             return waveform.mean(dim=0, keepdim=True)
         return waveform[:2] if waveform.shape[0] > 1 else waveform.expand(2, -1)
+
+
+class GrowingCodes:
+    """Turns one piece's codes into sound as they come; put together, it is what `Codec.decode` makes of all of them."""
+
+    def __init__(self, codec: Codec, decoder: GrowingDecoder) -> None:
+        self._codec = codec
+        self._decoder = decoder
+        self._frames = 0
+
+    def push(self, codes: torch.Tensor, *, last: bool = False) -> torch.Tensor:
+        """The next samples `[channels, samples]`, maybe none, given all codes so far, `[codebooks, frames]`, some of
+        them new; `last`: no more will follow."""
+        latents = self._codec.latents(codes[:, self._frames :])
+        self._frames = codes.shape[1]
+        return self._decoder.push(latents, last=last)[:, 0]
 
 
 def load_codec(folder: Path, config: dict[str, Any], *, channels: int, device: torch.device) -> Codec:

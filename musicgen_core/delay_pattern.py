@@ -45,3 +45,8 @@ def undo_delays(columns: Tensor, delays: Sequence[int]) -> Tensor:
     """Read codes [codebooks, frames] back from all their columns [codebooks, columns]."""
     frames = columns.shape[1] - column_count(0, delays)
     return torch.stack([columns[codebook, 1 + delay : 1 + delay + frames] for codebook, delay in enumerate(delays)])
+
+
+def whole_frames(codes: Tensor) -> Tensor:
+    """The frames of codes [codebooks, frames] all of whose codes are known; frames become whole one after the other."""
+    return codes[:, : int((codes != UNKNOWN).all(dim=0).sum())]

@@ -18,12 +18,16 @@ from types import TracebackType
 from torch import Tensor
 
 from musicgen_core.decoding import AttentionKind, BatchDecoder
+from musicgen_core.delay_pattern import whole_frames
 from musicgen_core.errors import GenerationCancelled
 from musicgen_core.request import Conditions, Request, check_request
 from musicgen_core.scheduler import Scheduler
 from musicgen_core.transformer import LanguageModel
 
 logger = logging.getLogger(__name__)
+
+LIVE_STEPS = 25
+"""A generation that is followed live shows its codes this often: every half second of music."""
 
 __all__ = ["Conditions", "Engine", "Generation", "Request"]
 
@@ -32,11 +36,14 @@ class Generation:
     """A submitted request: its progress, and its result when it is done. Safe to use from any thread.
 
     total_steps, completed_steps: progress. started_at: when it entered a slot and its first step began, on the clock
-    of `time.monotonic`; None while it waits.
+    of `time.monotonic`; None while it waits. live: whether `codes_so_far` is kept up to date.
     """
 
-    def __init__(self, request: Request, total_steps: int) -> None:
+    def __init__(self, request: Request, total_steps: int, *, live: bool = False) -> None:
         self.request = request
+        self.live = live
+        self.codes_so_far: Tensor | None = None
+        """The frames that are whole, int64 [codebooks, frames] on the CPU; replaced, never changed."""
         self.total_steps = total_steps
         self.completed_steps = 0
         self.started_at: float | None = None
@@ -119,10 +126,10 @@ class Engine:
         """How many steps it takes to generate so many frames."""
         return self._decoder.steps(frames)
 
-    def submit(self, request: Request) -> Generation:
+    def submit(self, request: Request, *, live: bool = False) -> Generation:
         """Put a request in line. Raises InvalidRequest; where the engine has ended, what ended it."""
         check_request(request, self._decoder.model.config, *self._limits)
-        generation = Generation(request, self.steps(request.frames))
+        generation = Generation(request, self.steps(request.frames), live=live)
         with self._changed:
             if self._closed is not None:
                 raise self._closed
@@ -233,6 +240,9 @@ class Engine:
                 # Cloned outside inference mode: the caller gets an ordinary tensor.
                 codes = self._decoder.codes(slot).clone()
                 self._release(slot)._finish(codes)
+            elif generation.live and generation.completed_steps % LIVE_STEPS == 0:
+                # Seldom: on a GPU reading the codes waits for the step.
+                generation.codes_so_far = whole_frames(self._decoder.codes(slot).clone())
 
     def _release(self, slot: int) -> Generation:
         self._decoder.release(slot)

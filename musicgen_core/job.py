@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -35,15 +36,26 @@ class GenerationInput:
     """It is continued; at the model's sample rate."""
     multi_band_diffusion: bool = False
     """Its tokens become sound by MultiBand Diffusion instead of the codec's decoder."""
+    live: bool = False
+    """Its sound is wanted while it is made: `Job.finish` then hands out chunks."""
 
 
 class Job:
     """A submitted input."""
 
     def __init__(
-        self, generation: AnyGeneration, codec: Codec, diffusion: MultiBandDiffusion | None = None, seed: int = 0
+        self,
+        generation: AnyGeneration,
+        codec: Codec,
+        diffusion: MultiBandDiffusion | None = None,
+        seed: int = 0,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does."""
+        """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does. `turn`: entered
+        while a chunk is decoded beside the engine."""
+        self._turn = turn
+        self._growing = codec.growing() if generation.live and diffusion is None else None
+        self._handed_out: Tensor | None = None
         self._generation = generation
         self._codec = codec
         self._diffusion = diffusion
@@ -104,17 +116,41 @@ class Job:
         self._diffusion_steps = diffusion.steps
         return samples
 
-    def finish(self, on_progress: Callable[[int, int], None] | None = None) -> Waveform:
+    def finish(
+        self,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_chunk: Callable[[Waveform], None] | None = None,
+    ) -> Waveform:
         """Wait, telling `on_progress` the steps done and in all, and return `audio`; interrupted, it cancels
-        the job."""
+        the job.
+
+        `on_chunk` gets the sound of a live input in pieces, as soon as they can no longer change; put together they
+        are `audio` up to rounding (1e-4). By MultiBand Diffusion, which looks at the whole, it is one piece at the end.
+        """
         try:
             while not self.wait(PROGRESS_SECONDS):
                 if on_progress is not None:
                     on_progress(self.completed_steps, self.total_steps)
+                if on_chunk is not None and (codes := self._generation.codes_so_far) is not None:
+                    self._hand_out(codes, on_chunk, last=False)
+            if on_chunk is not None:
+                self._hand_out(self._generation.codes(), on_chunk, last=True)
         except BaseException:
             self.cancel()
             raise
         audio = self.audio(on_progress)
+        if on_chunk is not None and self._growing is None:
+            on_chunk(audio)
         if on_progress is not None:
             on_progress(self.total_steps, self.total_steps)
         return audio
+
+    def _hand_out(self, codes: Tensor, on_chunk: Callable[[Waveform], None], *, last: bool) -> None:
+        """Decode what is new of the codes so far."""
+        if self._growing is None or codes is self._handed_out or codes.shape[1] == 0:
+            return
+        self._handed_out = codes
+        with self._turn():
+            samples = self._growing.push(codes, last=last).cpu().numpy()
+        if samples.size:
+            on_chunk(Waveform(samples=samples, sample_rate=self._codec.sample_rate))

@@ -52,6 +52,10 @@ def plan_windows(given: int, total: int, *, window: int, stride: int) -> list[Wi
 class LongGeneration:
     """A piece of several windows, with the face of `Generation`. Safe to use from any thread."""
 
+    live = False
+    """Nobody hears it before it is done."""
+    codes_so_far: Tensor | None = None
+
     def __init__(
         self,
         engine: Engine,

@@ -12,6 +12,7 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -99,6 +100,7 @@ class MusicGen:
         self._engine = parts.engine
         self._text = parts.text
         self._melody = parts.melody
+        self._turn = parts.turn
         self.codec = parts.codec
         """Waveform to tokens and back."""
         self.diffusion = parts.diffusion
@@ -155,7 +157,8 @@ class MusicGen:
             frames=frames, sampling=given.sampling, seed=given.seed, conditions=Conditions(text), prompt_codes=codes
         )
         diffusion = self.diffusion if given.multi_band_diffusion else None
-        return Job(self._begin(request, given.melody), self.codec, diffusion, given.seed)
+        generation = self._begin(request, given.melody, live=given.live)
+        return Job(generation, self.codec, diffusion, given.seed, self._turn)
 
     def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
         """A continuation's GenerationInput.duration, from what the user's `duration` means (see `input_audio`)."""
@@ -233,10 +236,10 @@ class MusicGen:
     ) -> None:
         self.close()
 
-    def _begin(self, request: Request, melody: Waveform | None) -> AnyGeneration:
+    def _begin(self, request: Request, melody: Waveform | None, *, live: bool) -> AnyGeneration:
         if request.total_frames <= self._window:
             conditions = replace(request.conditions, chroma=self._chroma(melody))
-            return self._engine.submit(replace(request, conditions=conditions))
+            return self._engine.submit(replace(request, conditions=conditions), live=live)
 
         def chroma(window: Window) -> torch.Tensor | None:
             # As audiocraft does: the melody's sound goes on from window to window, and begins anew at its end.
@@ -293,6 +296,7 @@ class _Parts:
     melody: MelodyConditioner | None
     codec: Codec
     diffusion: MultiBandDiffusion | None
+    turn: Callable[[], AbstractContextManager[None]]
     requests: int
     random_weights: bool
     summary: str
@@ -328,7 +332,8 @@ def _load_parts(
         f"{', MultiBand Diffusion' if diffusion else ''}; "
         f"requests at once: {requests}, {engine.slot_bytes / 2**20:,.1f} MiB each"
     )
-    return _Parts(engine, text, melody, codec, diffusion, requests, bool(raw.get("random_weights", False)), summary)
+    random_weights = bool(raw.get("random_weights", False))
+    return _Parts(engine, text, melody, codec, diffusion, turns.diffusion_step, requests, random_weights, summary)
 
 
 def _strategy(name: str) -> NormalizationStrategy:

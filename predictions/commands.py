@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from predictions.errors import FileNotFound, PredictionNotFound
+from predictions.events import Chunk, Event, EventName
 from predictions.files import File
 from predictions.model_card import ModelCard
 from predictions.prediction import Prediction, Progress, Status, Webhook, WebhookEvent
@@ -23,6 +24,12 @@ T = TypeVar("T")
 
 ENDED_CHANNEL = "musicgen:ended-channel"
 """Where "{status} {id}" of every prediction that ends is published."""
+
+EVENTS_CHANNEL = "musicgen:events-channel"
+"""Where the id of every prediction that has a new event is published."""
+
+FIRST_EVENT = "0-0"
+"""Stands before every event's id."""
 
 Argument = str | int | float
 
@@ -106,11 +113,17 @@ def create(
     idempotency_key: str,
     remember_seconds: int,
     max_queued: int,
+    stream_token: str | None = None,
 ) -> Command[Created]:
-    """Create and enqueue; `digest` tells a repeated request from another one with the same id or key."""
+    """Create and enqueue; `digest` tells a repeated request from another one with the same id or key.
+
+    `stream_token`: given where the prediction is to be followed live; opens its stream.
+    """
     fields: list[Argument] = ["input", input_json, "model", model, "version", version, "base_url", base_url]
     if input_file is not None:
         fields += ["input_file", input_file]
+    if stream_token is not None:
+        fields += ["stream_token", stream_token]
     if webhook is not None:
         fields += ["webhook", webhook.url, "webhook_events", ",".join(webhook.events)]
     return Command(
@@ -195,6 +208,23 @@ def fail(prediction_id: str, attempt: int, *, error: str, logs: str) -> Command[
     """End with an error; false where the lease is lost."""
     fields = ("error", error, "logs", logs)
     return Command("finish", (prediction_id, attempt, Status.FAILED, WEBHOOK_TEMPLATE, *fields), bool)
+
+
+def announce_chunk(prediction_id: str, chunk: Chunk) -> Command[bool]:
+    """Tell that a chunk is stored; false where the lease is lost."""
+    return Command("chunk", (prediction_id, chunk.attempt, chunk.to_json()), bool)
+
+
+def events(prediction_id: str, after: str = FIRST_EVENT) -> Command[list[Event] | None]:
+    """The events after one; None where the prediction is gone."""
+
+    def read(answer: Any) -> list[Event] | None:
+        if answer is None:
+            return None
+        entries = ((entry, dict(_pairs(flat))) for entry, flat in answer)
+        return [Event(entry, EventName(fields["event"]), fields["data"]) for entry, fields in entries]
+
+    return Command("events", (prediction_id, after), read)
 
 
 def cancel(prediction_id: str) -> Command[bool]:
@@ -288,6 +318,7 @@ def _read_prediction(answer: Any) -> Prediction:
         error=record.get("error"),
         logs=record.get("logs", ""),
         metrics=json.loads(record.get("metrics", "{}")),
+        stream_token=record.get("stream_token"),
         progress=Progress(*json.loads(progress)) if progress else None,
         queue_position=position if position >= 0 else None,
         webhook=Webhook(webhook, tuple(WebhookEvent(event) for event in events.split(","))) if webhook else None,

@@ -90,6 +90,8 @@ class Prediction:
     queue_position: int | None = None
     """How many predictions wait before this one; none once it has started."""
     webhook: Webhook | None = None
+    stream_token: str | None = None
+    """Opens its stream to whoever has the URL; none where it was not asked to be followed live."""
 
 
 def new_id() -> str:

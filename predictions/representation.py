@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic.json_schema import SkipJsonSchema
 
 from predictions.prediction import Prediction, Status
 from predictions.storage import AudioStorage
@@ -26,11 +27,25 @@ class ProgressBody(BaseModel):
     fraction: float = Field(description="The part that is done, from 0 to 1.")
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class PredictionUrls(BaseModel):
     """Where to go next."""
 
     get: str = Field(description="Read the prediction.")
     cancel: str = Field(description="POST here to cancel it.")
+    stream: str | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Of a prediction with `stream`: server-sent events, without a token.",
+    )
+    audio: str | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Of a prediction with `stream`: sound that grows while it is made, without a token.",
+    )
 
 
 class PredictionBody(BaseModel):
@@ -63,15 +78,13 @@ class PredictionBody(BaseModel):
 
 def represent(prediction: Prediction, storage: AudioStorage) -> PredictionBody:
     """The prediction with its URLs, the output's signed now."""
-    base = f"{prediction.base_url}/predictions/{prediction.id}"
     output = prediction.output_key
     progress = prediction.progress
     return PredictionBody(
         id=prediction.id,
         status=prediction.status,
         input=prediction.input,
-        # The local folder's URLs are paths of our own host; those of S3 are whole.
-        output=Output(urljoin(prediction.base_url, storage.url(output))) if output else None,
+        output=Output(object_url(prediction, storage, output)) if output else None,
         error=prediction.error,
         logs=prediction.logs,
         metrics=prediction.metrics,
@@ -88,5 +101,21 @@ def represent(prediction: Prediction, storage: AudioStorage) -> PredictionBody:
         created_at=prediction.created_at,
         started_at=prediction.started_at,
         completed_at=prediction.completed_at,
-        urls=PredictionUrls(get=base, cancel=f"{base}/cancel"),
+        urls=_urls(prediction),
     )
+
+
+def object_url(prediction: Prediction, storage: AudioStorage, key: str) -> str:
+    """A URL that reads one of the prediction's objects, signed now."""
+    # The local folder's URLs are paths of our own host; those of S3 are whole.
+    return urljoin(prediction.base_url, storage.url(key))
+
+
+def _urls(prediction: Prediction) -> PredictionUrls:
+    base, token = f"{prediction.base_url}/predictions/{prediction.id}", prediction.stream_token
+    urls = PredictionUrls(get=base, cancel=f"{base}/cancel")
+    if token is not None:
+        # Whoever has these URLs needs no token: players and Replicate's JavaScript client send none.
+        urls.stream = f"{prediction.base_url}/streams/{prediction.id}?token={token}"
+        urls.audio = f"{base}/audio?token={token}"
+    return urls

@@ -26,6 +26,8 @@ from predictions.errors import StoreUnavailable
 T = TypeVar("T")
 
 SOCKET_TIMEOUT_SECONDS = 10.0
+MAX_CONNECTIONS = 32
+"""Of one API process, its two subscriptions included."""
 
 
 @cache
@@ -91,9 +93,16 @@ class AsyncPredictionStore:
     """Runs commands with an asyncio client."""
 
     def __init__(self, url: str) -> None:
-        self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-            url, decode_responses=True, socket_timeout=SOCKET_TIMEOUT_SECONDS, health_check_interval=30
+        # Requests that come all at once wait for a connection; hundreds of new ones at once, Redis would refuse.
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=SOCKET_TIMEOUT_SECONDS,
+            decode_responses=True,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            health_check_interval=30,
         )
+        self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
 
     async def run(self, command: Command[T]) -> T:
         """Perform the command; raises what its reader raises, or StoreUnavailable."""

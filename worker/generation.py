@@ -25,6 +25,7 @@ from predictions.storage import AudioStorage
 from predictions.store import PredictionStore
 from worker import outbound
 from worker.leases import Lease, LeaseKeeper
+from worker.live import LiveAudio
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ class Generator:
         lease.logs = f"Using seed {value.seed}\n"
         generation_input = self._prepare(prediction, value, lease)
         job = self._model.submit(generation_input)
-        audio = self._follow(job, lease)
+        live = LiveAudio(self._store, self._storage, lease) if generation_input.live else None
+        audio = self._follow(job, lease, live)
         lease.check()
         audio = loudness.normalize(audio, loudness.NormalizationStrategy(value.normalization_strategy))
         key = output_key(prediction.id, lease.attempt, value.output_format)
@@ -117,6 +119,7 @@ class Generator:
             melody=None if value.continuation else clip,
             continuation=continuation,
             multi_band_diffusion=value.multi_band_diffusion,
+            live=prediction.stream_token is not None,
         )
 
     def _input_audio(self, prediction: Prediction, value: Input) -> Waveform:
@@ -143,8 +146,8 @@ class Generator:
         except ObjectNotFound as error:
             raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error
 
-    def _follow(self, job: Job, lease: Lease) -> Waveform:
-        """Wait for the job, writing down its progress; stops it when the lease is lost."""
+    def _follow(self, job: Job, lease: Lease, live: LiveAudio | None) -> Waveform:
+        """Wait for the job, writing down its progress and giving out its sound; stops it when the lease is lost."""
         lease.when_lost(job.cancel)
         header, meter = lease.logs, _Meter(job)
 
@@ -152,7 +155,7 @@ class Generator:
             lease.progress = Progress(done, total)
             lease.logs = header + meter.lines()
 
-        return job.finish(write_down)
+        return job.finish(write_down, live)
 
     def _put(self, key: str, content: bytes, content_type: str) -> None:
         for delay in STORAGE_RETRY_SECONDS:

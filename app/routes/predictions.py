@@ -158,6 +158,7 @@ async def _create(
             idempotency_key=idempotency_key,
             remember_seconds=int(services.settings.retention_hours * 3600) or 1,
             max_queued=services.settings.max_queued,
+            stream_token=new_id() if body.stream else None,
         )
     )
     return _accepted(created, prediction_id)

@@ -4,6 +4,7 @@
 -- What is kept, and where:
 --   musicgen:prediction:{id}            hash    the record; the truth
 --   musicgen:events:{id}                stream  its events, for whoever follows it
+--   musicgen:events-channel             pubsub  ids of predictions with a new event: a hint, never the truth
 --   musicgen:owner:{owner}              zset    an owner's predictions by creation time
 --   musicgen:queues                     set     the queues that generate, one a model; {queue} below is one of them
 --   musicgen:queued:{queue}             zset    ids that wait, by creation time
@@ -35,8 +36,16 @@ local function message(template, id, tag)
   return filled
 end
 
+-- Tell those who follow a prediction. Far more are kept than three attempts at thirty seconds of music cause.
 local function emit(id, name, data)
-  redis.call('XADD', 'musicgen:events:' .. id, 'MAXLEN', '~', 1000, '*', 'event', name, 'data', data)
+  redis.call('XADD', 'musicgen:events:' .. id, 'MAXLEN', '~', 4000, '*', 'event', name, 'data', data)
+  redis.call('PUBLISH', 'musicgen:events-channel', id)
+end
+
+local function percent(progress)
+  if not progress then return -1 end
+  local steps = cjson.decode(progress)
+  return math.floor(100 * steps[1] / math.max(steps[2], 1))
 end
 
 -- The queue of a prediction's model: its workers take from it alone.
@@ -124,14 +133,24 @@ local function owe_webhook(id, event, template)
   enqueue_delivery(delivery, template)
 end
 
--- Write fields, a flat list, into the record, and owe the webhooks of those that clients are told of.
+-- Write fields, a flat list, into the record, and tell of what has been added to logs and progress: those who follow it,
+-- and by webhooks, which also tell of an output.
 local function write(id, fields, webhook_template)
+  if #fields == 0 then return end
   local key = 'musicgen:prediction:' .. id
-  local logs = redis.call('HGET', key, 'logs') or ''
+  local before = redis.call('HMGET', key, 'logs', 'progress')
+  local logs, progress = before[1] or '', before[2]
   redis.call('HSET', key, unpack(fields))
   for i = 1, #fields, 2 do
-    if fields[i] == 'logs' and fields[i + 1] ~= logs then owe_webhook(id, 'logs', webhook_template) end
-    if fields[i] == 'output_key' then owe_webhook(id, 'output', webhook_template) end
+    local name, value = fields[i], fields[i + 1]
+    if name == 'logs' and value ~= logs then
+      if #value > #logs then emit(id, 'logs', string.sub(value, #logs + 1)) end
+      owe_webhook(id, 'logs', webhook_template)
+    elseif name == 'progress' and percent(value) ~= percent(progress) then
+      emit(id, 'progress', value)
+    elseif name == 'output_key' then
+      owe_webhook(id, 'output', webhook_template)
+    end
   end
 end
 
@@ -139,8 +158,8 @@ end
 local function finish(id, status, fields, webhook_template)
   local key = 'musicgen:prediction:' .. id
   local time = clock()
+  write(id, fields, webhook_template)
   redis.call('HSET', key, 'status', status, 'completed_at', time)
-  if #fields > 0 then write(id, fields, webhook_template) end
   redis.call('ZREM', 'musicgen:queued:' .. queue_of(id), id)
   drop_lease(id)
   redis.call('ZADD', 'musicgen:ended', time, id)

@@ -46,6 +46,7 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "create_prediction_with_id",
         "delete_file",
         "delete_prediction",
+        "get_audio",
         "get_file",
         "get_model",
         "get_prediction",
@@ -54,6 +55,7 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "list_predictions",
         "list_webhook_deliveries",
         "redeliver_webhook",
+        "stream_prediction",
         "upload_file",
     ]
     assert all(operation["description"] for operation in operations)

@@ -10,6 +10,7 @@ import pytest
 from predictions import commands
 from predictions.commands import FIRST_PAGE, Created, Outcome, Reaped
 from predictions.errors import PredictionNotFound, StoreUnavailable
+from predictions.events import Chunk, Event, EventName
 from predictions.model_card import ModelCard
 from predictions.prediction import Prediction, Progress, Status, Webhook
 from predictions.queue import GENERATION_QUEUE
@@ -50,6 +51,12 @@ def create(
 
 def get(store: PredictionStore, prediction_id: str = "one") -> Prediction:
     return store.run(commands.get(prediction_id))
+
+
+def events(store: PredictionStore, after: str = commands.FIRST_EVENT) -> list[Event]:
+    found = store.run(commands.events("one", after))
+    assert found is not None
+    return found
 
 
 def succeed(store: PredictionStore, attempt: int, prediction_id: str = "one") -> bool:
@@ -262,13 +269,50 @@ def test_every_transition_is_an_event(store: PredictionStore) -> None:
     attempt = store.run(commands.claim("one", LEASE))
     store.run(commands.renew("one", attempt, LEASE, progress=Progress(1, 2)))
     succeed(store, attempt)
-    events = [(fields["event"], fields["data"]) for _, fields in store.redis.xrange("musicgen:events:one")]
-    assert events == [
+    assert [(event.name, event.data) for event in events(store)] == [
         ("status", "starting"),
         ("status", "processing"),
         ("progress", "[1, 2]"),
+        ("logs", "l"),
+        ("progress", "[4, 4]"),
         ("status", "succeeded"),
     ]
+
+
+def test_events_tell_what_is_new(store: PredictionStore) -> None:
+    create(store)
+    attempt = store.run(commands.claim("one", LEASE))
+    for steps, logs in ((100, "a\n"), (101, "a\n"), (150, "a\nb\n")):
+        store.run(commands.renew("one", attempt, LEASE, progress=Progress(steps, 1000), logs=logs))
+    told = events(store)
+    # One for each percent, and what the logs have grown by.
+    assert [event.data for event in told if event.name is EventName.PROGRESS] == ["[100, 1000]", "[150, 1000]"]
+    assert [event.data for event in told if event.name is EventName.LOGS] == ["a\n", "b\n"]
+    assert events(store, told[2].id) == told[3:]
+
+
+def test_an_attempt_that_lost_its_lease_announces_nothing(store: PredictionStore) -> None:
+    create(store)
+    first = store.run(commands.claim("one", LEASE))
+    assert store.run(commands.announce_chunk("one", Chunk(first, 0, 0.0, 0.5)))
+    expire_leases(store)
+    store.run(commands.reap(3, 10))
+    second = store.run(commands.claim("one", LEASE))
+    assert not store.run(commands.announce_chunk("one", Chunk(first, 1, 0.5, 0.5)))
+    assert store.run(commands.announce_chunk("one", Chunk(second, 0, 0.0, 0.5)))
+    told = [event.data for event in events(store) if event.name in ("status", "audio")]
+    assert told[:2] == ["starting", "processing"]
+    assert Chunk.from_json(told[2]) == Chunk(1, 0, 0.0, 0.5)
+    assert told[3:5] == ["starting", "processing"]
+    assert Chunk.from_json(told[5]) == Chunk(2, 0, 0.0, 0.5)
+
+
+def test_a_deleted_prediction_has_no_events(store: PredictionStore) -> None:
+    create(store)
+    store.run(commands.cancel("one"))
+    assert events(store)[-1].ends
+    store.run(commands.delete("one"))
+    assert store.run(commands.events("one")) is None
 
 
 def test_an_absent_server_is_said_to_be_unavailable() -> None:
