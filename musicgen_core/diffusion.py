@@ -4,8 +4,8 @@ San Roman et al., "From Discrete Tokens to High-Fidelity Audio Using Multi-Band 
 https://arxiv.org/abs/2308.02560). Each band starts from noise and is freed of it in a few steps, guided by the codec's
 latents; the bands add up, and the sum is given the codec's own spectrum. Always float32.
 
-What is longer than 30 s goes through the networks in windows, at every step anew (Bar-Tal et al., "MultiDiffusion", 2023,
-https://arxiv.org/abs/2302.08113): the windows share one signal, so that they agree where they meet.
+What is longer than 30 s goes through the networks in windows, at every step anew (Bar-Tal et al., "MultiDiffusion",
+2023, https://arxiv.org/abs/2302.08113): the windows share one signal, so that they agree where they meet.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Band:
     def _estimate(self, x: Tensor, step: int, latents: Tensor) -> Tensor:
         """The noise in `[channels, samples]`."""
         level = torch.full((len(x),), step, device=x.device)
-        noise = self.unet(x[:, None], level, latents)[:, 0] * self.schedule.noise_scale
+        noise: Tensor = self.unet(x[:, None], level, latents)[:, 0] * self.schedule.noise_scale
         if x.is_cuda:
             torch.cuda.current_stream(x.device).synchronize()  # a turn lasts until the work is done
         return noise

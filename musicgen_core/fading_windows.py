@@ -1,7 +1,7 @@
 """An estimate over a long signal, made in windows that fade into each other, so that memory does not grow with it.
 
-For networks that look at the whole of what they are given (normalisation, LSTM, attention), which `in_pieces` cannot cut
-without a difference. What fits into one window is estimated at once, exactly.
+For networks that look at the whole of what they are given (normalisation, LSTM, attention), which `in_pieces` cannot
+cut without a difference. What fits into one window is estimated at once, exactly.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Windows that fade into each other."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -27,7 +29,7 @@ def test_windows_cover_all_frames_and_overlap() -> None:
     for frames in range(31, 400):
         starts = window_starts(frames, window=30, fade=5)
         assert (starts[0], starts[-1] + 30) == (0, frames)
-        assert all(0 < after - before <= 25 for before, after in zip(starts, starts[1:], strict=False))
+        assert all(0 < after - before <= 25 for before, after in pairwise(starts))
 
 
 @pytest.mark.parametrize("frames", [1499, 1500, 1501, 4000])
