@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from predictions.inputs import Input
-from predictions.model_card import ModelCard
+from predictions.model_card import Abilities, ModelCard
 from predictions.prediction import Webhook, WebhookEvent
 from predictions.representation import PredictionBody
 
@@ -27,7 +27,10 @@ class PredictionRequest(BaseModel):
         str | None,
         Field(
             max_length=300,
-            description='The model: "owner/name:version", "owner/name" or the version alone; none: the default one.',
+            description=(
+                "Which model: `owner/name:version`, a version alone, or `owner/name` for its current version; none: "
+                "the default model. `GET /models` lists them."
+            ),
             examples=[None],
         ),
     ] = None
@@ -45,7 +48,9 @@ class PredictionRequest(BaseModel):
 
     def digest(self) -> str:
         """Tells a repetition of this request from another request."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        # Without what was left out: a model's defaults for it may differ from those of the schema.
+        given = self.model_dump(mode="json", exclude_unset=True)
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     def webhook_target(self) -> Webhook | None:
         """Where the events go."""
@@ -84,22 +89,28 @@ class FileBody(BaseModel):
     urls: FileUrls
 
 
-class ModelBody(BaseModel):
-    """A model of this deployment."""
+class ModelUsage(BaseModel):
+    """What serves a model right now."""
+
+    name: str = Field(description="owner/name")
+    workers: int = Field(description="Live workers; none: its predictions wait.")
+    queued: int
+    running: int
+
+
+class ModelBody(ModelUsage):
+    """A model: its versions, what it can do, and what it does where a prediction does not say."""
 
     model_config = ConfigDict(title="Model")
 
-    name: str
-    version: str | None = Field(description="What to name in a prediction; null until a worker has announced it.")
-    default: bool = Field(description="Whether it serves predictions that name none.")
-    defaults: dict[str, Any] = Field(description="Its own defaults of input fields.")
-    card: ModelCard | None = Field(description="What it can do; null until a worker has announced it.")
-    workers: int = Field(description="Workers that are alive.")
-    queued: int = Field(description="Predictions that wait for it.")
+    is_default: bool = Field(description="Whether it serves the predictions that name no `version`.")
+    versions: list[str] = Field(description="The versions that are served; none before its first worker is up.")
+    abilities: Abilities | None = Field(description="Null before its first worker is up.")
+    defaults: dict[str, Any] = Field(description="What a prediction gets for the inputs that it leaves out.")
 
 
 class ModelList(BaseModel):
-    """The models of this deployment."""
+    """All models of this deployment."""
 
     results: list[ModelBody]
 
@@ -108,10 +119,13 @@ class Health(BaseModel):
     """What serves right now."""
 
     status: str = Field(
-        description="`ready`; `degraded` where a model has no worker; `no workers` where none is alive; `unavailable` "
-        "where Redis does not answer."
+        description=(
+            "`ready`; `degraded` where a model has no live worker; `no workers` where none has; `unavailable` where "
+            "Redis does not answer."
+        )
     )
-    model: ModelCard | None = Field(None, description="The default model.")
+    model: ModelCard | None = Field(None, description="The default model, as its workers announced it.")
+    models: list[ModelUsage] = []
     workers: int = 0
     queued: int = 0
     running: int = 0

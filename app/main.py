@@ -20,7 +20,7 @@ from app.openapi import describe
 from app.problems import add_problem_handlers
 from app.routes import files, health, models, predictions
 from app.routes.objects import objects_router
-from app.services import Models, Services
+from app.services import ServedModels, Services
 from app.waiting import EndedListener
 from predictions.local_storage import LocalStorage
 from predictions.models import load_registry
@@ -52,8 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     add_problem_handlers(app)
     app.include_router(predictions.router)
-    app.include_router(files.router)
     app.include_router(models.router)
+    app.include_router(files.router)
     app.include_router(health.router)
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
@@ -68,7 +68,7 @@ def _build_services(settings: Settings) -> Services:
         tokens=Tokens(settings.api_tokens),
         store=store,
         storage=open_storage(settings),
-        models=Models(load_registry(settings), store),
+        models=ServedModels(store, load_registry(settings)),
         ended=EndedListener(store),
     )
 

@@ -57,7 +57,7 @@ class Problem(BaseModel):
 # Title, status and words of each error of the domain; a subclass stands before its base.
 PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
     (PredictionNotFound, 404, "No such prediction", "There is no prediction {0} for this token."),
-    (ModelNotFound, 404, "No such model", "There is no model {0} here; GET /models lists them."),
+    (ModelNotFound, 404, "No such model", "There is no model {0} here; GET /models lists those that there are."),
     (FileNotFound, 404, "No such file", "There is no file {0} for this token."),
     (ObjectNotFound, 404, "No such object", "There is nothing at this address, or it has been deleted."),
     (PredictionExists, 409, "Id is taken", "A prediction {0} exists with another body; choose another id."),
@@ -68,7 +68,7 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
         "This Idempotency-Key came before with another body; send a new key with a new body.",
     ),
     (QueueFull, 503, "Queue is full", "Too many predictions wait; try again later."),
-    (NoModel, 503, "No model yet", "No worker has announced a model yet; try again in a few seconds."),
+    (NoModel, 503, "No model yet", "No worker has announced {0} yet; try again in a few seconds."),
     (StoreUnavailable, 503, "Store unavailable", "Nothing was accepted; try again later."),
     (StorageError, 503, "Storage unavailable", "The object storage did not answer; try again later."),
 )

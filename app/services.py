@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,10 +11,8 @@ from fastapi import Depends, Request
 from app.auth import Tokens
 from app.waiting import EndedListener
 from predictions import commands
-from predictions.commands import ServedModel
-from predictions.errors import FieldError, InvalidInput, NoModel
-from predictions.model_card import ModelCard
-from predictions.models import Model, Registry
+from predictions.models import Registry
+from predictions.served import ServedModel, model_for, model_named, served_models
 from predictions.settings import Settings
 from predictions.storage import AudioStorage
 from predictions.store import AsyncPredictionStore
@@ -23,49 +21,32 @@ MODELS_MAX_AGE_SECONDS = 1.0
 
 
 @dataclass
-class Models:
-    """The registry's models and what their workers announced of them, read again when it is older than a second."""
+class ServedModels:
+    """The registry's models with what their workers announced, read again when it is older than a second.
 
-    registry: Registry
+    Every route that names a model, its versions or its abilities reads them from here.
+    """
+
     store: AsyncPredictionStore
-    _served: dict[str, ServedModel] = field(default_factory=dict)
+    registry: Registry
+    _models: tuple[ServedModel, ...] = ()
     _read_at: float = float("-inf")
 
-    async def find(self, reference: str | None) -> tuple[Model, ModelCard]:
-        """The model that a request names by "owner/name:version", "owner/name" or the version; None: the default.
-
-        Raises InvalidInput where there is none, NoModel where no worker ever announced it.
-        """
-        served = await self._announced()
-        if reference is None:
-            return self._with_card(self.registry.default, served)
-        if (model := self.registry.by_name(reference)) is not None:
-            return self._with_card(model, served)
-        for model in self.registry.models:
-            if (found := served.get(model.queue)) is not None:
-                version = found.card.version
-                if reference in (version, f"{found.card.name}:{version}"):
-                    return model, found.card
-        known = ", ".join(_reference(model, served) for model in self.registry.models)
-        raise InvalidInput(
-            FieldError("version", f"{reference} is not served", f"leave it out, or send one of: {known}")
-        )
-
-    async def _announced(self) -> dict[str, ServedModel]:
+    async def all(self) -> tuple[ServedModel, ...]:
+        """All of them, in the registry's order."""
         if time.monotonic() - self._read_at >= MODELS_MAX_AGE_SECONDS:
-            self._served = (await self.store.run(commands.deployment())).models
+            deployment = await self.store.run(commands.deployment())
+            self._models = served_models(self.registry, deployment)
             self._read_at = time.monotonic()
-        return self._served
+        return self._models
 
-    def _with_card(self, model: Model, served: dict[str, ServedModel]) -> tuple[Model, ModelCard]:
-        if model.queue not in served:
-            self._read_at = float("-inf")  # a worker may come at any moment
-            raise NoModel(f"no worker has announced the model {model.name}")
-        return model, served[model.queue].card
+    async def for_version(self, reference: str | None) -> ServedModel:
+        """The model that a prediction's `version` stands for, or the default; raises InvalidInput, NoModel."""
+        return model_for(await self.all(), reference)
 
-
-def _reference(model: Model, served: dict[str, ServedModel]) -> str:
-    return f"{model.name}:{served[model.queue].card.version}" if model.queue in served else model.name
+    async def named(self, name: str) -> ServedModel:
+        """The model owner/name; raises ModelNotFound."""
+        return model_named(await self.all(), name)
 
 
 @dataclass(frozen=True)
@@ -76,7 +57,7 @@ class Services:
     tokens: Tokens
     store: AsyncPredictionStore
     storage: AudioStorage
-    models: Models
+    models: ServedModels
     ended: EndedListener
 
     def base_url(self, request: Request) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from predictions import commands
+from predictions.queue import GENERATION_QUEUE
 from predictions.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.servers import free_port, redis_server, wait_until
@@ -24,7 +25,7 @@ def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
     """Both in turn, in one run; medians."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
-        store.run(commands.announce("bench", "generation", CARD, 3600))
+        store.run(commands.announce("bench", CARD, 3600, queue=GENERATION_QUEUE))
         environment = {
             **os.environ,
             "MUSICGEN_REDIS_URL": url,

@@ -33,7 +33,11 @@ def _parser() -> argparse.ArgumentParser:
         default="generation",
         help="what it works on: generation (needs the model), or webhooks (needs no torch)",
     )
-    worker.add_argument("--model", metavar="OWNER/NAME", help="the model of MUSICGEN_MODELS that it generates with")
+    worker.add_argument(
+        "--model",
+        metavar="OWNER/NAME",
+        help="the model of the registry (MUSICGEN_MODELS) that it serves; default: MUSICGEN_MODEL, else the registry's",
+    )
     worker.add_argument("--check", action="store_true", help="exit 0 if a worker that generates is alive on this host")
     worker.set_defaults(run=_worker)
 
@@ -61,8 +65,8 @@ def _worker(args: argparse.Namespace) -> int:
     if args.check:
         from predictions.settings import load_settings
 
-        return 0 if worker.is_alive(load_settings(), args.model) else 1
-    worker.run(args.queues, args.model)
+        return 0 if worker.is_alive(load_settings()) else 1
+    worker.run(model=args.model, webhooks=args.queues == "webhooks")
     return 0
 
 

@@ -1,6 +1,6 @@
 """`musicgen serve`: everything on one machine, in one terminal.
 
-A private Redis-protocol server with persistence, the API, a worker that generates and one that delivers webhooks,
+A private Redis-protocol server with persistence, the API, a worker for each model and one that delivers webhooks,
 each a process of its own, with a local folder as storage. The same programs run in a deployment of several machines;
 only their addresses differ. A process that dies is started again; Ctrl-C ends them all.
 """
@@ -121,11 +121,11 @@ def run() -> int:
         redis = Child("redis", redis_command(data, Path(private) / "redis.sock"), os.environ)
         others = [
             Child("api", _musicgen("api"), environment),
-            *(Child(*command, environment) for command in _generators(registry)),
+            *_workers(settings, registry, environment),
             Child("webhooks", _musicgen("worker", "--queues", "webhooks"), environment),
         ]
         try:
-            _supervise(redis, others, settings, registry)
+            _supervise(redis, others, settings, registry, data)
         except Interrupted:
             _say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
         finally:
@@ -133,16 +133,19 @@ def run() -> int:
     return 0
 
 
-def _generators(registry: Registry) -> list[tuple[str, list[str]]]:
-    """A worker for each model: what to call it, and its command."""
-    if len(registry.models) == 1:
-        return [("worker", _musicgen("worker"))]
-    return [(f"worker of {model.name}", _musicgen("worker", "--model", model.name)) for model in registry.models]
+def _workers(settings: Settings, registry: Registry, environment: Mapping[str, str]) -> list[Child]:
+    """A worker for each model."""
+    if settings.models is None:
+        return [Child("worker", _musicgen("worker"), environment)]
+    return [
+        Child(f"worker of {entry.name}", _musicgen("worker", "--model", entry.name), environment)
+        for entry in registry.entries
+    ]
 
 
-def _supervise(redis: Child, others: list[Child], settings: Settings, registry: Registry) -> None:
+def _supervise(redis: Child, others: list[Child], settings: Settings, registry: Registry, data: Path) -> None:
     """Start everything, say when it is ready, and keep it running until interrupted."""
-    _say(f"starting; data in {settings.data_dir.resolve()}")
+    _say(f"starting; data in {data}")
     store = PredictionStore(settings.redis_url)
     redis.start()
     while not store.is_reachable():
@@ -265,11 +268,11 @@ def _musicgen(*arguments: str) -> list[str]:
 
 
 def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) -> bool:
-    """Whether the API listens and workers have announced every model."""
+    """Whether the API listens and every model has a worker that has announced it."""
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
-            served = store.run(commands.deployment()).models
-            return all(model.queue in served and served[model.queue].workers for model in registry.models)
+            deployment = store.run(commands.deployment())
+            return all(entry.queue in deployment and deployment[entry.queue].workers for entry in registry.entries)
     except (OSError, StoreUnavailable):
         return False
 

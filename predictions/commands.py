@@ -69,22 +69,15 @@ class Reaped:
 
 
 @dataclass(frozen=True)
-class ServedModel:
-    """A model that workers have announced."""
+class QueueState:
+    """What serves a queue's model right now."""
 
-    card: ModelCard
-    workers: tuple[str, ...]
+    card: ModelCard | None = None
+    """What its workers announced last; none where none ever has."""
+    workers: tuple[str, ...] = ()
     """The names of those that are alive."""
-    queued: int
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """What serves right now."""
-
-    models: dict[str, ServedModel]
-    """By queue, every model that was ever announced there."""
-    running: int
+    queued: int = 0
+    running: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,9 +98,9 @@ def create(
     digest: str,
     input_json: str,
     input_file: str | None,
-    queue: str,
     model: str,
     version: str,
+    queue: str,
     base_url: str,
     webhook: Webhook | None,
     idempotency_key: str,
@@ -115,8 +108,7 @@ def create(
     max_queued: int,
 ) -> Command[Created]:
     """Create and enqueue; `digest` tells a repeated request from another one with the same id or key."""
-    fields: list[Argument] = ["input", input_json, "queue", queue, "model", model, "version", version]
-    fields += ["base_url", base_url]
+    fields: list[Argument] = ["input", input_json, "model", model, "version", version, "base_url", base_url]
     if input_file is not None:
         fields += ["input_file", input_file]
     if webhook is not None:
@@ -131,6 +123,7 @@ def create(
             remember_seconds,
             max_queued,
             GENERATE_TEMPLATE,
+            queue,
             *fields,
         ),
         lambda answer: Created(Outcome(answer[0]), _read_prediction(answer[1:]) if answer[1] else None),
@@ -238,28 +231,24 @@ def webhook_attempted(
     return Command("webhook_attempted", (f"{prediction_id}:{event}", outcome, retry), int)
 
 
-def announce(worker: str, queue: str, model: ModelCard, alive_seconds: float) -> Command[bool]:
-    """A worker's sign of life, with the model it serves and the queue it takes from."""
+def announce(worker: str, model: ModelCard, alive_seconds: float, *, queue: str) -> Command[bool]:
+    """A worker's sign of life, with the queue it takes from and the model it serves."""
     return Command("announce", (worker, queue, model.model_dump_json(), alive_seconds), bool)
 
 
-def withdraw(worker: str, queue: str) -> Command[bool]:
+def withdraw(worker: str, *, queue: str) -> Command[bool]:
     """A worker's farewell."""
     return Command("withdraw", (worker, queue), bool)
 
 
-def deployment() -> Command[Deployment]:
-    """Which models are served, by how many workers, and what waits."""
+def deployment() -> Command[dict[str, QueueState]]:
+    """Of each queue that generates: which model is served, by which workers, and what waits."""
 
-    def read(answer: Any) -> Deployment:
-        models, running = answer
-        return Deployment(
-            {
-                queue: ServedModel(ModelCard.model_validate_json(card), tuple(workers), queued)
-                for queue, card, workers, queued in models
-            },
-            running,
-        )
+    def read(answer: Any) -> dict[str, QueueState]:
+        return {
+            queue: QueueState(ModelCard.model_validate_json(card) if card else None, tuple(workers), queued, running)
+            for queue, card, workers, queued, running in answer
+        }
 
     return Command("deployment", (), read)
 
@@ -305,7 +294,7 @@ def _read_prediction(answer: Any) -> Prediction:
         owner=record["owner"],
         status=Status(record["status"]),
         input=json.loads(record["input"]),
-        model=record["model"],
+        model=record.get("model", ""),
         version=record["version"],
         base_url=record["base_url"],
         input_file=record.get("input_file"),

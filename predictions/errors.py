@@ -2,14 +2,14 @@
 
 PredictionError
 ├── PredictionNotFound      no such prediction, or it belongs to another token
+├── ModelNotFound           no such model is served here
 ├── FileNotFound            no such uploaded file, or it belongs to another token
-├── ModelNotFound           no model of that name
 ├── PredictionExists        PUT with an id that is already taken by another input
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
 ├── InvalidInput            an input field is wrong; carries field and remedy
 ├── LeaseLost               the worker no longer holds the prediction: another attempt does, or it has ended
 ├── QueueFull               too many predictions wait; try again later
-├── NoModel                 no worker has announced a model yet; try again later
+├── NoModel                 no worker has announced the model yet; try again later
 ├── StoreUnavailable        Redis cannot be reached or is full; try again later
 └── StorageError            object storage failed; worth another try
     └── ObjectNotFound      no object under that key
@@ -28,12 +28,12 @@ class PredictionNotFound(PredictionError):
     """No prediction of this owner has that id."""
 
 
+class ModelNotFound(PredictionError):
+    """No model of that name is served here."""
+
+
 class FileNotFound(PredictionError):
     """No uploaded file of this owner has that id."""
-
-
-class ModelNotFound(PredictionError):
-    """This deployment has no model of that name."""
 
 
 class PredictionExists(PredictionError):
@@ -70,7 +70,7 @@ class QueueFull(PredictionError):
 
 
 class NoModel(PredictionError):
-    """No worker has announced a model yet."""
+    """No worker has announced the model yet."""
 
 
 class StoreUnavailable(PredictionError):

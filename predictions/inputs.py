@@ -1,13 +1,14 @@
 """The request input: the seed's schema, validated before anything is queued.
 
-Knows nothing of HTTP. What depends on the loaded model (melody, the duration cap) is checked by `check_abilities`.
+Knows nothing of HTTP. What depends on the model is applied by `with_defaults` and checked by `check_abilities`.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
@@ -171,6 +172,13 @@ def check_duration(value: Input, max_duration: int) -> None:
         raise InvalidInput(FieldError("duration", f"is {value.duration}", remedy))
 
 
+def with_defaults(value: Input, defaults: Mapping[str, Any]) -> Input:
+    """The input with a model's own defaults for the fields that its request left out. Raises InvalidInput."""
+    if not defaults:
+        return value
+    return Input.model_validate({**defaults, **value.model_dump(exclude_unset=True)})
+
+
 def check_abilities(value: Input, model: ModelCard) -> None:
     """Raise InvalidInput for what the model cannot do."""
     errors = []
@@ -192,6 +200,14 @@ def check_abilities(value: Input, model: ModelCard) -> None:
                 "input_audio",
                 f"the model {model.name} cannot follow a melody",
                 "set continuation to true to continue the clip, or leave input_audio out",
+            )
+        )
+    if value.continuation and not model.continuation:
+        errors.append(
+            FieldError(
+                "continuation",
+                f"the model {model.name} does not continue audio here",
+                "set it to false, or send the version of another model",
             )
         )
     if value.multi_band_diffusion and not model.multi_band_diffusion:

@@ -1,26 +1,31 @@
-"""What the API knows of the model that the workers have loaded: announced by them, stored in Redis."""
+"""What the API knows of a model: what the workers that loaded it announced, stored in Redis."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
 
-class ModelCard(BaseModel):
-    """A model's name, version and abilities."""
+class Abilities(BaseModel):
+    """What a model can do; an input that asks for more is refused at submit."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    version: str
-    """What the operator calls it, or the checksum."""
-    checksum: str = ""
-    """SHA-256 over the model's configuration and weights, in hex."""
     melody: bool
+    continuation: bool = True
     multi_band_diffusion: bool = False
     channels: int
     sample_rate: int
     max_duration: int
     """Seconds."""
+
+
+class ModelCard(Abilities):
+    """A model's name, version and abilities."""
+
+    name: str
+    """owner/name"""
+    version: str
+    """As the operator named it; else a SHA-256 over the model's configuration and weights, in hex."""
     trained: bool = True
     """False for the random weights that the service starts with where it is given no model."""
     concurrency: int

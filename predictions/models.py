@@ -1,157 +1,245 @@
-"""The models of a deployment: the one of MUSICGEN_MODEL, or those of the file that MUSICGEN_MODELS names.
+"""The registry: the models of a deployment, from the file that MUSICGEN_MODELS names.
 
-Each is served by workers of its own queue. What a model can do is announced by its workers, as a `ModelCard`; what
-stands here is what an operator says of it.
+    default = "facebook/musicgen-small"
+
+    [[models]]
+    name = "facebook/musicgen-small"
+    source = "facebook/musicgen-small@main"
+
+    [[models]]
+    name = "fofr/musicgen-kenji-kawai"
+    source = "kenji-kawai"                    # a folder, relative to this file
+    checksum = "…"                            # a worker that finds another one does not start
+    defaults = { duration = 12 }
+    abilities = { continuation = false }
+
+Without a file the registry holds the one model that MUSICGEN_MODEL names. Each model has a queue of its own, from which
+its workers take; what the API knows of it beyond the file is what they announced (`predictions.model_card`).
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from predictions.errors import InvalidInput, PredictionError
-from predictions.inputs import Input
+from predictions.errors import InvalidInput
+from predictions.inputs import Input, check_abilities
+from predictions.model_card import ModelCard
 from predictions.queue import GENERATION_QUEUE
-from predictions.settings import MAX_DURATION, Settings
+from predictions.settings import Settings
 
-NAME_PATTERN = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
-VERSION_PATTERN = r"^[\w.-]{1,64}$"
-OF_ONE_REQUEST = {"prompt", "input_audio", "continuation", "continuation_start", "continuation_end", "seed"}
-"""Input fields that have no default of a model."""
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*"
+"""owner/name; has no colon, so that owner/name:version can be told apart."""
+VERSION = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
-
-class RegistryError(PredictionError):
-    """The file of models cannot be used."""
+NO_DEFAULT = {"prompt", "input_audio", "seed", "continuation", "continuation_start", "continuation_end"}
+"""What belongs to one piece of music; a model gives defaults for the rest."""
 
 
-class AllowedAbilities(BaseModel):
-    """What a model is to do: true demands it of the weights, false forbids it, none leaves it to the weights."""
+class DeclaredAbilities(BaseModel):
+    """What the operator says of a model: less than it can do, or what it must be found to do."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     melody: StrictBool | None = None
+    continuation: StrictBool | None = None
     multi_band_diffusion: StrictBool | None = None
-    max_duration: StrictInt | None = Field(None, ge=1, le=MAX_DURATION)
-    """Seconds; at most MUSICGEN_MAX_DURATION counts."""
+    channels: Literal[1, 2] | None = None
+    max_duration: Annotated[StrictInt, Field(ge=1)] | None = None
+    """Seconds."""
 
 
-class Model(BaseModel):
-    """One model that is served."""
+class ModelEntry(BaseModel):
+    """One model of the registry."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN)]
-    """owner/name."""
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
     source: Annotated[str, Field(min_length=1)]
-    """A folder, from the file's own on, musicgen-pocket, or a hub id, with @revision if one is meant."""
-    version: Annotated[str, Field(pattern=VERSION_PATTERN)] | None = None
-    """None: the checksum of its weights."""
+    """As MUSICGEN_MODEL: a folder, a hub id with or without @revision, or musicgen-pocket."""
+    version: Annotated[str, Field(pattern=f"^{VERSION}$")] | None = None
+    """None: the checksum."""
     checksum: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """SHA-256 over configuration and weights; other weights are not served."""
-    default: StrictBool = False
-    defaults: dict[str, Any] = Field(default_factory=dict)
-    """Of input fields that a request leaves out."""
-    abilities: AllowedAbilities = AllowedAbilities()
+    """SHA-256 over configuration and weights, in hex, that a worker must find; the version where there is no other."""
+    defaults: dict[str, Any] = {}
+    """Inputs that a prediction gets where it leaves them out."""
+    abilities: DeclaredAbilities = DeclaredAbilities()
 
     @property
     def queue(self) -> str:
-        """The queue of its predictions, and what it is known by in the store."""
+        """The queue from which the model's workers take."""
         return f"{GENERATION_QUEUE}:{self.name}"
 
-    @model_validator(mode="after")
-    def _defaults_are_inputs(self) -> Self:
-        if wrong := OF_ONE_REQUEST & self.defaults.keys():
-            raise ValueError(f"defaults: {', '.join(sorted(wrong))} can only be given by a request")
+    @field_validator("defaults")
+    @classmethod
+    def _are_inputs(cls, value: dict[str, Any]) -> dict[str, Any]:
+        known = sorted(set(Input.model_fields) - NO_DEFAULT)
+        if wrong := sorted(set(value) - set(known)):
+            raise ValueError(f"there is no default for {', '.join(wrong)}; there are defaults for {', '.join(known)}")
         try:
-            Input.model_validate({"prompt": "", **self.defaults})
-        except (ValidationError, InvalidInput) as error:
-            raise ValueError(f"defaults: {error}") from error
-        return self
+            Input.model_validate({"prompt": "", **value})
+        except ValidationError as error:
+            found = (f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
+            raise ValueError("; ".join(found)) from error
+        return value
 
-    def with_defaults(self, value: Input) -> Input:
-        """The input with this model's defaults for what was left out."""
-        if not self.defaults:
-            return value
-        return Input.model_validate(self.defaults | value.model_dump(exclude_unset=True))
+    def settle(self, found: ModelCard) -> ModelCard:
+        """The card to announce, from what a worker found; `found.version` is the checksum of what it loaded.
+
+        Declared abilities take away, and cannot add. Raises SystemExit where the file says what is not so.
+        """
+        if self.checksum not in (None, found.version):
+            raise SystemExit(
+                f"The checksum of {self.name} is wrong: {self.source} has {found.version}, but the registry says "
+                f"{self.checksum}. Fetch or convert the model again, or correct the checksum if the change is meant."
+            )
+        declared = self.abilities.model_dump(exclude_none=True)
+        for ability, value in declared.items():
+            has = getattr(found, ability)
+            # What must be equal, or must not be more: true is more than false.
+            if value != has if ability == "channels" else value > has:
+                raise SystemExit(
+                    f"The registry says {ability} = {_toml(value)} of {self.name}, but the loaded model has "
+                    f"{_toml(has)}. Correct abilities.{ability}, or leave it out."
+                )
+        card = found.model_copy(update={**declared, "name": self.name, "version": self.version or found.version})
+        if self.defaults or declared:
+            self._check_defaults(card)
+        return card
+
+    def _check_defaults(self, card: ModelCard) -> None:
+        try:
+            check_abilities(Input(prompt="", **self.defaults), card)
+        except InvalidInput as error:
+            raise SystemExit(f"The registry's defaults of {self.name} ask for more than it can do: {error}.") from error
 
 
-class OnlyModel(Model):
-    """The model of MUSICGEN_MODEL, where there is no file."""
+class OnlyModel(ModelEntry):
+    """The model of MUSICGEN_MODEL, where there is no file.
 
-    name: str
+    Its queue does not bear its name: API and workers need not agree on it, and it can be changed.
+    """
 
     @property
     def queue(self) -> str:
-        """The queue of a deployment with one model."""
+        """The queue from which the model's workers take."""
         return GENERATION_QUEUE
 
 
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default: str | None = None
+    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Self:
+        names = [entry.name for entry in self.models]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} is there twice; each model needs a name of its own")
+        if self.default is None and len(names) > 1:
+            raise ValueError(f'there are several models and no default; add default = "{names[0]}" at the top')
+        if self.default is not None and self.default not in names:
+            raise ValueError(f"default: there is no model {self.default}; there are {', '.join(names)}")
+        return self
+
+
+@dataclass(frozen=True)
 class Registry:
-    """All models of a deployment; one of them is the default."""
+    """The models of a deployment."""
 
-    def __init__(self, models: tuple[Model, ...]) -> None:
-        """Raises RegistryError where names repeat, or no default or several are named."""
-        if not models:
-            raise RegistryError("there is no [[models]] in it")
-        names = [model.name for model in models]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise RegistryError(f"{', '.join(repeated)}: a name stands for one model")
-        defaults = [model for model in models if model.default]
-        if len(models) > 1 and len(defaults) != 1:
-            raise RegistryError("one of the models must have default = true, and no other")
-        self.models = models
-        self.default = defaults[0] if defaults else models[0]
+    entries: tuple[ModelEntry, ...]
+    default: ModelEntry
 
-    def by_name(self, name: str) -> Model | None:
-        """The model that is called so."""
-        return next((model for model in self.models if model.name == name), None)
-
-    def choose(self, name: str | None) -> Model:
-        """The model that a worker is to serve: the named one, or the only one. Raises RegistryError."""
-        known = ", ".join(model.name for model in self.models)
-        if name is None:
-            if len(self.models) > 1:
-                raise RegistryError(f"say which model this worker serves: --model with one of {known}")
-            return self.default
-        model = self.by_name(name)
-        if model is None:
-            raise RegistryError(f"there is no model {name}, only {known}")
-        return model
+    def entry(self, name: str) -> ModelEntry:
+        """The model of that name; raises SystemExit, which names those that there are."""
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        known = ", ".join(entry.name for entry in self.entries)
+        raise SystemExit(f"There is no model {name} in the registry (MUSICGEN_MODELS); there are: {known}.")
 
 
 def load_registry(settings: Settings) -> Registry:
-    """The models by the settings. Raises SystemExit with the file and what is wrong in it."""
+    """The registry of this deployment; raises SystemExit with the place in the file and what is wrong with it."""
     if settings.models is None:
-        return Registry((OnlyModel(name=settings.model, source=settings.model),))
-    path = settings.models
+        only = OnlyModel(name=_name_of(settings.model), source=settings.model)
+        return Registry((only,), only)
+    content = _read(settings.models)
     try:
-        return _read(path)
-    except (OSError, tomllib.TOMLDecodeError, RegistryError) as error:
-        raise SystemExit(f"MUSICGEN_MODELS={path}: {error}") from error
+        file = _File.model_validate(content)
     except ValidationError as error:
-        raise SystemExit(f"MUSICGEN_MODELS={path}: {_explain(error)}") from error
+        raise SystemExit(f"Wrong registry {settings.models}: {_explain(error, content)}") from error
+    folder = settings.models.resolve().parent
+    entries = tuple(_located(entry, folder) for entry in file.models)
+    registry = Registry(entries, entries[0])
+    return registry if file.default is None else Registry(entries, registry.entry(file.default))
 
 
-class _File(BaseModel):
-    """The file's content: [[models]] and nothing else."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    models: tuple[Model, ...] = ()
-
-
-def _read(path: Path) -> Registry:
-    models = []
-    for model in _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).models:
-        folder = path.parent / Path(model.source).expanduser()
-        models.append(model.model_copy(update={"source": str(folder.resolve())}) if folder.is_dir() else model)
-    return Registry(tuple(models))
+def worker_entry(settings: Settings) -> ModelEntry:
+    """The model that a worker serves: the one that MUSICGEN_MODEL names, else the default; raises SystemExit."""
+    registry = load_registry(settings)
+    if settings.models is None or "model" not in settings.model_fields_set:
+        return registry.default
+    return registry.entry(settings.model)
 
 
-def _explain(error: ValidationError) -> str:
-    given = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in given["loc"])
-    return f"{place}: {given['msg']}" if place else given["msg"]
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"MUSICGEN_MODELS: cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SystemExit(f"Wrong registry {path}: it is not valid TOML: {error}") from error
+
+
+def _located(entry: ModelEntry, folder: Path) -> ModelEntry:
+    """The entry with its folder's whole path, where it has one that lies beside the file."""
+    path = folder / Path(entry.source).expanduser()
+    return entry.model_copy(update={"source": str(path)}) if path.is_dir() else entry
+
+
+def _name_of(source: str) -> str:
+    """owner/name for what MUSICGEN_MODEL names: a hub id without its revision, else local/ and the folder's name."""
+    hub_id = source.partition("@")[0]
+    if re.fullmatch(NAME, hub_id) and not Path(source).is_dir():
+        return hub_id
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(source).expanduser().resolve().name).lstrip(".-")
+    return f"local/{name or 'model'}"
+
+
+def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
+    """Pydantic's errors with the model's name and the key: "model owner/name, defaults: ..."."""
+    return "; ".join(
+        f"{place}: {item['msg']}" if (place := _place(item["loc"], content)) else item["msg"]
+        for item in error.errors(include_url=False, include_input=False)
+    )
+
+
+def _place(location: tuple[int | str, ...], content: Mapping[str, Any]) -> str:
+    match location:
+        case ("models", int(number), *keys):
+            model = content["models"][number]
+            name = model.get("name", number + 1) if isinstance(model, dict) else number + 1
+            return ", ".join([f"model {name}", *([".".join(map(str, keys))] if keys else [])])
+        case _:
+            return ".".join(map(str, location))
+
+
+def _toml(value: object) -> str:
+    return str(value).lower()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 GENERATION_QUEUE = "generation"
-"""Of a deployment with one model; where there are several, each has a queue of its own (`models.Model.queue`)."""
+"""Of the one model where MUSICGEN_MODEL names it; of a registry's models, see `predictions.models`."""
 WEBHOOK_QUEUE = "webhooks"
 
 GENERATE_TASK = "musicgen.generate"
@@ -18,9 +18,10 @@ WEBHOOK_TASK = "musicgen.deliver_webhook"
 
 
 def message_template(task: str, queue: str) -> str:
-    """A message that calls `task` with one argument; the scripts fill in @ID@, the argument, @TAG@ and @QUEUE@.
+    """A message that calls `task` with one argument; the scripts fill in @ID@, the argument, @TAG@, and @QUEUE@.
 
-    @TAG@ tells deliveries of the same task apart: kombu keys its unacknowledged messages by it.
+    @QUEUE@ may stand for `queue`. @TAG@ tells deliveries of the same task apart: kombu keys its unacknowledged messages
+    by it.
     """
     return json.dumps(
         {

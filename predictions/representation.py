@@ -51,8 +51,10 @@ class PredictionBody(BaseModel):
     )
     progress: ProgressBody | None
     queue_position: int | None = Field(description="How many predictions wait before this one; none once it started.")
-    model: str = Field(description="The model's name.")
-    version: str = Field(description="The model's version; unless its operator named one, a checksum of its weights.")
+    model: str = Field(description="The model, as owner/name.")
+    version: str = Field(
+        description="Version of the model; where the operator has not named one, a checksum of its weights."
+    )
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

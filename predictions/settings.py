@@ -73,9 +73,10 @@ class Settings(BaseSettings):
     engine: Literal["native", "audiocraft"] = "native"
     """native: the project's own; audiocraft: the reference implementation, if installed, one request at a time."""
     model: str = Field("musicgen-pocket", min_length=1)
-    """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small."""
+    """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small. With a
+    registry, the name of the model in it that a worker serves."""
     models: Path | None = None
-    """A file that describes several models (docs/models.md); takes the place of MUSICGEN_MODEL."""
+    """A registry of several models (predictions/models.py); each has workers of its own."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_requests: int = Field(0, ge=0, le=256)
@@ -104,8 +105,6 @@ class Settings(BaseSettings):
     def _is_safe(self) -> Self:
         if self.secret.get_secret_value() and len(self.secret.get_secret_value()) < 16:
             raise ValueError("MUSICGEN_SECRET must have at least 16 characters; try: openssl rand -hex 32")
-        if self.models is not None and "model" in self.model_fields_set:
-            raise ValueError("MUSICGEN_MODEL and MUSICGEN_MODELS are both set; keep one")
         if any(len(token.get_secret_value()) < 8 for token in self.api_tokens):
             raise ValueError("every token in MUSICGEN_API_TOKENS must have at least 8 characters")
         if self.storage == "s3" and self.s3_access_key and not self.s3_secret_key:

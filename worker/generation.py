@@ -46,12 +46,15 @@ class Generator:
         storage: AudioStorage,
         leases: LeaseKeeper,
         settings: Settings,
+        *,
+        version: str,
     ) -> None:
         self._model = model
         self._store = store
         self._storage = storage
         self._leases = leases
         self._settings = settings
+        self._version = version
 
     def run(self, prediction_id: str) -> None:
         """Carry out the prediction, unless it has ended or another worker holds it."""
@@ -76,6 +79,10 @@ class Generator:
 
     def _carry_out(self, prediction: Prediction, lease: Lease) -> None:
         started = time.monotonic()
+        if prediction.version != self._version:
+            raise InvalidRequest(
+                f"Version {prediction.version} of the model, which was asked for, is served no more; send it again."
+            )
         value = Input.model_validate(prediction.input)
         assert value.seed is not None
         lease.logs = f"Using seed {value.seed}\n"

@@ -27,7 +27,7 @@ MAX_RETENTION_PERIOD_SECONDS = 30.0
 
 
 class Housekeeper:
-    """A thread that keeps house; `card`, `worker` and `queue` announce what this process generates with, if it does."""
+    """A thread that keeps house; with a `card`, it announces that `worker` takes from `queue` and generates with it."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Housekeeper:
         self._thread.join()
         if self._card is not None:
             try:
-                self._store.run(commands.withdraw(self._worker, self._queue))
+                self._store.run(commands.withdraw(self._worker, queue=self._queue))
             except StoreUnavailable:
                 logger.warning("Could not withdraw; the announcement expires by itself")
 
@@ -79,7 +79,7 @@ class Housekeeper:
 
     def _announce(self) -> None:
         if self._card is not None:
-            self._store.run(commands.announce(self._worker, self._queue, self._card, ALIVE_SECONDS))
+            self._store.run(commands.announce(self._worker, self._card, ALIVE_SECONDS, queue=self._queue))
 
     def _reap(self) -> None:
         reaped = self._store.run(commands.reap(self._settings.max_attempts, self._settings.requeue_after_seconds))

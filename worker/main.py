@@ -1,7 +1,8 @@
 """A worker process: the one place where its parts are put together.
 
-A worker that generates owns a model: one engine in one process, whose tasks are threads that wait for it. A worker that
-delivers webhooks has no model and needs no torch.
+A worker that generates owns one model and takes from that model's queue: one engine in one process, whose tasks are
+threads that wait for it.
+A worker of the queue `webhooks` has no model and needs no torch.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from celery.exceptions import SecurityWarning
 from predictions import commands
 from predictions.errors import StoreUnavailable
 from predictions.model_card import ModelCard
-from predictions.models import Model, OnlyModel, RegistryError, load_registry
-from predictions.queue import GENERATION_QUEUE, WEBHOOK_QUEUE
+from predictions.models import ModelEntry, worker_entry
+from predictions.queue import WEBHOOK_QUEUE
 from predictions.settings import Settings, load_settings
 from predictions.storage import AudioStorage, open_storage
 from predictions.store import PredictionStore
@@ -39,12 +40,14 @@ WEBHOOK_THREADS = 8
 EXTRA_GENERATION_THREADS = 4
 
 
-def run(kind: str, model_name: str | None = None) -> None:
-    """Generate with a model of the deployment, or deliver webhooks, until SIGINT or SIGTERM; what has begun is
-    finished first."""
-    settings = load_settings()
-    model = _choose_model(settings, model_name) if kind == GENERATION_QUEUE else None
-    queue = model.queue if model else WEBHOOK_QUEUE
+def run(*, model: str | None = None, webhooks: bool = False) -> None:
+    """Generate, or deliver webhooks, until SIGINT or SIGTERM; what has begun is finished first.
+
+    `model`: what to serve instead of what MUSICGEN_MODEL names. Raises SystemExit.
+    """
+    settings = load_settings() if model is None else load_settings(model=model)
+    entry = None if webhooks else worker_entry(settings)
+    queue = entry.queue if entry else WEBHOOK_QUEUE
     logging.basicConfig(level=settings.log_level, format="%(asctime)s worker %(levelname)s %(name)s: %(message)s")
     # One line a poll of a pub/sub connection or a task is no news.
     for chatty in ("celery.app.trace", "celery.worker.strategy", "httpcore", "kombu"):
@@ -58,8 +61,8 @@ def run(kind: str, model_name: str | None = None) -> None:
     with ExitStack() as cleanup:
         cleanup.callback(store.close)
         card, threads = None, WEBHOOK_THREADS
-        if model is not None:
-            card, threads = _prepare_generation(celery, store, storage, settings, model, cleanup)
+        if entry is not None:
+            card, threads = _prepare_generation(celery, store, storage, settings, entry, cleanup)
         else:
             _prepare_webhooks(celery, store, storage, settings)
         housekeeper = Housekeeper(store, storage, settings, worker=worker, queue=queue, card=card)
@@ -68,24 +71,18 @@ def run(kind: str, model_name: str | None = None) -> None:
         _consume(celery, queue, worker, threads, settings)
 
 
-def is_alive(settings: Settings, model_name: str | None = None) -> bool:
+def is_alive(settings: Settings) -> bool:
     """Whether a worker that generates on this host has given a sign of life within the last seconds."""
-    queue = _choose_model(settings, model_name).queue
     store = PredictionStore(settings.redis_url)
     try:
-        here, served = _worker_name(queue, ""), store.run(commands.deployment()).models.get(queue)
-        return served is not None and any(name.startswith(here) for name in served.workers)
+        deployment = store.run(commands.deployment())
+        return any(
+            name.startswith(_worker_name(queue, "")) for queue, state in deployment.items() for name in state.workers
+        )
     except StoreUnavailable:
         return False
     finally:
         store.close()
-
-
-def _choose_model(settings: Settings, name: str | None) -> Model:
-    try:
-        return load_registry(settings).choose(name)
-    except RegistryError as error:
-        raise SystemExit(str(error)) from error
 
 
 def _worker_name(queue: str, process: str) -> str:
@@ -97,7 +94,7 @@ def _prepare_generation(
     store: PredictionStore,
     storage: AudioStorage,
     settings: Settings,
-    chosen: Model,
+    entry: ModelEntry,
     cleanup: ExitStack,
 ) -> tuple[ModelCard, int]:
     # Before torch loads its OpenMP runtime: threads that wait by spinning leave nothing of a small machine
@@ -108,7 +105,7 @@ def _prepare_generation(
     from worker.leases import LeaseKeeper
 
     model = engine_class(settings.engine).load(
-        chosen.source,
+        entry.source,
         device=settings.device,
         dtype=settings.dtype,
         max_requests=settings.max_requests or None,
@@ -116,11 +113,11 @@ def _prepare_generation(
         extend_stride=settings.extend_stride,
     )
     cleanup.callback(model.close)
-    card = _card(model, chosen)
+    card = entry.settle(_card(model))
     leases = LeaseKeeper(store, settings.lease_seconds)
     leases.start()
     cleanup.callback(leases.close)
-    register_generation(celery, Generator(model, store, storage, leases, settings))
+    register_generation(celery, Generator(model, store, storage, leases, settings, version=card.version))
     return card, card.concurrency + EXTRA_GENERATION_THREADS
 
 
@@ -130,23 +127,16 @@ def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStor
     register_webhooks(celery, Courier(store, storage, settings))
 
 
-def _card(model: MusicGen, chosen: Model) -> ModelCard:
-    """What the loaded model can do and is to do. Raises SystemExit where that is more than it can."""
-    abilities, wanted = model.abilities, chosen.abilities
-    if chosen.checksum not in (None, model.checksum):
-        raise SystemExit(f"{chosen.name}: {chosen.source} has the checksum {model.checksum}, not {chosen.checksum}")
-    for ability in ("melody", "multi_band_diffusion"):
-        if getattr(wanted, ability) and not getattr(abilities, ability):
-            raise SystemExit(f"{chosen.name}: {chosen.source} has no {ability}; leave it out of its abilities")
+def _card(model: MusicGen) -> ModelCard:
+    abilities = model.abilities
     return ModelCard(
-        name=model.name if isinstance(chosen, OnlyModel) else chosen.name,
-        version=chosen.version or model.checksum,
-        checksum=model.checksum,
-        melody=abilities.melody and wanted.melody is not False,
-        multi_band_diffusion=abilities.multi_band_diffusion and wanted.multi_band_diffusion is not False,
+        name=model.name,
+        version=model.checksum,
+        melody=abilities.melody,
+        multi_band_diffusion=abilities.multi_band_diffusion,
         channels=abilities.channels,
         sample_rate=abilities.sample_rate,
-        max_duration=min(abilities.max_seconds, wanted.max_duration or abilities.max_seconds),
+        max_duration=abilities.max_seconds,
         trained=model.trained,
         concurrency=model.max_requests,
     )

@@ -1,13 +1,16 @@
-"""Whether the service can be used right now."""
+"""Whether the service serves, and what."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Response
 
-from app.bodies import Health
+from app.bodies import Health, ModelUsage
 from app.services import InjectedServices
 from predictions import commands
 from predictions.errors import StoreUnavailable
+from predictions.served import ServedModel, served_models
 
 router = APIRouter(tags=["service"])
 
@@ -20,16 +23,26 @@ async def health_check(response: Response, services: InjectedServices) -> Health
     except StoreUnavailable:
         response.status_code = 503
         return Health(status="unavailable")
-    registry = services.models.registry
-    served = {
-        model.queue: deployment.models[model.queue] for model in registry.models if model.queue in deployment.models
-    }
-    alive = sum(bool(model.workers) for model in served.values())
-    default = served.get(registry.default.queue)
+    models = served_models(services.models.registry, deployment)
+    usage = [
+        ModelUsage(
+            name=model.name,
+            workers=len(model.state.workers),
+            queued=model.state.queued,
+            running=model.state.running,
+        )
+        for model in models
+    ]
     return Health(
-        status="ready" if alive == len(registry.models) else "degraded" if alive else "no workers",
-        model=default.card if default else None,
-        workers=sum(len(model.workers) for model in served.values()),
-        queued=sum(model.queued for model in served.values()),
-        running=deployment.running,
+        status=_status(models),
+        model=next(model.state.card for model in models if model.is_default),
+        models=usage,
+        workers=sum(item.workers for item in usage),
+        queued=sum(item.queued for item in usage),
+        running=sum(item.running for item in usage),
     )
+
+
+def _status(models: Sequence[ServedModel]) -> str:
+    serving = [bool(model.state.workers) for model in models]
+    return "ready" if all(serving) else "degraded" if any(serving) else "no workers"

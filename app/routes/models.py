@@ -1,64 +1,42 @@
-"""The models that can be asked for."""
+"""List the models and what they can do."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from app.auth import Owner
 from app.bodies import ModelBody, ModelList
-from app.problems import Problem
+from app.routes.predictions import MISSING, REFUSALS
 from app.services import InjectedServices
-from predictions import commands
-from predictions.errors import ModelNotFound
-
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "The token is missing or wrong."},
-    503: {"model": Problem, "description": "Redis does not answer; try again after `Retry-After` seconds."},
-}
+from predictions.inputs import Input, with_defaults
+from predictions.model_card import Abilities
+from predictions.served import ServedModel
 
 router = APIRouter(tags=["models"], responses=REFUSALS)
 
 
 @router.get("/models")
-async def list_models(_: Owner, services: InjectedServices) -> ModelList:
-    """All models, what they can do, and how many workers serve each."""
-    return ModelList(results=await _models(services))
+async def list_models(_owner: Owner, services: InjectedServices) -> ModelList:
+    """All models of this deployment, with their versions and abilities."""
+    return ModelList(results=[_body(model) for model in await services.models.all()])
 
 
-@router.get(
-    "/models/{owner}/{name}",
-    responses={404: {"model": Problem, "description": "There is no such model."}},
-)
-async def get_model(
-    _: Owner,
-    owner: Annotated[str, Path(max_length=100, description="The first part of the model's name.")],
-    name: Annotated[str, Path(max_length=100, description="The second part of the model's name.")],
-    services: InjectedServices,
-) -> ModelBody:
-    """One model."""
-    for model in await _models(services):
-        if model.name == f"{owner}/{name}":
-            return model
-    raise ModelNotFound(f"{owner}/{name}")
+@router.get("/models/{model_owner}/{model_name}", responses=MISSING)
+async def get_model(model_owner: str, model_name: str, _owner: Owner, services: InjectedServices) -> ModelBody:
+    """One model, by its owner and its name."""
+    return _body(await services.models.named(f"{model_owner}/{model_name}"))
 
 
-async def _models(services: InjectedServices) -> list[ModelBody]:
-    served = (await services.store.run(commands.deployment())).models
-    registry = services.models.registry
-    bodies = []
-    for model in registry.models:
-        found = served.get(model.queue)
-        bodies.append(
-            ModelBody(
-                name=found.card.name if found else model.name,
-                version=found.card.version if found else model.version,
-                default=model is registry.default,
-                defaults=model.defaults,
-                card=found.card if found else None,
-                workers=len(found.workers) if found else 0,
-                queued=found.queued if found else 0,
-            )
-        )
-    return bodies
+def _body(model: ServedModel) -> ModelBody:
+    card, state = model.state.card, model.state
+    effective = with_defaults(Input(prompt=""), model.entry.defaults)
+    return ModelBody(
+        name=model.name,
+        workers=len(state.workers),
+        queued=state.queued,
+        running=state.running,
+        is_default=model.is_default,
+        versions=list(model.versions),
+        abilities=Abilities(**card.model_dump(include=set(Abilities.model_fields))) if card else None,
+        defaults=effective.model_dump(mode="json", exclude={"prompt"}, exclude_none=True),
+    )

@@ -25,7 +25,7 @@ from predictions.errors import (
     PredictionNotFound,
     QueueFull,
 )
-from predictions.inputs import check_abilities, check_duration
+from predictions.inputs import check_abilities, check_duration, with_defaults
 from predictions.prediction import ID_PATTERN, Prediction, new_id, output_prefix
 from predictions.representation import PredictionBody, represent
 
@@ -135,14 +135,14 @@ async def _create(
     prediction_id: str,
     idempotency_key: str,
 ) -> Prediction:
-    check_duration(body.input, services.settings.max_duration)
-    model, card = await services.models.find(body.version)
-    asked = model.with_defaults(body.input)
-    check_abilities(asked, card)
+    model = await services.models.for_version(body.version)
+    given = with_defaults(body.input, model.entry.defaults)
+    check_duration(given, services.settings.max_duration)
+    check_abilities(given, model.card)
     if body.webhook is not None:
         input_audio.check_foreign_url("webhook", body.webhook, services)
     base_url = services.base_url(request)
-    value, input_file = await input_audio.resolve(services, owner, base_url, asked)
+    value, input_file = await input_audio.resolve(services, owner, base_url, given)
     created = await services.store.run(
         commands.create(
             prediction_id=prediction_id,
@@ -150,9 +150,9 @@ async def _create(
             digest=body.digest(),
             input_json=value.with_seed().model_dump_json(),
             input_file=input_file,
-            queue=model.queue,
-            model=card.name,
-            version=card.version,
+            model=model.name,
+            version=model.card.version,
+            queue=model.entry.queue,
             base_url=base_url,
             webhook=body.webhook_target(),
             idempotency_key=idempotency_key,

@@ -1,13 +1,14 @@
 -- Create a prediction and enqueue it: both or neither.
--- ARGV: id, owner, digest, idempotency key ('' for none), seconds to remember it, max_queued, template, field, value, ...; `queue` is among them
+-- ARGV: id, owner, digest, idempotency key ('' for none), seconds to remember it, max_queued, template, queue,
+-- field, value, ...
 -- Returns {outcome: created | replayed | conflict | mismatch | full, flat record, queue position or -1}.
 local id, owner, digest, idempotency, remember = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local max_queued, template = tonumber(ARGV[6]), ARGV[7]
+local max_queued, template, queue = tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local key = 'musicgen:prediction:' .. id
 local memory = 'musicgen:idempotency:' .. owner .. ':' .. idempotency
 
 local function answer(outcome, known_id)
-  return { outcome, redis.call('HGETALL', 'musicgen:prediction:' .. known_id), queue_position(known_id) }
+  return { outcome, redis.call('HGETALL', 'musicgen:prediction:' .. known_id), position(known_id) }
 end
 
 if idempotency ~= '' then
@@ -21,15 +22,12 @@ if redis.call('EXISTS', key) == 1 then
   local known = redis.call('HMGET', key, 'owner', 'digest')
   return answer(known[1] == owner and known[2] == digest and 'replayed' or 'conflict', id)
 end
-local waiting = 0
-for _, queue in ipairs(redis.call('SMEMBERS', 'musicgen:queues')) do
-  waiting = waiting + redis.call('ZCARD', 'musicgen:queued:' .. queue)
-end
-if waiting >= max_queued then return answer('full', id) end
+if redis.call('ZCARD', 'musicgen:queued:' .. queue) >= max_queued then return answer('full', id) end
 
 local time = clock()
 redis.call('HSET', key, 'id', id, 'owner', owner, 'digest', digest, 'status', 'starting', 'attempt', 0,
-  'created_at', time, unpack(ARGV, 8))
+  'created_at', time, 'queue', queue, unpack(ARGV, 9))
+redis.call('SADD', 'musicgen:queues', queue)
 redis.call('ZADD', 'musicgen:owner:' .. owner, time, id)
 if idempotency ~= '' then
   redis.call('HSET', memory, 'id', id, 'digest', digest)

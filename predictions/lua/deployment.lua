@@ -1,13 +1,14 @@
--- What serves right now. Returns {{queue, model card, names of live workers, how many wait}, ...}, running.
-local models, cards = {}, redis.call('HGETALL', 'musicgen:models')
-for i = 1, #cards, 2 do
-  local workers = 'musicgen:workers:' .. cards[i]
+-- What serves right now. Returns a list of {queue, model card or false, names of live workers, queued, running}.
+local answer = {}
+for _, queue in ipairs(redis.call('SMEMBERS', 'musicgen:queues')) do
+  local workers = 'musicgen:workers:' .. queue
   redis.call('ZREMRANGEBYSCORE', workers, '-inf', clock())
-  models[#models + 1] = {
-    cards[i],
-    cards[i + 1],
+  answer[#answer + 1] = {
+    queue,
+    redis.call('HGET', 'musicgen:cards', queue),
     redis.call('ZRANGE', workers, 0, -1),
-    redis.call('ZCARD', 'musicgen:queued:' .. cards[i]),
+    redis.call('ZCARD', 'musicgen:queued:' .. queue),
+    redis.call('SCARD', 'musicgen:running:' .. queue),
   }
 end
-return { models, redis.call('ZCARD', 'musicgen:leases') }
+return answer

@@ -14,7 +14,7 @@ while #page < limit do
     if (seen or tonumber(members[i + 1]) ~= tonumber(score) or id < last) and #page < limit then
       local record = redis.call('HGETALL', 'musicgen:prediction:' .. id)
       if #record > 0 then
-        page[#page + 1] = { record, queue_position(id) }
+        page[#page + 1] = { record, position(id) }
       end
     end
   end

@@ -5,9 +5,10 @@
 --   musicgen:prediction:{id}            hash    the record; the truth
 --   musicgen:events:{id}                stream  its events, for whoever follows it
 --   musicgen:owner:{owner}              zset    an owner's predictions by creation time
---   musicgen:queues                     set     the queues of models that anything has been put into
---   musicgen:queued:{queue}             zset    ids that wait there, by creation time
+--   musicgen:queues                     set     the queues that generate, one a model; {queue} below is one of them
+--   musicgen:queued:{queue}             zset    ids that wait, by creation time
 --   musicgen:leases                     zset    ids that run, by the time their lease ends
+--   musicgen:running:{queue}            set     those of one queue
 --   musicgen:ended                      zset    ids that have ended, by the time they did
 --   musicgen:ended-channel              pubsub  "{status} {id}" of what ends: a hint, never the truth
 --   musicgen:idempotency:{owner}:{key}  hash    id and body digest of an Idempotency-Key
@@ -15,10 +16,9 @@
 --   musicgen:webhook:{id}:{event}       hash    attempts and last outcome of one webhook
 --   musicgen:file:{id}                  hash    an uploaded file's record
 --   musicgen:files                      zset    uploaded files by upload time
---   musicgen:models                     hash    by queue, the model card that its workers announced last
+--   musicgen:cards                      hash    of each queue, the model card that its workers announced last
 --   musicgen:workers:{queue}            zset    live workers, by the time their last sign of life expires
---   generation, generation:{model},
---   webhooks                            lists   Celery's queues
+--   {queue}, webhooks                   lists   Celery's queues
 
 local TERMINAL = { succeeded = true, failed = true, canceled = true }
 
@@ -38,31 +38,41 @@ local function emit(id, name, data)
   redis.call('XADD', 'musicgen:events:' .. id, 'MAXLEN', '~', 1000, '*', 'event', name, 'data', data)
 end
 
+-- The queue of a prediction's model: its workers take from it alone.
 local function queue_of(id)
-  return redis.call('HGET', 'musicgen:prediction:' .. id, 'queue')
+  return redis.call('HGET', 'musicgen:prediction:' .. id, 'queue') or 'generation'
 end
 
--- The place in its queue, 0 for the next; -1 where it does not wait.
-local function queue_position(id)
-  local queue = queue_of(id)
-  return queue and redis.call('ZRANK', 'musicgen:queued:' .. queue, id) or -1
+-- How many of its queue wait before a prediction; -1 where it does not wait.
+local function position(id)
+  return redis.call('ZRANK', 'musicgen:queued:' .. queue_of(id), id) or -1
 end
 
-local function generation_message(id, queue, template)
+local function generation_message(id, template)
   local enqueues = redis.call('HGET', 'musicgen:prediction:' .. id, 'enqueues')
-  local filled = string.gsub(message(template, id, id .. ':' .. enqueues), '@QUEUE@', queue)
+  local filled = string.gsub(message(template, id, id .. ':' .. enqueues), '@QUEUE@', queue_of(id))
   return filled
 end
 
--- Put a prediction into the queue; the message is a hint, `musicgen:queued:*` the truth. `push` is LPUSH for the end of
+-- Put a prediction into the queue; the message is a hint, `musicgen:queued:` the truth. `push` is LPUSH for the end of
 -- the queue, RPUSH for its front: where a prediction comes back, it keeps the place that its creation gave it.
 local function enqueue(id, template, push)
   local key, queue = 'musicgen:prediction:' .. id, queue_of(id)
   redis.call('HINCRBY', key, 'enqueues', 1)
   redis.call('HSET', key, 'enqueued_at', clock())
-  redis.call('SADD', 'musicgen:queues', queue)
   redis.call('ZADD', 'musicgen:queued:' .. queue, redis.call('HGET', key, 'created_at'), id)
-  redis.call(push, queue, generation_message(id, queue, template))
+  redis.call(push, queue, generation_message(id, template))
+end
+
+-- Hold a prediction's lease for so many seconds from now, or drop it.
+local function lease(id, seconds)
+  redis.call('ZADD', 'musicgen:leases', clock() + seconds, id)
+  redis.call('SADD', 'musicgen:running:' .. queue_of(id), id)
+end
+
+local function drop_lease(id)
+  redis.call('ZREM', 'musicgen:leases', id)
+  redis.call('SREM', 'musicgen:running:' .. queue_of(id), id)
 end
 
 -- Owe the client a webhook. It stays owed in `musicgen:webhooks` until it is delivered or given up.
@@ -81,7 +91,7 @@ local function finish(id, status, fields, webhook_template)
   local time = clock()
   redis.call('HSET', key, 'status', status, 'completed_at', time, unpack(fields))
   redis.call('ZREM', 'musicgen:queued:' .. queue_of(id), id)
-  redis.call('ZREM', 'musicgen:leases', id)
+  drop_lease(id)
   redis.call('ZADD', 'musicgen:ended', time, id)
   emit(id, 'status', status)
   owe_webhook(id, 'completed', webhook_template)

@@ -7,7 +7,7 @@ local requeued, failed, hinted = 0, 0, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'musicgen:leases', '-inf', time, 'LIMIT', 0, limit)) do
   local key = 'musicgen:prediction:' .. id
   local attempt = tonumber(redis.call('HGET', key, 'attempt') or 0)
-  redis.call('ZREM', 'musicgen:leases', id)
+  drop_lease(id)
   if attempt >= max_attempts then
     finish(id, 'failed', { 'error', 'Its worker died ' .. attempt .. ' times; it is not tried again.' }, webhook_template)
     failed = failed + 1
@@ -20,13 +20,13 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'musicgen:leases', '-inf', time,
   end
 end
 
+-- A queue at a time: what waits for a model that nobody serves hides nothing of the others.
 for _, queue in ipairs(redis.call('SMEMBERS', 'musicgen:queues')) do
   local waiting = 'musicgen:queued:' .. queue
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting, '-inf', time - requeue_after, 'LIMIT', 0, limit)) do
     -- Still in the list: it only waits its turn. A duplicate message would do no harm, but they would pile up.
     local enqueued_at = tonumber(redis.call('HGET', 'musicgen:prediction:' .. id, 'enqueued_at'))
-    local is_late = enqueued_at < time - requeue_after
-    if is_late and not redis.call('LPOS', queue, generation_message(id, queue, template)) then
+    if enqueued_at < time - requeue_after and not redis.call('LPOS', queue, generation_message(id, template)) then
       enqueue(id, template, 'RPUSH')
       hinted = hinted + 1
     end

@@ -13,6 +13,7 @@ import uvicorn
 from app.main import create_app
 from predictions import commands
 from predictions.model_card import ModelCard
+from predictions.queue import GENERATION_QUEUE
 from predictions.settings import Settings
 from predictions.store import PredictionStore
 from tests.servers import wait_until
@@ -47,8 +48,8 @@ def api_server(settings: Settings) -> Iterator[str]:
 def announce(store: PredictionStore) -> Callable[[ModelCard], None]:
     """Announce a model as a worker does."""
 
-    def announce(card: ModelCard) -> None:
-        store.run(commands.announce("worker", "generation", card, 60.0))
+    def announce(card: ModelCard, queue: str = GENERATION_QUEUE) -> None:
+        store.run(commands.announce("worker", card, 60.0, queue=queue))
 
     return announce
 

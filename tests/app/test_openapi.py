@@ -47,8 +47,10 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "delete_file",
         "delete_prediction",
         "get_file",
+        "get_model",
         "get_prediction",
         "health_check",
+        "list_models",
         "list_predictions",
         "upload_file",
     ]

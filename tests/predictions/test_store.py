@@ -10,7 +10,9 @@ import pytest
 from predictions import commands
 from predictions.commands import FIRST_PAGE, Created, Outcome, Reaped
 from predictions.errors import PredictionNotFound, StoreUnavailable
+from predictions.model_card import ModelCard
 from predictions.prediction import Prediction, Progress, Status, Webhook, WebhookEvent
+from predictions.queue import GENERATION_QUEUE
 from predictions.store import PredictionStore
 
 LEASE = 30.0
@@ -24,6 +26,7 @@ def create(
     digest: str = "d",
     key: str = "",
     max_queued: int = 100,
+    queue: str = GENERATION_QUEUE,
     webhook: Webhook | None = None,
 ) -> Created:
     return store.run(
@@ -33,9 +36,9 @@ def create(
             digest=digest,
             input_json=json.dumps({"prompt": "piano"}),
             input_file=None,
-            queue="generation",
-            model="m",
+            model="tests/noise",
             version="v",
+            queue=queue,
             base_url="http://host",
             webhook=webhook,
             idempotency_key=key,
@@ -306,3 +309,57 @@ def test_a_server_without_memory_is_said_to_be_unavailable(store: PredictionStor
     finally:
         store.redis.config_set("maxmemory", 0)
     assert create(store).outcome is Outcome.CREATED
+
+
+def test_each_queue_is_counted_and_filled_by_itself(store: PredictionStore) -> None:
+    for prediction_id, queue in (("a1", "generation:a/a"), ("b1", "generation:b/b"), ("a2", "generation:a/a")):
+        create(store, prediction_id, queue=queue, max_queued=2)
+    assert [get(store, name).queue_position for name in ("a1", "a2", "b1")] == [0, 1, 0]
+    assert create(store, "a3", queue="generation:a/a", max_queued=2).outcome is Outcome.FULL
+    assert (messages(store, "generation:a/a"), messages(store, "generation:b/b")) == (["a2", "a1"], ["b1"])
+    attempt = store.run(commands.claim("a1", LEASE))
+    assert counts(store) == {"generation:a/a": (1, 1), "generation:b/b": (1, 0)}
+    assert succeed(store, attempt, "a1")
+    store.run(commands.cancel("b1"))
+    assert counts(store) == {"generation:a/a": (1, 0), "generation:b/b": (0, 0)}
+
+
+def counts(store: PredictionStore) -> dict[str, tuple[int, int]]:
+    """Of each queue, what waits and what runs."""
+    return {queue: (state.queued, state.running) for queue, state in store.run(commands.deployment()).items()}
+
+
+def test_what_comes_back_goes_to_its_own_queue(store: PredictionStore) -> None:
+    create(store, "claimed", queue="generation:a/a")
+    create(store, "lost", queue="generation:b/b")
+    store.run(commands.claim("claimed", LEASE))
+    store.redis.delete("generation:a/a", "generation:b/b")
+    expire_leases(store)
+    assert reap(store, requeue_after=0.0) == Reaped(requeued=1, failed=0, hinted=1)
+    assert (messages(store, "generation:a/a"), messages(store, "generation:b/b")) == (["claimed"], ["lost"])
+    assert counts(store) == {"generation:a/a": (1, 0), "generation:b/b": (1, 0)}
+
+
+def test_what_waits_for_a_model_without_workers_hides_nothing_of_the_others(store: PredictionStore) -> None:
+    for number in range(3):
+        create(store, f"stuck{number}", queue="generation:a/a")
+    create(store, "lost", queue="generation:b/b")
+    store.redis.delete("generation:b/b")
+    assert store.run(commands.reap(3, 0.0, limit=2)) == Reaped(0, 0, hinted=1)
+    assert messages(store, "generation:b/b") == ["lost"]
+
+
+def test_workers_are_known_by_the_queue_they_take_from(store: PredictionStore) -> None:
+    card = ModelCard(
+        name="a/a", version="1", melody=False, channels=1, sample_rate=32000, max_duration=30, concurrency=1
+    )
+    store.run(commands.announce("one", card, 60.0, queue="generation:a/a"))
+    store.run(commands.announce("two", card, 60.0, queue="generation:b/b"))
+    store.run(commands.announce("gone", card, -1.0, queue="generation:b/b"))
+    assert {queue: state.workers for queue, state in store.run(commands.deployment()).items()} == {
+        "generation:a/a": ("one",),
+        "generation:b/b": ("two",),
+    }
+    store.run(commands.withdraw("two", queue="generation:b/b"))
+    state = store.run(commands.deployment())["generation:b/b"]
+    assert (state.workers, state.card) == ((), card), "the card stays: its predictions are accepted, and wait"
