@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -267,9 +269,14 @@ def diffused(model: MusicGen) -> GenerationInput:
 
 
 def test_diffusion_takes_windows_in_turns(diffusing: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = []
+    turns: list[DeviceTurns] = []
     take = DeviceTurns.diffusion_step
-    monkeypatch.setattr(diffusing.diffusion, "_turns", lambda: turns.append(None) or take(DeviceTurns()))
+
+    def count(self: DeviceTurns) -> AbstractContextManager[None]:
+        turns.append(self)
+        return take(self)
+
+    monkeypatch.setattr(diffusing.diffusion, "_turns", partial(count, DeviceTurns()))
     seen: list[int] = []
     job = diffusing.submit(diffused(diffusing))
     decoding = 15 + 3 * 2

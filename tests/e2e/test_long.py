@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.diffusion_model import STEPS, copy_with_diffusion
 from tests.e2e.conftest import Service, serve
 from tests.e2e.sound import RATE, clip, data_uri, read_wav
 
@@ -14,7 +15,8 @@ from tests.e2e.sound import RATE, clip, data_uri, read_wav
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[Service]:
     data = tmp_path_factory.mktemp("long")
-    with serve(data, MUSICGEN_MODEL=str(model_folder), MUSICGEN_MAX_DURATION="45") as service:
+    model = copy_with_diffusion(model_folder, tmp_path_factory.mktemp("diffusion") / "model")
+    with serve(data, MUSICGEN_MODEL=str(model), MUSICGEN_MAX_DURATION="45") as service:
         yield service
 
 
@@ -35,6 +37,17 @@ def test_a_clip_longer_than_30_seconds_is_continued_to_a_total(service: Service)
         input_audio=data_uri(clip(40)), continuation=True, continuation_mode="total", duration=41, output_format="mp3"
     )
     assert body["metrics"]["duration"] == 41.0
+
+
+def test_multi_band_diffusion_of_more_than_30_seconds(service: Service) -> None:
+    wanted = {"input_audio": data_uri(clip(29.5)), "continuation": True, "duration": 1, "seed": 3}
+    wanted |= {"normalization_strategy": "peak"}
+    body = service.generate(**wanted, multi_band_diffusion=True)
+    assert f"{56 + STEPS}/{56 + STEPS}" in body["logs"]
+    samples = read_wav(service.audio(body))
+    assert samples.shape == (1, 30.5 * RATE)
+    assert 0.5 < abs(samples).max() <= 1
+    assert service.audio(service.generate(**wanted)) != service.audio(body)
 
 
 def test_a_long_prediction_is_cancelled_between_steps(service: Service) -> None:

@@ -59,8 +59,9 @@ def test_it_goes_on_where_it_was_stopped(codec: Any, tmp_path: Path) -> None:
 
 
 def test_it_learns_and_is_served(codec: Any, tmp_path: Path) -> None:
+    first = train(codec, tmp_path, 1000, until=1).trainer.last_loss
     training = train(codec, tmp_path, 1000, until=25)
-    assert training.trainer.last_loss < 0.8  # a network that hears no noise reaches 1
+    assert training.trainer.last_loss < 0.8 * first
     save_diffusion(training.finished(), tmp_path, SAMPLE_RATE, torch.float16)
     assert sum(file.stat().st_size for file in (tmp_path / "diffusion").iterdir()) < 5e6
     served = load_diffusion(tmp_path, Codec(codec, channels=1))

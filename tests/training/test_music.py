@@ -100,8 +100,10 @@ def test_an_attribute_can_be_measured(name: str) -> None:
     attribute = ATTRIBUTES[name]
     end = attribute.seconds * SAMPLE_RATE
     songs = [(attribute.is_high(style), samples[:end]) for style, samples in SONGS if attribute.concerns(style)]
-    high = [attribute.is_right(samples, high=True) for is_high, samples in songs if is_high][:6]
-    low = [attribute.is_right(samples, high=False) for is_high, samples in songs if not is_high][:6]
+    high, low = (
+        [attribute.is_right(samples, high=side) for samples in [samples for high, samples in songs if high == side][:6]]
+        for side in (True, False)
+    )
     assert len(high) == len(low) == 6
     assert np.mean(high) + np.mean(low) > 1.6  # 1.0 is what guessing gives, and always the same answer
 
