@@ -36,7 +36,7 @@ def samples(content: bytes) -> np.ndarray:
     return np.frombuffer(content[HEADER_BYTES:], "<f4")
 
 
-def test_chunks_make_the_music(service: Service) -> None:
+def test_chunks_make_the_music(service: Service, model_folder: Path) -> None:
     body = post(service, prompt="piano", duration=3, seed=5)
     told = list(events(service, f"/predictions/{body['id']}/stream"))
     chunks = [json.loads(message.data) for message in told if message.event == "audio"]
@@ -46,7 +46,7 @@ def test_chunks_make_the_music(service: Service) -> None:
     assert [chunk["index"] for chunk in chunks] == list(range(len(chunks)))
     together = np.concatenate([samples(service.client.get(chunk["url"]).content) for chunk in chunks])
     assert [message.event for message in told][-3:] == ["status", "output", "done"]
-    with MusicGen.load("musicgen-pocket", device="cpu", max_requests=1) as model:
+    with MusicGen.load(model_folder, device="cpu", max_requests=1) as model:
         whole = model.submit(GenerationInput("piano", 3.0, 5, SamplingParams())).finish()
     np.testing.assert_allclose(together, whole.samples[0], atol=1e-4)
     heard = service.client.get(f"/predictions/{body['id']}/audio").content
