@@ -29,11 +29,16 @@ SECRET = "a secret that only the tests know"
 KEY = derived_key(SECRET)
 OTHER_KEY = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 BODY = '{"id": "abc", "prompt": "Klavier für später"}'.encode()
-NOW = datetime.now(UTC)
 
 
-def test_receivers_can_verify() -> None:
-    headers = signed_headers([KEY], "abc-start", NOW, BODY)
+@pytest.fixture
+def now() -> datetime:
+    """The test's own start: receivers refuse what is five minutes old."""
+    return datetime.now(UTC)
+
+
+def test_receivers_can_verify(now: datetime) -> None:
+    headers = signed_headers([KEY], "abc-start", now, BODY)
     assert Webhook(KEY).verify(BODY, headers)["id"] == "abc"
     assert headers["webhook-id"] == "abc-start"
 
@@ -46,8 +51,8 @@ def test_the_signature_is_that_of_the_specification() -> None:
     assert headers["webhook-timestamp"] == "1700000000"
 
 
-def test_while_secrets_are_rotated_receivers_with_either_can_verify() -> None:
-    headers = signed_headers([OTHER_KEY, KEY], "abc-start", NOW, BODY)
+def test_while_secrets_are_rotated_receivers_with_either_can_verify(now: datetime) -> None:
+    headers = signed_headers([OTHER_KEY, KEY], "abc-start", now, BODY)
     assert len(headers["webhook-signature"].split(" ")) == 2
     for key in (OTHER_KEY, KEY):
         assert Webhook(key).verify(BODY, headers)["id"] == "abc"
@@ -64,13 +69,13 @@ def test_the_first_secret_is_the_current_one_and_all_of_them_sign() -> None:
         signing_keys(Settings())
 
 
-def test_what_was_changed_or_is_old_is_not_verified() -> None:
-    headers = signed_headers([KEY], "abc-start", NOW, BODY)
-    old = signed_headers([KEY], "abc-start", NOW - timedelta(hours=1), BODY)
+def test_what_was_changed_or_is_old_is_not_verified(now: datetime) -> None:
+    headers = signed_headers([KEY], "abc-start", now, BODY)
+    old = signed_headers([KEY], "abc-start", now - timedelta(hours=1), BODY)
     for changed, body in [
         (headers, BODY.replace(b"abc", b"abd")),
         ({**headers, "webhook-id": "abd-start"}, BODY),
-        ({**headers, "webhook-timestamp": str(int(NOW.timestamp()) + 1)}, BODY),
+        ({**headers, "webhook-timestamp": str(int(now.timestamp()) + 1)}, BODY),
         (old, BODY),
     ]:
         with pytest.raises(WebhookVerificationError):
@@ -84,7 +89,7 @@ def test_the_key_has_the_standard_form() -> None:
     assert "-" not in key
 
 
-def test_only_completed_tells_of_an_end() -> None:
+def test_only_completed_tells_of_an_end(now: datetime) -> None:
     ended = Prediction(
         id="abc",
         owner="ann",
@@ -93,9 +98,9 @@ def test_only_completed_tells_of_an_end() -> None:
         model="m",
         version="v",
         base_url="http://host",
-        created_at=NOW,
-        started_at=NOW,
-        completed_at=NOW,
+        created_at=now,
+        started_at=now,
+        completed_at=now,
         output_key="k",
         logs="100%",
         metrics={"seed": 1},
