@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class Ours:
             job.wait()
         ended = time.monotonic()
         rate = jobs[0].total_steps / (ended - min(job.started_at or ended for job in jobs))
-        return torch.stack([torch.from_numpy(job.audio().samples[0]) for job in jobs]), rate
+        return torch.from_numpy(np.stack([job.audio().samples[0] for job in jobs])), rate
 
     def decode(self, codes: Tensor) -> Tensor:
         return self._model.codec.decode(codes)[0].cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,10 @@ from cli import convert, generate
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    # Before torch loads its OpenMP runtime. Threads that wait for each other spin for 3 ms by default: beside anything
+    # else that computes, most of the machine goes into that. Without spinning, each of a step's many joins is a
+    # wake-up, which costs half the speed on idle cores (docs/performance.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     args = _parser().parse_args(arguments)
     status: int = args.run(args)
     return status

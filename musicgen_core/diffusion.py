@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from musicgen_core.codec import Codec
 from musicgen_core.diffusion_unet import DiffusionUnet, UnetConfig
+from musicgen_core.errands import Pausing, Run, here, work_off
 from musicgen_core.errors import CheckpointError
 from musicgen_core.fading_windows import in_windows, window_starts
 from musicgen_core.filter_bank import FilterBank, match_bands
@@ -133,20 +133,20 @@ class Band:
     schedule: NoiseSchedule
     processor: BandProcessor | None
 
-    def sample(self, latents: Tensor, draw: Draw, turns: Callable[[], AbstractContextManager[None]]) -> Tensor:
+    def sample(self, latents: Tensor, draw: Draw) -> Pausing[Tensor]:
         """The band's part of the waveform [channels, samples], by the codec's latents [channels, dim, frames].
 
-        `turns` is entered for each window of each step.
+        Pauses before each window of each step.
         """
         x = draw() * self.schedule.noise_scale
         for transition in self.schedule.transitions():
             fresh = draw() if transition.fresh_noise else None
 
             def estimate(part: Tensor, frames: slice, step: int = transition.step) -> Tensor:
-                with turns():
-                    return self._estimate(part, step, latents[..., frames])
+                return self._estimate(part, step, latents[..., frames])
 
-            x = self._step(x, transition, in_windows(x, latents.shape[-1], estimate), fresh)
+            estimated = yield from in_windows(x, latents.shape[-1], estimate)
+            x = self._step(x, transition, estimated, fresh)
         return x if self.processor is None else self.processor.restore(x)
 
     def _estimate(self, x: Tensor, step: int, latents: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class Band:
         level = torch.full((len(x),), step, device=x.device)
         noise: Tensor = self.unet(x[:, None], level, latents)[:, 0] * self.schedule.noise_scale
         if x.is_cuda:
-            torch.cuda.current_stream(x.device).synchronize()  # a turn lasts until the work is done
+            torch.cuda.current_stream(x.device).synchronize()  # else its kernels would queue up before the engine's
         return noise
 
     def _step(self, x: Tensor, transition: Transition, noise: Tensor, fresh: Tensor | None) -> Tensor:
@@ -173,11 +173,12 @@ class MultiBandDiffusion:
         self,
         bands: list[Band],
         codec: Codec,
-        turns: Callable[[], AbstractContextManager[None]] = nullcontext,
+        run: Run = here,
     ) -> None:
+        """`run`: does the work between two pauses, a window of a step each."""
         self.bands = bands
         self._codec = codec
-        self._turns = turns
+        self._run = run
         self._matching = FilterBank(MATCHED_BANDS, codec.sample_rate)
 
     @property
@@ -194,21 +195,25 @@ class MultiBandDiffusion:
         shape = (self._codec.channels, codes.shape[1] * self._codec.hop)
         return self.decode_with(codes, noise(seed, shape, self._codec.device), before_step)
 
-    @torch.inference_mode()
     def decode_with(self, codes: Tensor, draw: Draw, before_step: Callable[[int], None] = lambda _: None) -> Tensor:
         """`decode` with noise `[channels, samples]` from elsewhere: drawn for each band as it starts, and for each of
         its steps but the last."""
-        played, latents = self._codec.decode(codes), self._codec.latents(codes)
         windows, begun = len(window_starts(codes.shape[1])), 0
 
-        def turns() -> AbstractContextManager[None]:
+        def before_window() -> None:
             nonlocal begun
             before_step(begun // windows)
             begun += 1
-            return self._turns()
 
-        # A stereo model's channels are sounds of their own, and go through the networks as a batch.
-        sampled = _sum(band.sample(latents, draw, turns) for band in self.bands)
+        return work_off(self._sample(codes, draw), self._run, before_window)
+
+    @torch.inference_mode()
+    def _sample(self, codes: Tensor, draw: Draw) -> Pausing[Tensor]:
+        played, latents = self._codec.decode(codes), self._codec.latents(codes)
+        sampled = torch.zeros_like(played)
+        for band in self.bands:
+            # A stereo model's channels are sounds of their own, and go through the networks as a batch.
+            sampled = sampled + (yield from band.sample(latents, draw))
         return match_bands(sampled, played, self._matching)
 
 
@@ -221,11 +226,11 @@ def noise(seed: int, shape: tuple[int, ...], device: torch.device) -> Draw:
 def load_diffusion(
     folder: Path,
     codec: Codec,
-    turns: Callable[[], AbstractContextManager[None]] = nullcontext,
+    run: Run = here,
 ) -> MultiBandDiffusion | None:
     """What a model folder carries of it, on the codec's device; None where it carries none.
 
-    `turns` is entered for each step of sampling. Raises CheckpointError where files are missing, broken, or of another
+    `run`: does the work between two pauses. Raises CheckpointError where files are missing, broken, or of another
     codec.
     """
     home = folder / FOLDER
@@ -239,7 +244,7 @@ def load_diffusion(
         bands = [_load_band(band, _named(weights, f"{index}."), codec) for index, band in enumerate(described["bands"])]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"The MultiBand Diffusion in {home} cannot be used: {error}") from error
-    return MultiBandDiffusion(bands, codec, turns)
+    return MultiBandDiffusion(bands, codec, run)
 
 
 def save_diffusion(bands: list[Band], folder: Path, sample_rate: int, dtype: torch.dtype = torch.float32) -> None:

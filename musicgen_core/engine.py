@@ -6,23 +6,30 @@
         codes = generation.codes()                 # waits; [codebooks, frames]
 
 Without `with`, or `start`, the caller drives it: `while engine.step(): ...`.
+
+The engine's thread is the one that computes on the device. What others want computed, it does as errands between two
+steps (`run`), so that nobody competes with a step for the cores or the GPU.
 """
 
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from musicgen_core.decoding import AttentionKind, BatchDecoder
 from musicgen_core.delay_pattern import whole_frames
+from musicgen_core.errands import Errand
 from musicgen_core.errors import GenerationCancelled
 from musicgen_core.request import Conditions, Request, check_request
 from musicgen_core.scheduler import Scheduler
 from musicgen_core.transformer import LanguageModel
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +96,7 @@ class Engine:
     """Runs up to `max_requests` requests at a time; further ones wait in line.
 
     max_frames: longest result in frames, given ones included. max_text_tokens: longest text. attention: see
-    `BatchDecoder`. turns: entered by the engine's thread for each step, where others use the device too. slot_bytes:
-    memory set aside for each request.
+    `BatchDecoder`. slot_bytes: memory set aside for each request.
     """
 
     def __init__(
@@ -101,9 +107,7 @@ class Engine:
         max_frames: int = 1500,
         max_text_tokens: int = 512,
         attention: AttentionKind | None = None,
-        turns: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._turns = turns
         self._limits = (max_frames, max_text_tokens)
         self._decoder = BatchDecoder(
             model,
@@ -113,7 +117,8 @@ class Engine:
             attention=attention,
         )
         self._scheduler: Scheduler[Generation] = Scheduler(max_requests)
-        self._changed = threading.Condition()  # guards the scheduler and _closed
+        self._errands: deque[Errand[Any]] = deque()
+        self._changed = threading.Condition()  # guards the scheduler, the errands and _closed
         self._closed: Exception | None = None
         self._thread: threading.Thread | None = None
 
@@ -136,6 +141,22 @@ class Engine:
             self._scheduler.submit(generation)
             self._changed.notify()
         return generation
+
+    def run(self, work: Callable[[], T], /) -> T:
+        """Have the engine's thread compute something, and wait for it; between two steps it does one errand at most.
+
+        From that thread itself, or where it does not run, it is done at once.
+        """
+        errand = Errand(work)
+        with self._changed:
+            # Of what is ready, sound can still be made when the engine has been closed.
+            handed_over = self._thread not in (None, threading.current_thread()) and self._closed is None
+            if handed_over:
+                self._errands.append(errand)
+                self._changed.notify()
+        if not handed_over:
+            errand.do()
+        return errand.result()
 
     def step(self) -> bool:
         """Advance every running request by one step; False where there was none to run.
@@ -181,8 +202,8 @@ class Engine:
     def _run(self) -> None:
         try:
             while self._wait_for_work():
-                with self._turns():
-                    self.step()
+                self._do_errand()
+                self.step()
         except Exception as error:
             # Not even failing requests worked, as on a lost device: leave nobody waiting, refuse what comes.
             with self._changed:
@@ -193,8 +214,14 @@ class Engine:
     def _wait_for_work(self) -> bool:
         """Sleep until something runs or waits; False where the engine was closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed is not None or not self._scheduler.idle)
+            self._changed.wait_for(lambda: self._closed is not None or self._errands or not self._scheduler.idle)
             return self._closed is None
+
+    def _do_errand(self) -> None:
+        with self._changed:
+            errand = self._errands.popleft() if self._errands else None
+        if errand is not None:
+            errand.do()
 
     def _end_all(self, error: Exception) -> None:
         with self._changed:
@@ -202,8 +229,11 @@ class Engine:
             waiting = self._scheduler.waiting
             for generation in waiting:
                 self._scheduler.withdraw(generation)
+            errands, self._errands = self._errands, deque()
         for generation in (*running, *waiting):
             generation._fail(error)
+        for errand in errands:
+            errand.refuse(error)
 
     def _fail_running(self, error: Exception) -> None:
         for slot in tuple(self._scheduler.running):

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from musicgen_core.errands import Pausing
+
 WINDOW_FRAMES = 1500
 FADE_FRAMES = 50
 """At least so much of a window lies in the next one too."""
@@ -27,12 +29,13 @@ def window_starts(frames: int, *, window: int = WINDOW_FRAMES, fade: int = FADE_
     return [round(i * (frames - window) / (count - 1)) for i in range(count)]
 
 
-def in_windows(x: Tensor, frames: int, estimate: Callable[[Tensor, slice], Tensor]) -> Tensor:
+def in_windows(x: Tensor, frames: int, estimate: Callable[[Tensor, slice], Tensor]) -> Pausing[Tensor]:
     """`estimate(part of x, its frames)` for all of x `[channels, samples]`, joined; an estimate has its part's shape.
 
-    frames: how many x has; `samples` is a multiple of it where it is more than a window.
+    Pauses before each. frames: how many x has; `samples` is a multiple of it where it is more than a window.
     """
     if frames <= WINDOW_FRAMES:
+        yield
         return estimate(x, slice(0, frames))
     hop = x.shape[-1] // frames
     ramp = torch.arange(1, WINDOW_FRAMES * hop + 1, device=x.device)
@@ -41,6 +44,7 @@ def in_windows(x: Tensor, frames: int, estimate: Callable[[Tensor, slice], Tenso
     for start in window_starts(frames):
         end = start + WINDOW_FRAMES
         here = slice(start * hop, end * hop)
+        yield
         joined[:, here] += fade * estimate(x[:, here], slice(start, end))
         weight[here] += fade
     return joined / weight

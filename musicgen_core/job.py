@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from musicgen_core.audio_file import Waveform
 from musicgen_core.codec import Codec
 from musicgen_core.diffusion import MultiBandDiffusion
+from musicgen_core.errands import Run, here
 from musicgen_core.errors import GenerationCancelled
 from musicgen_core.long import AnyGeneration
 from musicgen_core.params import SamplingParams
@@ -49,11 +49,10 @@ class Job:
         codec: Codec,
         diffusion: MultiBandDiffusion | None = None,
         seed: int = 0,
-        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+        run: Run = here,
     ) -> None:
-        """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does. `turn`: entered
-        while a chunk is decoded beside the engine."""
-        self._turn = turn
+        """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does. `run`: where."""
+        self._run = run
         self._growing = codec.growing() if generation.live and diffusion is None else None
         self._handed_out: Tensor | None = None
         self._generation = generation
@@ -99,8 +98,11 @@ class Job:
         `on_progress` is told of a diffusion's steps. Raises GenerationCancelled, or what went wrong in the engine.
         """
         codes = self._generation.codes()
-        samples = self._diffuse(self._diffusion, codes, on_progress) if self._diffusion else self._codec.decode(codes)
-        return Waveform(samples=samples.cpu().numpy(), sample_rate=self._codec.sample_rate)
+        if self._diffusion is not None:
+            samples = self._diffuse(self._diffusion, codes, on_progress).cpu()
+        else:
+            samples = self._run(lambda: self._codec.decode(codes).cpu())
+        return Waveform(samples=samples.numpy(), sample_rate=self._codec.sample_rate)
 
     def _diffuse(
         self, diffusion: MultiBandDiffusion, codes: Tensor, on_progress: Callable[[int, int], None] | None
@@ -147,10 +149,10 @@ class Job:
 
     def _hand_out(self, codes: Tensor, on_chunk: Callable[[Waveform], None], *, last: bool) -> None:
         """Decode what is new of the codes so far."""
-        if self._growing is None or codes is self._handed_out or codes.shape[1] == 0:
+        growing = self._growing
+        if growing is None or codes is self._handed_out or codes.shape[1] == 0:
             return
         self._handed_out = codes
-        with self._turn():
-            samples = self._growing.push(codes, last=last).cpu().numpy()
+        samples = self._run(lambda: growing.push(codes, last=last).cpu()).numpy()
         if samples.size:
             on_chunk(Waveform(samples=samples, sample_rate=self._codec.sample_rate))

@@ -1,8 +1,7 @@
 """MusicGen as one object: load a model, submit inputs, get waveforms.
 
-Ties the parts together and knows nothing of how they work: text and melody are encoded in the caller's
-thread, the engine decodes all submitted requests together in its own, and the codec turns a request's tokens
-into sound in the thread that asks for it.
+Ties the parts together and knows nothing of how they work: the engine decodes all submitted requests together in a
+thread of its own, which also encodes texts and melodies and turns tokens into sound, between two steps.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +32,7 @@ from musicgen_core.conditioning import (
 )
 from musicgen_core.diffusion import MultiBandDiffusion, load_diffusion
 from musicgen_core.engine import Conditions, Engine, Request
+from musicgen_core.errands import apart
 from musicgen_core.errors import InvalidRequest, UnsupportedByModel
 from musicgen_core.input_audio import ContinuationMode, frames_of, loop, new_seconds, trim
 from musicgen_core.job import GenerationInput, Job
@@ -48,7 +47,6 @@ from musicgen_core.placement import (
     describe,
     estimate_slot_bytes,
 )
-from musicgen_core.turns import DeviceTurns
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +98,6 @@ class MusicGen:
         self._engine = parts.engine
         self._text = parts.text
         self._melody = parts.melody
-        self._turn = parts.turn
         self.codec = parts.codec
         """Waveform to tokens and back."""
         self.diffusion = parts.diffusion
@@ -129,7 +126,8 @@ class MusicGen:
         folder = hub.resolve(source)
         name = Path(source).resolve().name if Path(source).is_dir() else str(source)
         where = choose_device(device)
-        parts = _load_parts(folder, where, choose_dtype(dtype, where), max_requests, int8=dtype == "int8")
+        numbers = choose_dtype(dtype, where)
+        parts = apart(lambda: _load_parts(folder, where, numbers, max_requests, int8=dtype == "int8"))
         logger.info("Loaded %s: %s", name, parts.summary)
         parts.engine.start()
         return cls(folder, name, parts, max_seconds=max_seconds, extend_stride=extend_stride)
@@ -149,16 +147,13 @@ class MusicGen:
         frames = round(given.duration * self.abilities.frame_rate)
         prompt_frames = 0 if given.continuation is None else frames_of(given.continuation, hop=self.codec.hop)
         self._check_length(frames, prompt_frames)
-        text = self._text.encode(given.prompt) if given.prompt else None
-        codes = None
-        if given.continuation is not None:
-            codes = self.codec.encode(torch.from_numpy(given.continuation.samples))
+        text, codes = self._engine.run(lambda: self._encode(given))
         request = Request(
             frames=frames, sampling=given.sampling, seed=given.seed, conditions=Conditions(text), prompt_codes=codes
         )
         diffusion = self.diffusion if given.multi_band_diffusion else None
         generation = self._begin(request, given.melody, live=given.live)
-        return Job(generation, self.codec, diffusion, given.seed, self._turn)
+        return Job(generation, self.codec, diffusion, given.seed, self._engine.run)
 
     def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
         """A continuation's GenerationInput.duration, from what the user's `duration` means (see `input_audio`)."""
@@ -249,8 +244,18 @@ class MusicGen:
         windows = plan_windows(request.prompt_frames, request.total_frames, window=self._window, stride=self._stride)
         return LongGeneration(self._engine, request, windows, chroma)
 
+    def _encode(self, given: GenerationInput) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """T5's states of the prompt, and the codes of what is continued."""
+        text = self._text.encode(given.prompt) if given.prompt else None
+        if given.continuation is None:
+            return text, None
+        return text, self.codec.encode(torch.from_numpy(given.continuation.samples))
+
     def _chroma(self, melody: Waveform | None) -> torch.Tensor | None:
-        return self._melody.encode(melody) if self._melody and melody else None
+        conditioner = self._melody
+        if conditioner is None or melody is None:
+            return None
+        return self._engine.run(lambda: conditioner.encode(melody))
 
     def _check(self, given: GenerationInput) -> None:
         if given.melody is not None and not self.abilities.melody:
@@ -296,7 +301,6 @@ class _Parts:
     melody: MelodyConditioner | None
     codec: Codec
     diffusion: MultiBandDiffusion | None
-    turn: Callable[[], AbstractContextManager[None]]
     requests: int
     random_weights: bool
     summary: str
@@ -308,8 +312,6 @@ def _load_parts(
     raw, config = json.loads((folder / "config.json").read_text()), read_config(folder)
     language_model = load_language_model(folder, device=device, dtype=dtype, int8=int8)
     codec = load_codec(folder, raw, channels=config.audio_channels, device=device)
-    turns = DeviceTurns()
-    diffusion = load_diffusion(folder, codec, turns.diffusion_step)
     text = load_text_conditioner(folder, raw, device=device)
     melody = None
     if config.chroma_bins is not None and config.chroma_frames is not None:
@@ -323,8 +325,8 @@ def _load_parts(
         max_requests=requests,
         max_frames=frames,
         max_text_tokens=MAX_TOKENS,
-        turns=turns.engine_step,
     )
+    diffusion = load_diffusion(folder, codec, engine.run)
     precision = "int8" if int8 else str(dtype).removeprefix("torch.")
     summary = (
         f"{language_model.size / 1e6:,.1f} M parameters, {precision} on {describe(device)}; {codec.sample_rate} Hz, "
@@ -333,7 +335,7 @@ def _load_parts(
         f"requests at once: {requests}, {engine.slot_bytes / 2**20:,.1f} MiB each"
     )
     random_weights = bool(raw.get("random_weights", False))
-    return _Parts(engine, text, melody, codec, diffusion, turns.diffusion_step, requests, random_weights, summary)
+    return _Parts(engine, text, melody, codec, diffusion, requests, random_weights, summary)
 
 
 def _strategy(name: str) -> NormalizationStrategy:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from musicgen_core.codec import Codec
 from musicgen_core.diffusion import Band, NoiseSchedule, load_diffusion
 from musicgen_core.diffusion_checkpoint import band_processor, convert_diffusion
 from musicgen_core.diffusion_unet import DiffusionUnet, UnetConfig
+from musicgen_core.errands import work_off
 from musicgen_core.filter_bank import FilterBank, match_bands
 from parity import diffusion_cases as cases
 
@@ -44,7 +44,7 @@ def noise_schedules() -> Results:
         source = cases.noise_source(name)
         draws = [cases.numbers("start", 1, cases.SAMPLED), *(source((1, cases.SAMPLED)) for _ in range(19))]
         yield f"schedule.{name}.signal_shares", schedule.signal_shares()
-        sampled = Band(network, schedule, None).sample(torch.empty(0), iter(draws).__next__, nullcontext)
+        sampled = work_off(Band(network, schedule, None).sample(torch.empty(0), iter(draws).__next__))
         yield f"schedule.{name}.sampled", sampled
 
 

@@ -98,9 +98,6 @@ def _prepare_generation(
     entry: ModelEntry,
     cleanup: ExitStack,
 ) -> tuple[ModelCard, int]:
-    # Before torch loads its OpenMP runtime: threads that wait by spinning leave nothing of a small machine
-    # to the API and Redis beside them, and with the cores busy the engine itself slows down threefold.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from musicgen_core.audiocraft_engine import engine_class
     from worker.generation import Generator
     from worker.leases import LeaseKeeper

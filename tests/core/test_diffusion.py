@@ -5,7 +5,6 @@ tests/golden/diffusion.* are written by parity/diffusion.py (`make golden`).
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from musicgen_core.diffusion_checkpoint import convert_diffusion
 from musicgen_core.errors import CheckpointError
 from musicgen_core.filter_bank import FilterBank, match_bands
 from musicgen_core.hub import checksum
-from musicgen_core.turns import DeviceTurns
 from parity import diffusion_cases as cases
 from parity.diffusion_ours import PARTS, small_codec, whole
 from parity.table import TOLERANCE
@@ -238,31 +236,3 @@ def test_a_diffusion_can_be_cancelled_between_its_steps(model: MusicGen) -> None
     with pytest.raises(GenerationCancelled):
         job.finish(on_progress)
     assert seen[-1] == 20
-
-
-# Turns on the device
-
-
-def test_the_engine_waits_for_one_diffusion_step_at_most() -> None:
-    """Three diffusions that always want the device, and an engine that does too."""
-    turns, taken = DeviceTurns(), list[str]()
-    ended = threading.Event()
-
-    def diffuse() -> None:
-        while not ended.is_set():
-            with turns.diffusion_step():
-                taken.append("diffusion")
-
-    threads = [threading.Thread(target=diffuse) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for _ in range(200):
-        waited_from = len(taken)
-        with turns.engine_step():
-            # One may have ended its step just as the engine asked.
-            assert len(taken) - waited_from <= 2
-            taken.append("engine")
-    ended.set()
-    for thread in threads:
-        thread.join()
-    assert taken.count("diffusion") > 20

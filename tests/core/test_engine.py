@@ -1,4 +1,7 @@
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -161,6 +164,64 @@ def test_the_thread_sleeps_and_wakes() -> None:
     with make_engine() as engine:
         assert engine.submit(make_request()).wait(30)
         assert engine.submit(make_request()).wait(30)
+
+
+# Errands
+
+
+def test_errands_are_done_in_the_engines_thread_one_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four threads that always want something computed, and requests that run meanwhile."""
+    done: list[str] = []
+    step = BatchDecoder.step
+    monkeypatch.setattr(BatchDecoder, "step", lambda decoder: (done.append("step"), step(decoder))[1])
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            engine.run(lambda: done.append(threading.current_thread().name))
+
+    with make_engine() as engine:
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        generations = [engine.submit(make_request(seed=seed)) for seed in range(2)]
+        assert all(generation.wait(60) for generation in generations)
+        ended.set()
+        for thread in threads:
+            thread.join()
+    steps = [place for place, what in enumerate(done) if what == "step"]
+    assert {*done} == {"step", "musicgen-engine"}
+    assert max(after - before for before, after in pairwise(steps)) == 2
+
+
+def test_an_errand_gives_or_raises_what_its_work_does() -> None:
+    def fail() -> None:
+        raise ValueError("the work's own")
+
+    with make_engine() as engine:
+        assert engine.run(lambda: engine.run(threading.current_thread)).name == "musicgen-engine"
+        with pytest.raises(ValueError, match="the work's own"):
+            engine.run(fail)
+    for idle in (engine, make_engine()):
+        assert idle.run(threading.current_thread) is threading.current_thread()
+
+
+def test_closing_leaves_nobody_waiting_for_an_errand() -> None:
+    with make_engine() as engine, ThreadPoolExecutor() as pool:
+        begun, go_on = threading.Event(), threading.Event()
+        first = pool.submit(engine.run, lambda: (begun.set(), go_on.wait()))
+        assert begun.wait(60)
+        second = pool.submit(engine.run, lambda: None)
+        while not engine._errands:
+            time.sleep(0.001)
+        closing = pool.submit(engine.close)
+        while engine._closed is None:
+            time.sleep(0.001)
+        go_on.set()
+        closing.result()
+        first.result()
+        with pytest.raises(GenerationCancelled):
+            second.result()
 
 
 def test_close_ends_what_runs_and_waits_and_refuses_more() -> None:

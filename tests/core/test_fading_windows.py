@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from musicgen_core.errands import work_off
 from musicgen_core.fading_windows import FADE_FRAMES, WINDOW_FRAMES, in_windows, window_starts
 
 HOP = 4
@@ -42,15 +43,15 @@ def test_what_looks_at_single_samples_is_not_changed(frames: int) -> None:
         seen.append(at)
         return part / 2
 
-    torch.testing.assert_close(in_windows(x, frames, halve), x / 2, rtol=0, atol=1e-5)
+    torch.testing.assert_close(work_off(in_windows(x, frames, halve)), x / 2, rtol=0, atol=1e-5)
     assert [at.start for at in seen] == window_starts(frames)
     assert all(at.stop - at.start == min(frames, WINDOW_FRAMES) for at in seen)
 
 
 def test_one_window_goes_over_into_the_next_without_a_jump() -> None:
     frames = 2 * WINDOW_FRAMES - FADE_FRAMES
-    joined = in_windows(
-        torch.zeros(1, frames * HOP), frames, lambda part, at: torch.full_like(part, float(at.start > 0))
+    joined = work_off(
+        in_windows(torch.zeros(1, frames * HOP), frames, lambda part, at: torch.full_like(part, float(at.start > 0)))
     )[0]
     first = (WINDOW_FRAMES - FADE_FRAMES) * HOP
     assert (joined[:first] == 0).all()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from functools import partial
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from musicgen_core.conditioning import MelodyConditioner
 from musicgen_core.engine import Conditions, Engine, Generation, Request
 from musicgen_core.input_audio import loop
 from musicgen_core.long import LongGeneration, Window, plan_windows
-from musicgen_core.turns import DeviceTurns
 from tests.core.reference import (
     GREEDY,
     KINDS,
@@ -269,20 +267,18 @@ def diffused(model: MusicGen) -> GenerationInput:
 
 
 def test_diffusion_takes_windows_in_turns(diffusing: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
-    turns: list[DeviceTurns] = []
-    take = DeviceTurns.diffusion_step
+    threads: list[str] = []
 
-    def count(self: DeviceTurns) -> AbstractContextManager[None]:
-        turns.append(self)
-        return take(self)
+    def run(work: Callable[[], object]) -> object:
+        return diffusing._engine.run(lambda: threads.append(threading.current_thread().name) or work())
 
-    monkeypatch.setattr(diffusing.diffusion, "_turns", partial(count, DeviceTurns()))
+    monkeypatch.setattr(diffusing.diffusion, "_run", run)
     seen: list[int] = []
     job = diffusing.submit(diffused(diffusing))
     decoding = 15 + 3 * 2
     assert job.total_steps == decoding + STEPS
     audio = job.finish(lambda done, total: seen.append(done))
-    assert len(turns) == 2 * STEPS
+    assert threads == ["musicgen-engine"] * (2 * STEPS + 1)
     assert seen == sorted(seen)
     assert {*range(decoding, decoding + STEPS + 1)} <= {*seen}
     assert audio.samples.shape == (diffusing.abilities.channels, round(30.2 * RATE))
