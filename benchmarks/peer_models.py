@@ -56,7 +56,7 @@ class Ours:
         return torch.from_numpy(np.stack([job.audio().samples[0] for job in jobs])), rate
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self._model.codec.decode(codes)[0].cpu()
+        return self._model.run(lambda: self._model.codec.decode(codes)[0].cpu())
 
 
 class Transformers:

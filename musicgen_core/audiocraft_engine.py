@@ -23,6 +23,7 @@ import torch
 from musicgen_core import hub
 from musicgen_core.codec import Codec
 from musicgen_core.engine import Generation, Request
+from musicgen_core.errands import here
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
 from musicgen_core.input_audio import frames_of
 from musicgen_core.job import GenerationInput, Job
@@ -45,6 +46,7 @@ class AudiocraftMusicGen(MusicGen):
         self.max_requests = 1
         self._folder = folder
         self._model = model
+        self.run = here
         self.codec = AudiocraftCodec(model.compression_model)
         self.diffusion = None
         self.abilities = Abilities(

@@ -32,7 +32,7 @@ from musicgen_core.conditioning import (
 )
 from musicgen_core.diffusion import MultiBandDiffusion, load_diffusion
 from musicgen_core.engine import Conditions, Engine, Request
-from musicgen_core.errands import apart
+from musicgen_core.errands import Run, apart
 from musicgen_core.errors import InvalidRequest, UnsupportedByModel
 from musicgen_core.input_audio import ContinuationMode, frames_of, loop, new_seconds, trim
 from musicgen_core.job import GenerationInput, Job
@@ -98,6 +98,8 @@ class MusicGen:
         self._engine = parts.engine
         self._text = parts.text
         self._melody = parts.melody
+        self.run: Run = parts.engine.run
+        """Has the thread that computes do some work, such as the codec's, between two steps (see `errands`)."""
         self.codec = parts.codec
         """Waveform to tokens and back."""
         self.diffusion = parts.diffusion
@@ -147,13 +149,13 @@ class MusicGen:
         frames = round(given.duration * self.abilities.frame_rate)
         prompt_frames = 0 if given.continuation is None else frames_of(given.continuation, hop=self.codec.hop)
         self._check_length(frames, prompt_frames)
-        text, codes = self._engine.run(lambda: self._encode(given))
+        text, codes = self.run(lambda: self._encode(given))
         request = Request(
             frames=frames, sampling=given.sampling, seed=given.seed, conditions=Conditions(text), prompt_codes=codes
         )
         diffusion = self.diffusion if given.multi_band_diffusion else None
         generation = self._begin(request, given.melody, live=given.live)
-        return Job(generation, self.codec, diffusion, given.seed, self._engine.run)
+        return Job(generation, self.codec, diffusion, given.seed, self.run)
 
     def new_seconds(self, duration: float, clip: Waveform, mode: ContinuationMode) -> float:
         """A continuation's GenerationInput.duration, from what the user's `duration` means (see `input_audio`)."""
@@ -255,7 +257,7 @@ class MusicGen:
         conditioner = self._melody
         if conditioner is None or melody is None:
             return None
-        return self._engine.run(lambda: conditioner.encode(melody))
+        return self.run(lambda: conditioner.encode(melody))
 
     def _check(self, given: GenerationInput) -> None:
         if given.melody is not None and not self.abilities.melody:

@@ -270,7 +270,7 @@ def test_diffusion_takes_windows_in_turns(diffusing: MusicGen, monkeypatch: pyte
     threads: list[str] = []
 
     def run(work: Callable[[], object]) -> object:
-        return diffusing._engine.run(lambda: threads.append(threading.current_thread().name) or work())
+        return diffusing.run(lambda: threads.append(threading.current_thread().name) or work())
 
     monkeypatch.setattr(diffusing.diffusion, "_run", run)
     seen: list[int] = []
