@@ -1,4 +1,4 @@
-"""How wrong the estimates of start and finish are: twenty predictions at once, asked at submit and now and then later."""
+"""How wrong the estimates of start and finish are: twenty predictions at once, asked at submit and later."""
 
 from __future__ import annotations
 

@@ -15,15 +15,15 @@ from typing import Any
 from predictions.commands import Command
 from predictions.estimate import Estimate, Work, beyond, estimate_all
 from predictions.model_card import ModelCard
-from predictions.prediction import STEPS_PER_SECOND, Prediction
+from predictions.prediction import DELAY_STEPS, STEPS_PER_SECOND, Prediction
 
 NEWEST_SHARE = 0.3
 """How much of a kept figure the newest measurement makes."""
 KEPT_SECONDS = 7 * 24 * 3600
 """A version's figures are forgotten this long after its last prediction."""
-SHARING_COST = 0.15
-"""What one more request adds to a step, as a share of one request's step, where that has not been measured: between
-what a GPU (about nothing) and two CPU cores (0.13 to 0.23, docs/performance.md) showed."""
+SHARING_COST = 0.2
+"""What one more request adds to a step, as a share of one request's step, where that has not been measured: what two
+CPU cores showed (0.13 to 0.3, docs/performance.md). A GPU's is less, which it has soon measured."""
 MOST_WAITING = 200
 """So many that wait are looked at; for those behind them, the same pace is taken to go on."""
 BEGUN_SHARE = 0.5
@@ -75,12 +75,17 @@ class Forecast:
     """By id."""
     waiting: tuple[Estimate, ...] = ()
     """Of those that wait, the next one first."""
+    is_known: bool = True
+    """False where there is no live worker, or nothing has been measured."""
 
     def of(self, prediction: Prediction) -> Estimate | None:
         """The estimate for one of the queue's predictions; None where nothing is known."""
         if prediction.id in self.estimates or prediction.queue_position is None:
             return self.estimates.get(prediction.id)
         return beyond(self.waiting, prediction.queue_position)
+
+
+UNKNOWN = Forecast({}, is_known=False)
 
 
 def forecast(queue: str) -> Command[Forecast]:
@@ -92,7 +97,7 @@ def _read_forecast(answer: Any) -> Forecast:
     workers, card, flat, running, waiting = answer
     pace = Pace(dict(zip(flat[::2], map(float, flat[1::2]), strict=True)))
     if not workers or not pace.is_known:
-        return Forecast({})
+        return UNKNOWN
     model = ModelCard.model_validate_json(card)
     # Those without progress are in line for a slot, behind those with it.
     running = sorted(running, key=lambda item: (not item[3], float(item[4])))
@@ -107,7 +112,7 @@ def _read_forecast(answer: Any) -> Forecast:
 
 
 def _work(pace: Pace, id: str, seconds: int, diffusion: int, progress: str = "") -> Work:
-    steps, beside = float(seconds * STEPS_PER_SECOND), seconds * pace.beside_seconds(bool(diffusion))
+    steps, beside = float(seconds * STEPS_PER_SECOND + DELAY_STEPS), seconds * pace.beside_seconds(bool(diffusion))
     if progress:
         done, total = json.loads(progress)
         # The total counts a diffusion's steps too, and knows how much of a continuation is new.

@@ -39,6 +39,8 @@ TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 
 STEPS_PER_SECOND = 50
 """Decoding steps that a second of music takes."""
+DELAY_STEPS = 3
+"""Further steps of a piece, for the codebooks that come behind the first."""
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 """What a client may choose as an id; one of ours fits it too."""

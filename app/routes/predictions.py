@@ -188,7 +188,7 @@ async def answer_created(prediction: Prediction, services: Services, prefer: str
 
 
 async def _answer(prediction: Prediction, services: Services, status: int = 200) -> Response:
-    estimate = await services.forecasts.of(prediction)
+    estimate = await services.forecasts.of(prediction, just_accepted=status == 202)
     # Written by pydantic's own serializer: FastAPI's would validate the body a second time on the hottest path.
     body = represent(prediction, services.storage, estimate).model_dump_json()
     return Response(body, status, media_type="application/json")

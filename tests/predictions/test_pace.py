@@ -81,7 +81,7 @@ def test_nothing_is_known_without_a_worker_or_a_measurement(store: PredictionSto
     announce(store)
     assert estimates(store) == {}
     measure(store)
-    assert estimates(store) == {"one": Estimate(0.0, pytest.approx(1.2))}
+    assert estimates(store) == {"one": Estimate(0.0, pytest.approx(1.03 + 0.2))}
     announce(store, CARD.model_copy(update={"version": "another"}))
     assert estimates(store) == {}
     announce(store)
@@ -100,11 +100,12 @@ def test_what_runs_and_waits_in_its_order(store: PredictionStore) -> None:
     found = estimates(store)
     # p1 is becoming sound, p2 is decoded, p0, p3 and p4 stand in line for the one slot, p5 and p6 wait for a thread.
     assert found["p1"] == Estimate(0.0, pytest.approx(0.1))
-    assert found["p2"] == Estimate(0.0, pytest.approx(0.6 + 0.2))
-    assert found["p0"] == Estimate(0.0, pytest.approx(0.6 + 1.0 + 0.2))
-    assert found["p4"] == Estimate(0.0, pytest.approx(0.6 + 3.0 + 0.2))
-    assert found["p5"] == Estimate(pytest.approx(0.1), pytest.approx(0.6 + 4.0 + 0.2))
-    assert found["p6"] == Estimate(pytest.approx(0.8), pytest.approx(0.6 + 5.0 + 0.2))
+    left, whole = 0.63, 1.03
+    assert found["p2"] == Estimate(0.0, pytest.approx(left + 0.2))
+    assert found["p0"] == Estimate(0.0, pytest.approx(left + whole + 0.2))
+    assert found["p4"] == Estimate(0.0, pytest.approx(left + 3 * whole + 0.2))
+    assert found["p5"] == Estimate(pytest.approx(0.1), pytest.approx(left + 4 * whole + 0.2))
+    assert found["p6"] == Estimate(pytest.approx(left + 0.2), pytest.approx(left + 5 * whole + 0.2))
 
 
 def test_diffusion_is_measured_by_itself(store: PredictionStore) -> None:
@@ -114,8 +115,8 @@ def test_diffusion_is_measured_by_itself(store: PredictionStore) -> None:
     create(store, "codec", 1)
     create(store, "diffusion", 1, diffusion="true")
     found = estimates(store)
-    assert found["codec"].finish_seconds == pytest.approx(0.5 + 0.1)
-    assert found["diffusion"].finish_seconds == pytest.approx(1.0 + 3.0)
+    assert found["codec"].finish_seconds == pytest.approx(0.53 + 0.1)
+    assert found["diffusion"].finish_seconds == pytest.approx(2 * 0.53 + 3.0)
 
 
 def test_far_behind_the_same_pace_is_taken_to_go_on(store: PredictionStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,4 +129,4 @@ def test_far_behind_the_same_pace_is_taken_to_go_on(store: PredictionStore, monk
     assert len(forecast.estimates) == len(forecast.waiting) == 10
     last = forecast.of(store.run(commands.get("p39")))
     assert last is not None
-    assert last.finish_seconds == pytest.approx(40 * 0.5, rel=0.05)
+    assert last.finish_seconds == pytest.approx(40 * 0.53, rel=0.05)
