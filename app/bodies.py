@@ -18,23 +18,11 @@ from predictions.representation import PredictionBody
 EXAMPLE: dict[str, Any] = {"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}
 
 
-class PredictionRequest(BaseModel):
-    """A request for a prediction."""
+class Subscription(BaseModel):
+    """How a prediction is to be told of."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(extra="forbid")
 
-    input: Input
-    version: Annotated[
-        str | None,
-        Field(
-            max_length=300,
-            description=(
-                "Which model: `owner/name:version`, a version alone, or `owner/name` for its current version; none: "
-                "the default model. `GET /models` lists them."
-            ),
-            examples=[None],
-        ),
-    ] = None
     stream: Annotated[
         bool,
         Field(description="To be followed live: `urls.stream` and `urls.audio`, and sound while it is made."),
@@ -66,6 +54,29 @@ class PredictionRequest(BaseModel):
         if self.webhook is None:
             return None
         return Webhook(self.webhook, tuple(self.webhook_events_filter or WebhookEvent))
+
+
+class PredictionRequest(Subscription):
+    """A request for a prediction."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+
+    input: Input
+    version: Annotated[
+        str | None,
+        Field(
+            max_length=300,
+            description=(
+                "Which model: `owner/name:version`, a version alone, or `owner/name` for its current version; none: "
+                "the default model. `GET /models` lists them."
+            ),
+            examples=[None],
+        ),
+    ] = None
+
+
+class RerunRequest(Subscription):
+    """How the repetition is to be told of; nothing of this is taken over from the prediction that is repeated."""
 
 
 class PredictionPage(BaseModel):

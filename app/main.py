@@ -17,9 +17,10 @@ from fastapi.routing import APIRoute
 
 from app.auth import Tokens
 from app.following import Followers
+from app.forecasts import Forecasts
 from app.openapi import describe
 from app.problems import add_problem_handlers
-from app.routes import files, health, models, predictions, streams, webhooks
+from app.routes import files, health, models, predictions, reruns, streams, webhooks
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
 from app.waiting import EndedListener
@@ -53,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     add_problem_handlers(app)
     app.include_router(predictions.router)
+    app.include_router(reruns.router)
     app.include_router(models.router)
     app.include_router(webhooks.router)
     app.include_router(streams.router)
@@ -74,6 +76,7 @@ def _build_services(settings: Settings) -> Services:
         models=ServedModels(store, load_registry(settings)),
         ended=EndedListener(store),
         followers=Followers(store),
+        forecasts=Forecasts(store),
     )
 
 

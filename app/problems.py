@@ -19,6 +19,7 @@ from predictions.errors import (
     InvalidInput,
     ModelNotFound,
     NoModel,
+    NotRepeatable,
     ObjectNotFound,
     PredictionError,
     PredictionExists,
@@ -62,6 +63,7 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
     (FileNotFound, 404, "No such file", "There is no file {0} for this token."),
     (DeliveryNotFound, 404, "No such delivery", "This prediction has no webhook delivery {0}."),
     (ObjectNotFound, 404, "No such object", "There is nothing at this address, or it has been deleted."),
+    (NotRepeatable, 409, "Cannot be done again", "{0}"),
     (PredictionExists, 409, "Id is taken", "A prediction {0} exists with another body; choose another id."),
     (
         IdempotencyMismatch,

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from app.auth import Tokens
 from app.following import Followers
+from app.forecasts import Forecasts
 from app.waiting import EndedListener
 from predictions import commands
 from predictions.models import Registry
@@ -61,6 +62,7 @@ class Services:
     models: ServedModels
     ended: EndedListener
     followers: Followers
+    forecasts: Forecasts
 
     def base_url(self, request: Request) -> str:
         """The service's address as this client knows it, without a slash at its end."""

@@ -113,6 +113,13 @@ def encode_wav(waveform: Waveform) -> bytes:
     return buffer.getvalue()
 
 
+def decode_wav(content: bytes) -> Waveform:
+    """What `encode_wav` wrote, as players read it."""
+    with wave.open(io.BytesIO(content)) as file:
+        values = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
+        return Waveform(np.ascontiguousarray(values.T / np.float32(32768)), file.getframerate())
+
+
 def encode_mp3(waveform: Waveform) -> bytes:
     """MP3 at 320 kb/s. Raises AudioEncodeError where ffmpeg fails."""
     try:

@@ -42,8 +42,9 @@ __all__ = ["Conditions", "Engine", "Generation", "Request"]
 class Generation:
     """A submitted request: its progress, and its result when it is done. Safe to use from any thread.
 
-    total_steps, completed_steps: progress. started_at: when it entered a slot and its first step began, on the clock
-    of `time.monotonic`; None while it waits. live: whether `codes_so_far` is kept up to date.
+    total_steps, completed_steps: progress. started_at, finished_at: when it entered a slot and its first step began,
+    and when its codes were there, on the clock of `time.monotonic`; None before. shared_steps: over its steps, the sum
+    of the requests that were decoded together, itself included. live: whether `codes_so_far` is kept up to date.
     """
 
     def __init__(self, request: Request, total_steps: int, *, live: bool = False) -> None:
@@ -53,7 +54,9 @@ class Generation:
         """The frames that are whole, int64 [codebooks, frames] on the CPU; replaced, never changed."""
         self.total_steps = total_steps
         self.completed_steps = 0
+        self.shared_steps = 0
         self.started_at: float | None = None
+        self.finished_at: float | None = None
         self.cancelled = False
         self._done = threading.Event()
         self._codes: Tensor | None = None
@@ -85,6 +88,7 @@ class Generation:
 
     def _finish(self, codes: Tensor) -> None:
         self._codes = codes
+        self.finished_at = time.monotonic()
         self._done.set()
 
     def _fail(self, error: Exception) -> None:
@@ -264,8 +268,10 @@ class Engine:
             return self._scheduler.admit()
 
     def _settle_finished(self) -> None:
+        together = len(self._scheduler.running)
         for slot, generation in tuple(self._scheduler.running.items()):
             generation.completed_steps += 1
+            generation.shared_steps += together
             if generation.completed_steps == generation.total_steps:
                 # Cloned outside inference mode: the caller gets an ordinary tensor.
                 codes = self._decoder.codes(slot).clone()

@@ -85,7 +85,7 @@ def integrated_loudness(waveform: Waveform) -> float:
 
 def true_peak(waveform: Waveform) -> float:
     """The highest level between and at the samples, in dBTP, by fourfold oversampling; -inf for silence."""
-    peak = float(_oversampled_peaks(waveform.samples).max(initial=0.0))
+    peak = float(_peaks(waveform.samples).max()) if waveform.samples.size else 0.0
     return 20 * float(np.log10(peak)) if peak else -np.inf
 
 

@@ -17,8 +17,8 @@ from predictions.errors import FileNotFound, PredictionNotFound
 from predictions.events import Chunk, Event, EventName
 from predictions.files import File
 from predictions.model_card import ModelCard
-from predictions.prediction import Prediction, Progress, Status, Webhook, WebhookEvent
-from predictions.queue import GENERATE_TEMPLATE, WEBHOOK_TEMPLATE
+from predictions.prediction import Prediction, Progress, Provenance, Status, Webhook, WebhookEvent
+from predictions.queue import GENERATE_TEMPLATE, GENERATION_QUEUE, WEBHOOK_TEMPLATE
 
 T = TypeVar("T")
 
@@ -114,16 +114,22 @@ def create(
     remember_seconds: int,
     max_queued: int,
     stream_token: str | None = None,
+    rerun_of: str | None = None,
+    wanted_audio_sha256: str | None = None,
 ) -> Command[Created]:
     """Create and enqueue; `digest` tells a repeated request from another one with the same id or key.
 
-    `stream_token`: given where the prediction is to be followed live; opens its stream.
+    `stream_token`: given where the prediction is to be followed live; opens its stream. `rerun_of`: the prediction that
+    it repeats, and `wanted_audio_sha256` what that one's input audio was.
     """
     fields: list[Argument] = ["input", input_json, "model", model, "version", version, "base_url", base_url]
     if input_file is not None:
         fields += ["input_file", input_file]
     if stream_token is not None:
         fields += ["stream_token", stream_token]
+    for name, value in (("rerun_of", rerun_of), ("wanted_audio_sha256", wanted_audio_sha256)):
+        if value is not None:
+            fields += [name, value]
     if webhook is not None:
         fields += ["webhook", webhook.url, "webhook_events", ",".join(webhook.events)]
     return Command(
@@ -197,17 +203,24 @@ def succeed(
     metrics: dict[str, Any],
     logs: str,
     progress: Progress,
+    provenance: Provenance | None = None,
 ) -> Command[bool]:
     """End with an output; false where the lease is lost."""
-    fields = ("output_key", output_key, "metrics", json.dumps(metrics), "logs", logs)
+    fields = ("output_key", output_key, "metrics", json.dumps(metrics), "logs", logs, *_made_with(provenance))
     steps = ("progress", json.dumps([progress.completed_steps, progress.total_steps]))
     return Command("finish", (prediction_id, attempt, Status.SUCCEEDED, WEBHOOK_TEMPLATE, *fields, *steps), bool)
 
 
-def fail(prediction_id: str, attempt: int, *, error: str, logs: str) -> Command[bool]:
+def fail(
+    prediction_id: str, attempt: int, *, error: str, logs: str, provenance: Provenance | None = None
+) -> Command[bool]:
     """End with an error; false where the lease is lost."""
-    fields = ("error", error, "logs", logs)
+    fields = ("error", error, "logs", logs, *_made_with(provenance))
     return Command("finish", (prediction_id, attempt, Status.FAILED, WEBHOOK_TEMPLATE, *fields), bool)
+
+
+def _made_with(provenance: Provenance | None) -> tuple[str, ...]:
+    return () if provenance is None else ("provenance", json.dumps(provenance.__dict__))
 
 
 def announce_chunk(prediction_id: str, chunk: Chunk) -> Command[bool]:
@@ -318,6 +331,10 @@ def _read_prediction(answer: Any) -> Prediction:
         error=record.get("error"),
         logs=record.get("logs", ""),
         metrics=json.loads(record.get("metrics", "{}")),
+        queue=record.get("queue", GENERATION_QUEUE),
+        provenance=Provenance(**json.loads(record["provenance"])) if "provenance" in record else None,
+        rerun_of=record.get("rerun_of"),
+        wanted_audio_sha256=record.get("wanted_audio_sha256"),
         stream_token=record.get("stream_token"),
         progress=Progress(*json.loads(progress)) if progress else None,
         queue_position=position if position >= 0 else None,

@@ -7,6 +7,7 @@ PredictionError
 ├── DeliveryNotFound        the prediction has no such webhook delivery
 ├── PredictionExists        PUT with an id that is already taken by another input
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
+├── NotRepeatable           it cannot be done again: not ended, or what made it is gone
 ├── InvalidInput            an input field is wrong; carries field and remedy
 ├── LeaseLost               the worker no longer holds the prediction: another attempt does, or it has ended
 ├── QueueFull               too many predictions wait; try again later
@@ -47,6 +48,10 @@ class PredictionExists(PredictionError):
 
 class IdempotencyMismatch(PredictionError):
     """The Idempotency-Key was used before with another body."""
+
+
+class NotRepeatable(PredictionError):
+    """A prediction cannot be done again; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)

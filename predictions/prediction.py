@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from predictions.queue import GENERATION_QUEUE
+
 
 class Status(StrEnum):
     """The five states of a prediction; the names are those of Replicate's clients."""
@@ -34,6 +36,11 @@ class Status(StrEnum):
 
 
 TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
+
+STEPS_PER_SECOND = 50
+"""Decoding steps that a second of music takes."""
+DELAY_STEPS = 3
+"""Further steps of a piece, for the codebooks that come behind the first."""
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 """What a client may choose as an id; one of ours fits it too."""
@@ -65,6 +72,18 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What a prediction was made with, written when a worker has finished it or failed to."""
+
+    model_checksum: str | None
+    """SHA-256 over the model's configuration and weights, in hex."""
+    code_version: str | None
+    """Of the worker: the package's version, and the source's revision where it is known."""
+    input_audio_sha256: str | None = None
+    """Of the file that `input_audio` stands for; none where there is none, or it was not reached."""
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A prediction as it stands in the store."""
 
@@ -90,8 +109,21 @@ class Prediction:
     queue_position: int | None = None
     """How many predictions wait before this one; none once it has started."""
     webhook: Webhook | None = None
+    queue: str = GENERATION_QUEUE
+    """From which its model's workers take."""
+    provenance: Provenance | None = None
+    rerun_of: str | None = None
+    """The prediction that it repeats."""
+    wanted_audio_sha256: str | None = None
+    """What its input audio must be: that of the prediction that it repeats."""
     stream_token: str | None = None
     """Opens its stream to whoever has the URL; none where it was not asked to be followed live."""
+
+    @property
+    def audio_sha256(self) -> str | None:
+        """What its input audio was, or should have been; none where that is not known."""
+        found = self.provenance.input_audio_sha256 if self.provenance else None
+        return self.wanted_audio_sha256 or found
 
 
 def new_id() -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.json_schema import SkipJsonSchema
 
+from predictions.estimate import Estimate
 from predictions.prediction import Prediction, Status
 from predictions.storage import AudioStorage
 
@@ -25,6 +26,25 @@ class ProgressBody(BaseModel):
     completed_steps: int = Field(description="Decoding steps done.")
     total_steps: int = Field(description="Decoding steps in all; fifty make a second of music.")
     fraction: float = Field(description="The part that is done, from 0 to 1.")
+
+
+class EstimateBody(BaseModel):
+    """When it will start and finish, judging by what waits and runs and how fast the workers were lately."""
+
+    model_config = ConfigDict(title="Estimate")
+
+    start_seconds: float = Field(description="Seconds until a worker takes it; 0 once one has.")
+    finish_seconds: float = Field(description="Seconds until it has succeeded.")
+
+
+class ProvenanceBody(BaseModel):
+    """What it was made with."""
+
+    model_config = ConfigDict(title="Provenance", from_attributes=True)
+
+    model_checksum: str | None = Field(description="SHA-256 over the model's configuration and weights.")
+    code_version: str | None = Field(description="Of the worker; behind `+` the revision of its source, if known.")
+    input_audio_sha256: str | None = Field(description="Of the audio file that came in; null where none did.")
 
 
 def _is_none(value: object) -> bool:
@@ -62,10 +82,15 @@ class PredictionBody(BaseModel):
     error: str | None = Field(description="Why it failed.")
     logs: str = Field(description="What the worker says: the seed, and progress in lines as tqdm prints them.")
     metrics: dict[str, Any] = Field(
-        description="Of a prediction that has succeeded: predict_time, seed, loudness, real_time_factor and more."
+        description="Of a prediction that has succeeded: predict_time, seed, loudness, true_peak and more."
     )
     progress: ProgressBody | None
     queue_position: int | None = Field(description="How many predictions wait before this one; none once it started.")
+    estimate: EstimateBody | None = Field(
+        description="While it waits or runs; null in webhooks, without a live worker, and before any has finished one."
+    )
+    provenance: ProvenanceBody | None = Field(description="Once a worker has finished it, or failed to.")
+    rerun_of: str | None = Field(description="The prediction that it repeats.")
     model: str = Field(description="The model, as owner/name.")
     version: str = Field(
         description="Version of the model; where the operator has not named one, a checksum of its weights."
@@ -76,10 +101,9 @@ class PredictionBody(BaseModel):
     urls: PredictionUrls
 
 
-def represent(prediction: Prediction, storage: AudioStorage) -> PredictionBody:
-    """The prediction with its URLs, the output's signed now."""
-    output = prediction.output_key
-    progress = prediction.progress
+def represent(prediction: Prediction, storage: AudioStorage, estimate: Estimate | None = None) -> PredictionBody:
+    """The prediction with its URLs, the output's signed now, and an estimate where there is one."""
+    output, progress, provenance = prediction.output_key, prediction.progress, prediction.provenance
     return PredictionBody(
         id=prediction.id,
         status=prediction.status,
@@ -96,6 +120,13 @@ def represent(prediction: Prediction, storage: AudioStorage) -> PredictionBody:
         if progress
         else None,
         queue_position=prediction.queue_position,
+        estimate=EstimateBody(
+            start_seconds=round(estimate.start_seconds, 2), finish_seconds=round(estimate.finish_seconds, 2)
+        )
+        if estimate
+        else None,
+        provenance=ProvenanceBody.model_validate(provenance) if provenance else None,
+        rerun_of=prediction.rerun_of,
         model=prediction.model,
         version=prediction.version,
         created_at=prediction.created_at,

@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     extend_stride: float = Field(18.0, ge=1, le=29)
     """Seconds between the beginnings of two windows."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    revision: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$")
+    """The source's revision, for the records; the images carry theirs, and a git checkout tells it by itself."""
 
     @field_validator("api_tokens", "webhook_secrets", "outbound_allow", mode="before")
     @classmethod
@@ -135,6 +137,11 @@ class Settings(BaseSettings):
         if not secret:
             raise SystemExit("MUSICGEN_SECRET is not set; try: export MUSICGEN_SECRET=$(openssl rand -hex 32)")
         return secret
+
+    @property
+    def remember_seconds(self) -> int:
+        """How long an Idempotency-Key is remembered: as long as a finished prediction."""
+        return int(self.retention_hours * 3600) or 1
 
     @property
     def max_input_audio_bytes(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,18 @@ from musicgen_core import GenerationInput, Job, MusicGen, SamplingParams, Wavefo
 from musicgen_core.errors import GenerationCancelled, InvalidRequest, MusicGenError
 from musicgen_core.input_audio import trim
 from predictions import commands
-from predictions.errors import LeaseLost, ObjectNotFound, StorageError
+from predictions.errors import LeaseLost, ObjectNotFound, StorageError, StoreUnavailable
 from predictions.files import file_key
 from predictions.inputs import Input, OutputFormat
-from predictions.prediction import Prediction, Progress, output_key
+from predictions.model_card import ModelCard
+from predictions.prediction import Prediction, Progress, Provenance, output_key
 from predictions.settings import Settings
 from predictions.storage import AudioStorage
 from predictions.store import PredictionStore
 from worker import outbound
 from worker.leases import Lease, LeaseKeeper
 from worker.live import LiveAudio
+from worker.measurements import Stopwatch, as_delivered, measured_pace, metrics
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,25 @@ ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
     OutputFormat.WAV: audio_file.encode_wav,
     OutputFormat.MP3: audio_file.encode_mp3,
 }
+
+
+class Attempt:
+    """One attempt at a prediction, and what it is made with."""
+
+    def __init__(self, prediction: Prediction, lease: Lease, card: ModelCard) -> None:
+        self.prediction = prediction
+        self.lease = lease
+        self.provenance = Provenance(card.checksum, card.code_version)
+
+    def found_audio(self, sha256: str) -> None:
+        """Note what the input audio is. Raises InvalidRequest where it is not what the repeated prediction had."""
+        self.provenance = replace(self.provenance, input_audio_sha256=sha256)
+        wanted = self.prediction.wanted_audio_sha256
+        if wanted not in (None, sha256):
+            raise InvalidRequest(
+                f"input_audio is not what it was for {self.prediction.rerun_of} (SHA-256 {sha256}, then {wanted}), and "
+                "this would not be the same music; to have it made all the same, send the input to POST /predictions."
+            )
 
 
 class Generator:
@@ -47,15 +70,14 @@ class Generator:
         storage: AudioStorage,
         leases: LeaseKeeper,
         settings: Settings,
-        *,
-        version: str,
+        card: ModelCard,
     ) -> None:
         self._model = model
         self._store = store
         self._storage = storage
         self._leases = leases
         self._settings = settings
-        self._version = version
+        self._card = card
 
     def run(self, prediction_id: str) -> None:
         """Carry out the prediction, unless it has ended or another worker holds it."""
@@ -63,46 +85,50 @@ class Generator:
             if lease is None:
                 logger.info("%s is not to be done: it has ended or is being done", prediction_id)
                 return
-            prediction = self._store.run(commands.get(prediction_id))
+            attempt = Attempt(self._store.run(commands.get(prediction_id)), lease, self._card)
             try:
-                self._carry_out(prediction, lease)
+                self._carry_out(attempt)
             except (LeaseLost, GenerationCancelled):
                 logger.info("%s stopped: cancelled, or taken over by another worker", prediction_id)
             except (MusicGenError, outbound.DownloadError, StorageError) as error:
-                self._fail(lease, str(error))
+                self._fail(attempt, str(error))
             except OSError as error:
                 # A full disk, most likely: it is this job's bad luck, and the next one may have better.
                 logger.exception("%s failed", prediction_id)
-                self._fail(lease, f"The worker could not read or write a file: {error.strerror or error}.")
+                self._fail(attempt, f"The worker could not read or write a file: {error.strerror or error}.")
             except Exception:
                 logger.exception("%s failed", prediction_id)
-                self._fail(lease, "Internal error: the worker's log says which.")
+                self._fail(attempt, "Internal error: the worker's log says which.")
 
-    def _carry_out(self, prediction: Prediction, lease: Lease) -> None:
-        started = time.monotonic()
-        if prediction.version != self._version:
+    def _carry_out(self, attempt: Attempt) -> None:
+        prediction, lease, watch = attempt.prediction, attempt.lease, Stopwatch()
+        if prediction.version != self._card.version:
             raise InvalidRequest(
                 f"Version {prediction.version} of the model, which was asked for, is served no more; send it again."
             )
         value = Input.model_validate(prediction.input)
         assert value.seed is not None
         lease.logs = f"Using seed {value.seed}\n"
-        generation_input = self._prepare(prediction, value, lease)
+        generation_input = self._prepare(attempt, value)
+        watch.prepared = time.monotonic()
         job = self._model.submit(generation_input)
+        watch.submitted = time.monotonic()
         live = LiveAudio(self._store, self._storage, lease) if generation_input.live else None
         audio = self._follow(job, lease, live)
         lease.check()
         audio = loudness.normalize(audio, loudness.NormalizationStrategy(value.normalization_strategy))
         key = output_key(prediction.id, lease.attempt, value.output_format)
         content = ENCODERS[value.output_format](audio)
+        delivered = as_delivered(content, value.output_format, audio)
         lease.check()
         self._put(key, content, CONTENT_TYPES[value.output_format])
-        metrics = _metrics(prediction, value.seed, audio, started, job.started_at or started)
-        self._succeed(lease, key, metrics, Progress(job.total_steps, job.total_steps))
+        self._succeed(attempt, key, metrics(prediction, job, watch, audio, delivered), job.total_steps)
+        with suppress(StoreUnavailable):  # it has succeeded; estimates may miss a measurement
+            self._store.run(measured_pace(prediction, value, job, watch))
 
-    def _prepare(self, prediction: Prediction, value: Input, lease: Lease) -> GenerationInput:
-        clip = self._input_audio(prediction, value) if value.input_audio is not None else None
-        lease.check()
+    def _prepare(self, attempt: Attempt, value: Input) -> GenerationInput:
+        clip = self._input_audio(attempt, value) if value.input_audio is not None else None
+        attempt.lease.check()
         continuation = clip if value.continuation else None
         return GenerationInput(
             prompt=value.prompt,
@@ -119,26 +145,31 @@ class Generator:
             melody=None if value.continuation else clip,
             continuation=continuation,
             multi_band_diffusion=value.multi_band_diffusion,
-            live=prediction.stream_token is not None,
+            live=attempt.prediction.stream_token is not None,
         )
 
-    def _input_audio(self, prediction: Prediction, value: Input) -> Waveform:
+    def _input_audio(self, attempt: Attempt, value: Input) -> Waveform:
         """Fetch and decode the part of the clip that is used. Raises DownloadError, StorageError, MusicGenError."""
         with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
             path = Path(folder) / "input"
-            if prediction.input_file is not None:
-                path.write_bytes(self._read_file(prediction.input_file))
-            else:
-                assert value.input_audio is not None
-                outbound.download(
-                    value.input_audio,
-                    path,
-                    max_bytes=self._settings.max_input_audio_bytes,
-                    timeout_seconds=self._settings.download_timeout_seconds,
-                    allowed_networks=self._settings.outbound_allow,
-                )
+            self._fetch(attempt.prediction, value, path)
+            with path.open("rb") as file:
+                attempt.found_audio(hashlib.file_digest(file, "sha256").hexdigest())
             clip = self._model.read_audio(path, max_seconds=self._settings.max_input_audio_seconds)
         return trim(clip, start=value.continuation_start, end=value.continuation_end)
+
+    def _fetch(self, prediction: Prediction, value: Input, path: Path) -> None:
+        if prediction.input_file is not None:
+            path.write_bytes(self._read_file(prediction.input_file))
+            return
+        assert value.input_audio is not None
+        outbound.download(
+            value.input_audio,
+            path,
+            max_bytes=self._settings.max_input_audio_bytes,
+            timeout_seconds=self._settings.download_timeout_seconds,
+            allowed_networks=self._settings.outbound_allow,
+        )
 
     def _read_file(self, file_id: str) -> bytes:
         try:
@@ -166,42 +197,29 @@ class Generator:
                 time.sleep(delay)
         return self._storage.put(key, content, content_type)
 
-    def _succeed(self, lease: Lease, key: str, metrics: dict[str, Any], progress: Progress) -> None:
+    def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int) -> None:
+        prediction_id, lease = attempt.prediction.id, attempt.lease
         succeeded = commands.succeed(
-            lease.prediction_id,
+            prediction_id,
             lease.attempt,
             output_key=key,
             metrics=metrics,
             logs=lease.logs,
-            progress=progress,
+            progress=Progress(steps, steps),
+            provenance=attempt.provenance,
         )
         if not self._store.run(succeeded):
             # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.
             self._storage.delete_prefix(key)
-            raise LeaseLost(lease.prediction_id)
+            raise LeaseLost(prediction_id)
 
-    def _fail(self, lease: Lease, error: str) -> None:
-        logger.warning("%s failed: %s", lease.prediction_id, error)
-        self._store.run(commands.fail(lease.prediction_id, lease.attempt, error=error, logs=lease.logs))
-
-
-def _metrics(prediction: Prediction, seed: int, audio: Waveform, claimed: float, first_step: float) -> dict[str, Any]:
-    """What is worth knowing of a prediction that succeeded; `claimed` and `first_step` by `time.monotonic`."""
-    measured = loudness.integrated_loudness(audio)
-    seconds = time.monotonic() - claimed
-    assert prediction.started_at is not None
-    # Both times are Redis's, so that the workers' clocks do not matter; of the first attempt, should there be more.
-    queued = (prediction.started_at - prediction.created_at).total_seconds()
-    return {
-        "predict_time": round(seconds, 4),
-        "queue_time": round(queued + first_step - claimed, 4),
-        "seed": seed,
-        "duration": round(audio.duration, 4),
-        "real_time_factor": round(seconds / audio.duration, 4),
-        # JSON has no infinity; silence has no loudness.
-        "loudness": round(measured, 2) if measured > -100 else None,
-        "attempt": prediction.attempt,
-    }
+    def _fail(self, attempt: Attempt, error: str) -> None:
+        prediction_id, lease = attempt.prediction.id, attempt.lease
+        logger.warning("%s failed: %s", prediction_id, error)
+        failed = commands.fail(
+            prediction_id, lease.attempt, error=error, logs=lease.logs, provenance=attempt.provenance
+        )
+        self._store.run(failed)
 
 
 @dataclass

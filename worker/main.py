@@ -26,6 +26,7 @@ from predictions.settings import Settings, load_settings
 from predictions.storage import AudioStorage, open_storage
 from predictions.store import PredictionStore
 from worker.celery_app import create_celery
+from worker.code_version import code_version
 from worker.housekeeping import Housekeeper
 from worker.tasks import register_generation, register_webhooks
 
@@ -36,9 +37,6 @@ logger = logging.getLogger(__name__)
 
 # They wait for receivers, each of which may take its time.
 WEBHOOK_THREADS = 32
-
-# While some requests are in the engine, others fetch their audio or are encoded and stored.
-EXTRA_GENERATION_THREADS = 4
 
 
 def run(*, model: str | None = None, webhooks: bool = False) -> None:
@@ -111,12 +109,12 @@ def _prepare_generation(
         extend_stride=settings.extend_stride,
     )
     cleanup.callback(model.close)
-    card = entry.settle(_card(model))
+    card = entry.settle(_card(model, settings.revision))
     leases = LeaseKeeper(store, settings.lease_seconds)
     leases.start()
     cleanup.callback(leases.close)
-    register_generation(celery, Generator(model, store, storage, leases, settings, version=card.version))
-    return card, card.concurrency + EXTRA_GENERATION_THREADS
+    register_generation(celery, Generator(model, store, storage, leases, settings, card))
+    return card, card.threads
 
 
 def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings) -> None:
@@ -125,11 +123,13 @@ def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStor
     register_webhooks(celery, Courier(store, storage, settings))
 
 
-def _card(model: MusicGen) -> ModelCard:
+def _card(model: MusicGen, revision: str) -> ModelCard:
     abilities = model.abilities
     return ModelCard(
         name=model.name,
         version=model.checksum,
+        checksum=model.checksum,
+        code_version=code_version(revision),
         melody=abilities.melody,
         multi_band_diffusion=abilities.multi_band_diffusion,
         channels=abilities.channels,

@@ -64,7 +64,7 @@ async def create_prediction(
 ) -> Response:
     """Ask for music. The answer comes at once, with `urls.get` to poll; with `Prefer: wait` it comes with the music."""
     prediction = await _create(request, body, owner, services, new_id(), idempotency_key or "")
-    return await _created(prediction, services, prefer)
+    return await answer_created(prediction, services, prefer)
 
 
 @router.put(
@@ -83,13 +83,13 @@ async def create_prediction_with_id(
 ) -> Response:
     """Ask for music under an id of your own. Repeating the request changes nothing."""
     prediction = await _create(request, body, owner, services, prediction_id, "")
-    return await _created(prediction, services, prefer)
+    return await answer_created(prediction, services, prefer)
 
 
 @router.get("/predictions/{prediction_id}", response_model=PredictionBody, responses=MISSING)
 async def get_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
     """The prediction as it stands."""
-    return _answer(await owned(services, owner, prediction_id), services)
+    return await _answer(await owned(services, owner, prediction_id), services)
 
 
 @router.get("/predictions")
@@ -106,7 +106,8 @@ async def list_predictions(
     after = None
     if following is not None:
         after = f"{services.base_url(request)}/predictions?cursor={_format_cursor(following)}&limit={limit}"
-    return PredictionPage(previous=None, next=after, results=[represent(item, services.storage) for item in page])
+    results = [represent(item, services.storage, await services.forecasts.of(item)) for item in page]
+    return PredictionPage(previous=None, next=after, results=results)
 
 
 @router.post("/predictions/{prediction_id}/cancel", response_model=PredictionBody, responses=MISSING)
@@ -114,7 +115,7 @@ async def cancel_prediction(prediction_id: PredictionId, owner: Owner, services:
     """Stop a prediction that waits or runs. One that has ended stays as it is."""
     await owned(services, owner, prediction_id)
     await services.store.run(commands.cancel(prediction_id))
-    return _answer(await owned(services, owner, prediction_id), services)
+    return await _answer(await owned(services, owner, prediction_id), services)
 
 
 @router.delete("/predictions/{prediction_id}", status_code=204, responses=MISSING)
@@ -156,15 +157,15 @@ async def _create(
             base_url=base_url,
             webhook=body.webhook_target(),
             idempotency_key=idempotency_key,
-            remember_seconds=int(services.settings.retention_hours * 3600) or 1,
+            remember_seconds=services.settings.remember_seconds,
             max_queued=services.settings.max_queued,
             stream_token=new_id() if body.stream else None,
         )
     )
-    return _accepted(created, prediction_id)
+    return accepted(created, prediction_id)
 
 
-def _accepted(created: commands.Created, prediction_id: str) -> Prediction:
+def accepted(created: commands.Created, prediction_id: str) -> Prediction:
     """The prediction that now stands; raises what stood in its way."""
     match created.outcome:
         case Outcome.CONFLICT:
@@ -178,16 +179,18 @@ def _accepted(created: commands.Created, prediction_id: str) -> Prediction:
             return created.prediction
 
 
-async def _created(prediction: Prediction, services: Services, prefer: str | None) -> Response:
+async def answer_created(prediction: Prediction, services: Services, prefer: str | None) -> Response:
+    """The answer to a request that created it, or found it created; waits where it was asked to."""
     seconds = wait_seconds(prefer)
     if seconds and not prediction.status.is_terminal:
         prediction = await services.ended.wait(prediction, seconds)
-    return _answer(prediction, services, 200 if prediction.status.is_terminal else 202)
+    return await _answer(prediction, services, 200 if prediction.status.is_terminal else 202)
 
 
-def _answer(prediction: Prediction, services: Services, status: int = 200) -> Response:
+async def _answer(prediction: Prediction, services: Services, status: int = 200) -> Response:
+    estimate = await services.forecasts.of(prediction, just_accepted=status == 202)
     # Written by pydantic's own serializer: FastAPI's would validate the body a second time on the hottest path.
-    body = represent(prediction, services.storage).model_dump_json()
+    body = represent(prediction, services.storage, estimate).model_dump_json()
     return Response(body, status, media_type="application/json")
 
 

@@ -19,6 +19,7 @@
 --   musicgen:file:{id}                  hash    an uploaded file's record
 --   musicgen:files                      zset    uploaded files by upload time
 --   musicgen:cards                      hash    of each queue, the model card that its workers announced last
+--   musicgen:pace:{queue}:{version}     hash    how fast a model's workers were lately, see predictions/pace.py
 --   musicgen:workers:{queue}            zset    live workers, by the time their last sign of life expires
 --   {queue}, webhooks                   lists   Celery's queues
 

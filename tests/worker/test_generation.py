@@ -10,6 +10,7 @@ from predictions.prediction import Status
 from predictions.settings import Settings
 from predictions.storage import open_storage
 from predictions.store import PredictionStore
+from tests.app.conftest import CARD
 from worker.generation import Generator
 from worker.leases import LeaseKeeper
 
@@ -34,7 +35,14 @@ def test_a_version_that_the_worker_does_not_serve_fails_and_says_so(store: Predi
     )
     leases = LeaseKeeper(store, settings.lease_seconds)
     # The model is not reached: any use of it would be an internal error.
-    generator = Generator(cast(MusicGen, None), store, open_storage(settings), leases, settings, version="2.0")
+    generator = Generator(
+        cast(MusicGen, None),
+        store,
+        open_storage(settings),
+        leases,
+        settings,
+        CARD,
+    )
     generator.run("one")
     ended = store.run(commands.get("one"))
     assert ended.status is Status.FAILED

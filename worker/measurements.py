@@ -1,0 +1,77 @@
+"""What is measured of a prediction that has been carried out: its metrics, and how fast it was made."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from musicgen_core import Job, Waveform, audio_file, loudness
+from predictions import pace
+from predictions.commands import Command
+from predictions.inputs import Input, OutputFormat
+from predictions.prediction import Prediction
+
+
+class Stopwatch:
+    """The moments of one attempt, by `time.monotonic`."""
+
+    def __init__(self) -> None:
+        self.claimed = self.prepared = self.submitted = time.monotonic()
+        """Claimed; its audio fetched and decoded; in line for the engine."""
+
+    @property
+    def seconds(self) -> float:
+        """Since it was claimed."""
+        return time.monotonic() - self.claimed
+
+
+def metrics(prediction: Prediction, job: Job, watch: Stopwatch, audio: Waveform, delivered: Waveform) -> dict[str, Any]:
+    """What is worth knowing of a prediction that succeeded with this audio; `delivered`: see `as_delivered`."""
+    seconds = watch.seconds
+    assert prediction.started_at is not None
+    # Both times are Redis's, so that the workers' clocks do not matter; of the first attempt, should there be more.
+    queued = (prediction.started_at - prediction.created_at).total_seconds()
+    return {
+        "predict_time": round(seconds, 4),
+        "queue_time": round(queued + (job.started_at or watch.claimed) - watch.claimed, 4),
+        "seed": prediction.input["seed"],
+        "duration": round(audio.duration, 4),
+        "real_time_factor": round(seconds / audio.duration, 4),
+        "loudness": _decibels(loudness.integrated_loudness(delivered)),
+        "true_peak": _decibels(loudness.true_peak(delivered)),
+        "attempt": prediction.attempt,
+    }
+
+
+def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -> Waveform:
+    """An output file as its listeners hear it: rounded to 16 bits, or with what mp3 makes of it. `audio` is what was
+    encoded. Raises AudioDecodeError."""
+    if output_format is OutputFormat.WAV:
+        return audio_file.decode_wav(content)
+    with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
+        path = Path(folder) / "output"
+        path.write_bytes(content)
+        return audio_file.decode(
+            path, sample_rate=audio.sample_rate, channels=audio.channels, max_seconds=audio.duration + 1
+        )
+
+
+def measured_pace(prediction: Prediction, value: Input, job: Job, watch: Stopwatch) -> Command[bool]:
+    """What a prediction that has just succeeded says of its queue's speed."""
+    assert job.decoded_at is not None
+    beside = watch.submitted - watch.prepared + time.monotonic() - job.decoded_at
+    return pace.measured(
+        prediction.queue,
+        prediction.version,
+        together=job.decoded_together,
+        step_seconds=job.step_seconds,
+        beside_seconds=beside / value.duration,
+        diffusion=value.multi_band_diffusion,
+    )
+
+
+def _decibels(level: float) -> float | None:
+    """For JSON, which has no infinity: silence has no level."""
+    return round(level, 2) if level > -100 else None
