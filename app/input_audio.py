@@ -6,6 +6,8 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from starlette.concurrency import run_in_threadpool
@@ -24,7 +26,8 @@ _FILE_PATH = re.compile(r"/files/(?P<id>[A-Za-z0-9_-]+)/?$")
 async def resolve(services: Services, owner: str, base_url: str, value: Input) -> tuple[Input, str | None]:
     """The input to store, and the id of the uploaded file that it refers to, if it does.
 
-    A data URI becomes an uploaded file, so that the queue and the records stay small. Raises InvalidInput.
+    A data URI becomes an uploaded file, so that the queue and the records stay small. `base_url`: of the part of the
+    API that the client uses; files of either part are known. Raises InvalidInput.
     """
     uri = value.input_audio
     if uri is None:
@@ -36,7 +39,8 @@ async def resolve(services: Services, owner: str, base_url: str, value: Input) -
         )
         file = await store_file(services, owner, name, content_type, content)
         return value.model_copy(update={"input_audio": f"{base_url}/files/{file.id}"}), file.id
-    if uri.startswith(f"{base_url}/files/") and (match := _FILE_PATH.search(uri)):
+    root = base_url.removesuffix("/v1")
+    if uri.startswith((f"{root}/files/", f"{root}/v1/files/")) and (match := _FILE_PATH.search(uri)):
         return value, (await owned_file(services, owner, match["id"])).id
     check_foreign_url("input_audio", uri, services)
     return value, None
@@ -58,13 +62,28 @@ async def owned_file(services: Services, owner: str, file_id: str) -> File:
     return file
 
 
-async def store_file(services: Services, owner: str, name: str, content_type: str, content: bytes) -> File:
+async def store_file(
+    services: Services,
+    owner: str,
+    name: str,
+    content_type: str,
+    content: bytes,
+    metadata: Mapping[str, Any] | None = None,
+) -> File:
     """Keep an uploaded file: its bytes in object storage, its record in Redis."""
     file_id = new_id()
     digest = hashlib.sha256(content).hexdigest()
     # The record first: should the upload fail, retention finds the record and clears what there is.
     file = await services.store.run(
-        commands.put_file(file_id, owner=owner, name=name, content_type=content_type, size=len(content), sha256=digest)
+        commands.put_file(
+            file_id,
+            owner=owner,
+            name=name,
+            content_type=content_type,
+            size=len(content),
+            sha256=digest,
+            metadata=metadata,
+        )
     )
     await run_in_threadpool(services.storage.put, file_key(file_id), content, content_type)
     return file

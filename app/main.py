@@ -20,7 +20,7 @@ from app.following import Followers
 from app.forecasts import Forecasts
 from app.openapi import describe
 from app.problems import add_problem_handlers
-from app.routes import files, health, models, predictions, reruns, streams, webhooks
+from app.routes import files, health, models, predictions, reruns, streams, v1, webhooks
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
 from app.waiting import EndedListener
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(streams.router)
     app.include_router(files.router)
     app.include_router(health.router)
+    app.include_router(v1.router)
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
     describe(app, needs_token=bool(settings.api_tokens), max_duration=settings.max_duration)

@@ -7,7 +7,7 @@ blocking client for the workers and an asyncio client for the API, so that the o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -278,9 +278,19 @@ def deployment() -> Command[dict[str, QueueState]]:
     return Command("deployment", (), read)
 
 
-def put_file(file_id: str, *, owner: str, name: str, content_type: str, size: int, sha256: str) -> Command[File]:
+def put_file(
+    file_id: str,
+    *,
+    owner: str,
+    name: str,
+    content_type: str,
+    size: int,
+    sha256: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> Command[File]:
     """Remember an uploaded file, whose bytes are stored already."""
-    fields = ("owner", owner, "name", name, "content_type", content_type, "size", size, "sha256", sha256)
+    fields: list[Argument] = ["owner", owner, "name", name, "content_type", content_type, "size", size]
+    fields += ["sha256", sha256, "metadata", json.dumps(metadata or {})]
     return Command("put_file", (file_id, *fields), _read_file)
 
 
@@ -293,6 +303,11 @@ def get_file(file_id: str) -> Command[File]:
         return _read_file(answer)
 
     return Command("get_file", (file_id,), read)
+
+
+def list_files(owner: str, limit: int) -> Command[list[File]]:
+    """An owner's uploaded files, newest first."""
+    return Command("list_files", (owner, limit), lambda answer: [_read_file(flat) for flat in answer])
 
 
 def delete_file(file_id: str) -> Command[bool]:
@@ -352,6 +367,7 @@ def _read_file(flat: list[str]) -> File:
         size=int(record["size"]),
         sha256=record["sha256"],
         created_at=_time(record["created_at"]),
+        metadata=json.loads(record.get("metadata", "{}")),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class File:
     """Bytes."""
     sha256: str
     created_at: datetime
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """What its client said of it; nothing here reads it."""
 
 
 def file_prefix(file_id: str) -> str:

@@ -63,7 +63,7 @@ async def create_prediction(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Ask for music. The answer comes at once, with `urls.get` to poll; with `Prefer: wait` it comes with the music."""
-    prediction = await _create(request, body, owner, services, new_id(), idempotency_key or "")
+    prediction = await create(services, owner, body, services.base_url(request), idempotency_key=idempotency_key)
     return await answer_created(prediction, services, prefer)
 
 
@@ -82,14 +82,14 @@ async def create_prediction_with_id(
     prefer: Prefer = None,
 ) -> Response:
     """Ask for music under an id of your own. Repeating the request changes nothing."""
-    prediction = await _create(request, body, owner, services, prediction_id, "")
+    prediction = await create(services, owner, body, services.base_url(request), prediction_id=prediction_id)
     return await answer_created(prediction, services, prefer)
 
 
 @router.get("/predictions/{prediction_id}", response_model=PredictionBody, responses=MISSING)
 async def get_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
     """The prediction as it stands."""
-    return await _answer(await owned(services, owner, prediction_id), services)
+    return await answer(await owned(services, owner, prediction_id), services)
 
 
 @router.get("/predictions")
@@ -101,21 +101,13 @@ async def list_predictions(
     limit: Annotated[int, Query(ge=1, le=100, description="Predictions on a page.")] = 50,
 ) -> PredictionPage:
     """This token's predictions, newest first."""
-    start = _parse_cursor(cursor) if cursor else commands.FIRST_PAGE
-    page, following = await services.store.run(commands.list_page(owner, start, limit))
-    after = None
-    if following is not None:
-        after = f"{services.base_url(request)}/predictions?cursor={_format_cursor(following)}&limit={limit}"
-    results = [represent(item, services.storage, await services.forecasts.of(item)) for item in page]
-    return PredictionPage(previous=None, next=after, results=results)
+    return await page_of(services, owner, services.base_url(request), cursor, limit)
 
 
 @router.post("/predictions/{prediction_id}/cancel", response_model=PredictionBody, responses=MISSING)
 async def cancel_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
     """Stop a prediction that waits or runs. One that has ended stays as it is."""
-    await owned(services, owner, prediction_id)
-    await services.store.run(commands.cancel(prediction_id))
-    return await _answer(await owned(services, owner, prediction_id), services)
+    return await answer(await cancelled(services, owner, prediction_id), services)
 
 
 @router.delete("/predictions/{prediction_id}", status_code=204, responses=MISSING)
@@ -128,21 +120,23 @@ async def delete_prediction(prediction_id: PredictionId, owner: Owner, services:
     await services.store.run(commands.delete(prediction_id))
 
 
-async def _create(
-    request: Request,
-    body: PredictionRequest,
-    owner: str,
+async def create(
     services: Services,
-    prediction_id: str,
-    idempotency_key: str,
+    owner: str,
+    body: PredictionRequest,
+    base_url: str,
+    *,
+    prediction_id: str | None = None,
+    idempotency_key: str | None = None,
 ) -> Prediction:
+    """Accept a request, or find the prediction that it made before; raises what stands in its way."""
+    prediction_id = prediction_id or new_id()
     model = await services.models.for_version(body.version)
     given = with_defaults(body.input, model.entry.defaults)
     check_duration(given, services.settings.max_duration)
     check_abilities(given, model.card)
     if body.webhook is not None:
         input_audio.check_foreign_url("webhook", body.webhook, services)
-    base_url = services.base_url(request)
     value, input_file = await input_audio.resolve(services, owner, base_url, given)
     created = await services.store.run(
         commands.create(
@@ -156,7 +150,7 @@ async def _create(
             queue=model.entry.queue,
             base_url=base_url,
             webhook=body.webhook_target(),
-            idempotency_key=idempotency_key,
+            idempotency_key=idempotency_key or "",
             remember_seconds=services.settings.remember_seconds,
             max_queued=services.settings.max_queued,
             stream_token=new_id() if body.stream else None,
@@ -179,15 +173,34 @@ def accepted(created: commands.Created, prediction_id: str) -> Prediction:
             return created.prediction
 
 
+async def page_of(services: Services, owner: str, base_url: str, cursor: str | None, limit: int) -> PredictionPage:
+    """A page of the owner's predictions; raises InvalidInput for a cursor that is not ours."""
+    start = _parse_cursor(cursor) if cursor else commands.FIRST_PAGE
+    page, following = await services.store.run(commands.list_page(owner, start, limit))
+    after = None
+    if following is not None:
+        after = f"{base_url}/predictions?cursor={_format_cursor(following)}&limit={limit}"
+    results = [represent(item, services.storage, await services.forecasts.of(item)) for item in page]
+    return PredictionPage(previous=None, next=after, results=results)
+
+
+async def cancelled(services: Services, owner: str, prediction_id: str) -> Prediction:
+    """The prediction after it has been cancelled, or as it had ended before; raises PredictionNotFound."""
+    await owned(services, owner, prediction_id)
+    await services.store.run(commands.cancel(prediction_id))
+    return await owned(services, owner, prediction_id)
+
+
 async def answer_created(prediction: Prediction, services: Services, prefer: str | None) -> Response:
     """The answer to a request that created it, or found it created; waits where it was asked to."""
     seconds = wait_seconds(prefer)
     if seconds and not prediction.status.is_terminal:
         prediction = await services.ended.wait(prediction, seconds)
-    return await _answer(prediction, services, 200 if prediction.status.is_terminal else 202)
+    return await answer(prediction, services, 200 if prediction.status.is_terminal else 202)
 
 
-async def _answer(prediction: Prediction, services: Services, status: int = 200) -> Response:
+async def answer(prediction: Prediction, services: Services, status: int = 200) -> Response:
+    """The prediction as a client sees it."""
     estimate = await services.forecasts.of(prediction, just_accepted=status == 202)
     # Written by pydantic's own serializer: FastAPI's would validate the body a second time on the hottest path.
     body = represent(prediction, services.storage, estimate).model_dump_json()

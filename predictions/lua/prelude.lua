@@ -18,6 +18,7 @@
 --   musicgen:deliveries:{id}            list    webhook-ids of a prediction's deliveries, oldest first
 --   musicgen:file:{id}                  hash    an uploaded file's record
 --   musicgen:files                      zset    uploaded files by upload time
+--   musicgen:owner-files:{owner}        zset    those of one owner
 --   musicgen:cards                      hash    of each queue, the model card that its workers announced last
 --   musicgen:pace:{queue}:{version}     hash    how fast a model's workers were lately, see predictions/pace.py
 --   musicgen:workers:{queue}            zset    live workers, by the time their last sign of life expires
