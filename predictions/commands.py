@@ -114,12 +114,13 @@ def create(
     remember_seconds: int,
     max_queued: int,
     stream_token: str | None = None,
+    live: bool = False,
     rerun_of: str | None = None,
     wanted_audio_sha256: str | None = None,
 ) -> Command[Created]:
     """Create and enqueue; `digest` tells a repeated request from another one with the same id or key.
 
-    `stream_token`: given where the prediction is to be followed live; opens its stream. `rerun_of`: the prediction that
+    `stream_token`: opens its stream to whoever has the URL. `live`: its sound is wanted while it is made. `rerun_of`: the prediction that
     it repeats, and `wanted_audio_sha256` what that one's input audio was.
     """
     fields: list[Argument] = ["input", input_json, "model", model, "version", version, "base_url", base_url]
@@ -127,6 +128,8 @@ def create(
         fields += ["input_file", input_file]
     if stream_token is not None:
         fields += ["stream_token", stream_token]
+    if live:
+        fields += ["live", "1"]
     for name, value in (("rerun_of", rerun_of), ("wanted_audio_sha256", wanted_audio_sha256)):
         if value is not None:
             fields += [name, value]
@@ -351,6 +354,7 @@ def _read_prediction(answer: Any) -> Prediction:
         rerun_of=record.get("rerun_of"),
         wanted_audio_sha256=record.get("wanted_audio_sha256"),
         stream_token=record.get("stream_token"),
+        live="live" in record,
         progress=Progress(*json.loads(progress)) if progress else None,
         queue_position=position if position >= 0 else None,
         webhook=Webhook(webhook, tuple(WebhookEvent(event) for event in events.split(","))) if webhook else None,

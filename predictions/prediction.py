@@ -117,7 +117,9 @@ class Prediction:
     wanted_audio_sha256: str | None = None
     """What its input audio must be: that of the prediction that it repeats."""
     stream_token: str | None = None
-    """Opens its stream to whoever has the URL; none where it was not asked to be followed live."""
+    """Opens its stream to whoever has the URL; none where no such URL was asked for."""
+    live: bool = False
+    """Whether its sound is wanted while it is made."""
 
     @property
     def audio_sha256(self) -> str | None:

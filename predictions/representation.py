@@ -148,5 +148,6 @@ def _urls(prediction: Prediction) -> PredictionUrls:
     if token is not None:
         # Whoever has these URLs needs no token: players and Replicate's JavaScript client send none.
         urls.stream = f"{prediction.base_url}/streams/{prediction.id}?token={token}"
-        urls.audio = f"{base}/audio?token={token}"
+        if prediction.live:
+            urls.audio = f"{base}/audio?token={token}"
     return urls

@@ -145,7 +145,7 @@ class Generator:
             melody=None if value.continuation else clip,
             continuation=continuation,
             multi_band_diffusion=value.multi_band_diffusion,
-            live=attempt.prediction.stream_token is not None,
+            live=attempt.prediction.live,
         )
 
     def _input_audio(self, attempt: Attempt, value: Input) -> Waveform:

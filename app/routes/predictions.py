@@ -128,8 +128,12 @@ async def create(
     *,
     prediction_id: str | None = None,
     idempotency_key: str | None = None,
+    stream_url: bool = False,
 ) -> Prediction:
-    """Accept a request, or find the prediction that it made before; raises what stands in its way."""
+    """Accept a request, or find the prediction that it made before; raises what stands in its way.
+
+    `stream_url`: it gets `urls.stream` even where its sound is not wanted while it is made.
+    """
     prediction_id = prediction_id or new_id()
     model = await services.models.for_version(body.version)
     given = with_defaults(body.input, model.entry.defaults)
@@ -153,7 +157,8 @@ async def create(
             idempotency_key=idempotency_key or "",
             remember_seconds=services.settings.remember_seconds,
             max_queued=services.settings.max_queued,
-            stream_token=new_id() if body.stream else None,
+            stream_token=new_id() if body.stream or stream_url else None,
+            live=body.stream,
         )
     )
     return accepted(created, prediction_id)

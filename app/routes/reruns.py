@@ -76,6 +76,7 @@ async def rerun_prediction(
         remember_seconds=services.settings.remember_seconds,
         max_queued=services.settings.max_queued,
         stream_token=new_id() if asked.stream else None,
+        live=asked.stream,
         rerun_of=original.id,
         wanted_audio_sha256=original.audio_sha256,
     )

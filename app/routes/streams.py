@@ -85,7 +85,7 @@ async def stream_for_replicate(
 @router.get("/predictions/{prediction_id}/audio", response_class=StreamingResponse, responses=SOUND)
 async def get_audio(prediction: Followed, services: InjectedServices) -> StreamingResponse:
     """The music while it is made, before normalization, as a WAV file that grows; it plays at once."""
-    if prediction.stream_token is None:
+    if not prediction.live:
         raise HTTPException(409, 'This prediction was created without "stream": true; read its output instead.')
     # For nginx: pass on each piece as it comes.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

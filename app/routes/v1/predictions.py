@@ -118,7 +118,8 @@ async def created(
     services: Services, owner: str, body: V1Request, base_url: str, prefer: str | None, idempotency_key: str | None
 ) -> Response:
     """Create it, wait where that is asked for, and answer as the clients want it."""
-    prediction = await create(services, owner, body, base_url, idempotency_key=idempotency_key)
+    # The JavaScript client streams without having asked for it.
+    prediction = await create(services, owner, body, base_url, idempotency_key=idempotency_key, stream_url=True)
     prediction = await services.ended.wait(prediction, _patience(prefer))
     return await answer(_unfinished(prediction), services, 201)
 
