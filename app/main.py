@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from app.auth import Tokens
 from app.following import Followers
 from app.forecasts import Forecasts
+from app.lost_answers import LostAnswers, WatchingProtocol
 from app.openapi import describe
 from app.problems import add_problem_handlers
 from app.routes import files, health, models, predictions, reruns, streams, v1, webhooks
@@ -78,6 +79,7 @@ def _build_services(settings: Settings) -> Services:
         ended=EndedListener(store),
         followers=Followers(store),
         forecasts=Forecasts(store),
+        lost_answers=LostAnswers(store),
     )
 
 
@@ -117,6 +119,7 @@ def run() -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=WatchingProtocol,
         log_level=settings.log_level.lower(),
         log_config=None,
         access_log=False,

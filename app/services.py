@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from app.auth import Tokens
 from app.following import Followers
 from app.forecasts import Forecasts
+from app.lost_answers import LostAnswers
 from app.waiting import EndedListener
 from predictions import commands
 from predictions.models import Registry
@@ -63,6 +64,7 @@ class Services:
     ended: EndedListener
     followers: Followers
     forecasts: Forecasts
+    lost_answers: LostAnswers
 
     def base_url(self, request: Request) -> str:
         """The service's address as this client knows it, without a slash at its end."""

@@ -115,13 +115,15 @@ def create(
     max_queued: int,
     stream_token: str | None = None,
     live: bool = False,
+    take_offered: bool = False,
     rerun_of: str | None = None,
     wanted_audio_sha256: str | None = None,
 ) -> Command[Created]:
     """Create and enqueue; `digest` tells a repeated request from another one with the same id or key.
 
-    `stream_token`: opens its stream to whoever has the URL. `live`: its sound is wanted while it is made. `rerun_of`: the prediction that
-    it repeats, and `wanted_audio_sha256` what that one's input audio was.
+    `stream_token`: opens its stream to whoever has the URL. `live`: its sound is wanted while it is made.
+    `take_offered`: an identical request's prediction whose answer was lost (`offer`) will do. `rerun_of`: what it
+    repeats, and `wanted_audio_sha256` what that one's input audio was.
     """
     fields: list[Argument] = ["input", input_json, "model", model, "version", version, "base_url", base_url]
     if input_file is not None:
@@ -146,10 +148,16 @@ def create(
             max_queued,
             GENERATE_TEMPLATE,
             queue,
+            int(take_offered),
             *fields,
         ),
         lambda answer: Created(Outcome(answer[0]), _read_prediction(answer[1:]) if answer[1] else None),
     )
+
+
+def offer(owner: str, digest: str, prediction_id: str, seconds: int) -> Command[bool]:
+    """Let the next identical request have the prediction, whose answer was lost."""
+    return Command("offer", (owner, digest, prediction_id, seconds), bool)
 
 
 def get(prediction_id: str) -> Command[Prediction]:

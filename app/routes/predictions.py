@@ -63,7 +63,9 @@ async def create_prediction(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Ask for music. The answer comes at once, with `urls.get` to poll; with `Prefer: wait` it comes with the music."""
-    prediction = await create(services, owner, body, services.base_url(request), idempotency_key=idempotency_key)
+    prediction = await create(
+        request, services, owner, body, services.base_url(request), idempotency_key=idempotency_key
+    )
     return await answer_created(prediction, services, prefer)
 
 
@@ -82,7 +84,7 @@ async def create_prediction_with_id(
     prefer: Prefer = None,
 ) -> Response:
     """Ask for music under an id of your own. Repeating the request changes nothing."""
-    prediction = await create(services, owner, body, services.base_url(request), prediction_id=prediction_id)
+    prediction = await _create(services, owner, body, services.base_url(request), prediction_id=prediction_id)
     return await answer_created(prediction, services, prefer)
 
 
@@ -121,12 +123,12 @@ async def delete_prediction(prediction_id: PredictionId, owner: Owner, services:
 
 
 async def create(
+    request: Request,
     services: Services,
     owner: str,
     body: PredictionRequest,
     base_url: str,
     *,
-    prediction_id: str | None = None,
     idempotency_key: str | None = None,
     stream_url: bool = False,
 ) -> Prediction:
@@ -134,6 +136,24 @@ async def create(
 
     `stream_url`: it gets `urls.stream` even where its sound is not wanted while it is made.
     """
+    if idempotency_key is not None:
+        return await _create(services, owner, body, base_url, idempotency_key=idempotency_key, stream_url=stream_url)
+    async with services.lost_answers.expecting(request, owner, body.digest()) as answer:
+        answer.prediction = await _create(services, owner, body, base_url, stream_url=stream_url, take_offered=True)
+    return answer.prediction
+
+
+async def _create(
+    services: Services,
+    owner: str,
+    body: PredictionRequest,
+    base_url: str,
+    *,
+    prediction_id: str | None = None,
+    idempotency_key: str = "",
+    stream_url: bool = False,
+    take_offered: bool = False,
+) -> Prediction:
     prediction_id = prediction_id or new_id()
     model = await services.models.for_version(body.version)
     given = with_defaults(body.input, model.entry.defaults)
@@ -154,11 +174,12 @@ async def create(
             queue=model.entry.queue,
             base_url=base_url,
             webhook=body.webhook_target(),
-            idempotency_key=idempotency_key or "",
+            idempotency_key=idempotency_key,
             remember_seconds=services.settings.remember_seconds,
             max_queued=services.settings.max_queued,
             stream_token=new_id() if body.stream or stream_url else None,
             live=body.stream,
+            take_offered=take_offered,
         )
     )
     return accepted(created, prediction_id)

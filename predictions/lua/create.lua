@@ -1,6 +1,6 @@
 -- Create a prediction and enqueue it: both or neither.
--- ARGV: id, owner, digest, idempotency key ('' for none), seconds to remember it, max_queued, template, queue,
--- field, value, ...
+-- ARGV: id, owner, digest, idempotency key ('' for none), seconds to remember it, max_queued, template, queue, 1 where a
+-- prediction that was offered to an identical request will do, field, value, ...
 -- Returns {outcome: created | replayed | conflict | mismatch | full, flat record, queue position or -1}.
 local id, owner, digest, idempotency, remember = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local max_queued, template, queue = tonumber(ARGV[6]), ARGV[7], ARGV[8]
@@ -18,6 +18,10 @@ if idempotency ~= '' then
     return answer(known[2] == digest and 'replayed' or 'mismatch', known[1])
   end
 end
+if ARGV[9] == '1' then
+  local offered = redis.call('GETDEL', 'musicgen:offered:' .. owner .. ':' .. digest)
+  if offered and redis.call('EXISTS', 'musicgen:prediction:' .. offered) == 1 then return answer('replayed', offered) end
+end
 if redis.call('EXISTS', key) == 1 then
   local known = redis.call('HMGET', key, 'owner', 'digest')
   return answer(known[1] == owner and known[2] == digest and 'replayed' or 'conflict', id)
@@ -26,7 +30,7 @@ if redis.call('ZCARD', 'musicgen:queued:' .. queue) >= max_queued then return an
 
 local time = clock()
 redis.call('HSET', key, 'id', id, 'owner', owner, 'digest', digest, 'status', 'starting', 'attempt', 0,
-  'created_at', time, 'queue', queue, unpack(ARGV, 9))
+  'created_at', time, 'queue', queue, unpack(ARGV, 10))
 redis.call('SADD', 'musicgen:queues', queue)
 redis.call('ZADD', 'musicgen:owner:' .. owner, time, id)
 if idempotency ~= '' then

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
+from app.lost_answers import WatchingProtocol
 from app.main import create_app
 from predictions import commands
 from predictions.model_card import ModelCard
@@ -32,7 +33,8 @@ CARD = ModelCard(
 @contextmanager
 def api_server(settings: Settings) -> Iterator[str]:
     """Serve the application in a thread; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_config=None))
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=WatchingProtocol, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from app.auth import Owner
@@ -63,6 +63,7 @@ async def get_deployment(
 async def create_prediction_of_deployment(
     model_owner: ModelOwner,
     model_name: ModelName,
+    request: Request,
     body: V1Request,
     base_url: BaseUrl,
     owner: Owner,
@@ -72,7 +73,7 @@ async def create_prediction_of_deployment(
 ) -> Response:
     """Create a prediction with the deployed model."""
     return await create_prediction_of_model(
-        model_owner, model_name, body, base_url, owner, services, prefer, idempotency_key
+        model_owner, model_name, request, body, base_url, owner, services, prefer, idempotency_key
     )
 
 

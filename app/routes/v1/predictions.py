@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
 from app.auth import Owner
@@ -62,6 +62,7 @@ class V1Request(PredictionRequest):
 
 @router.post("/predictions", status_code=201, response_model=PredictionBody)
 async def create_prediction(
+    request: Request,
     body: V1Request,
     base_url: BaseUrl,
     owner: Owner,
@@ -70,13 +71,14 @@ async def create_prediction(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Create a prediction with the model's `version`, or with the default model."""
-    return await created(services, owner, body, base_url, prefer, idempotency_key)
+    return await created(request, services, owner, body, base_url, prefer, idempotency_key)
 
 
 @router.post("/models/{model_owner}/{model_name}/predictions", status_code=201, response_model=PredictionBody)
 async def create_prediction_of_model(
     model_owner: ModelOwner,
     model_name: ModelName,
+    request: Request,
     body: V1Request,
     base_url: BaseUrl,
     owner: Owner,
@@ -87,7 +89,7 @@ async def create_prediction_of_model(
     """Create a prediction with a model's current version."""
     model = await services.models.named(f"{model_owner}/{model_name}")
     body = body.model_copy(update={"version": model.name})
-    return await created(services, owner, body, base_url, prefer, idempotency_key)
+    return await created(request, services, owner, body, base_url, prefer, idempotency_key)
 
 
 @router.get("/predictions/{prediction_id}", response_model=PredictionBody, responses=MISSING)
@@ -115,11 +117,19 @@ async def cancel_prediction(prediction_id: PredictionId, owner: Owner, services:
 
 
 async def created(
-    services: Services, owner: str, body: V1Request, base_url: str, prefer: str | None, idempotency_key: str | None
+    request: Request,
+    services: Services,
+    owner: str,
+    body: V1Request,
+    base_url: str,
+    prefer: str | None,
+    idempotency_key: str | None,
 ) -> Response:
     """Create it, wait where that is asked for, and answer as the clients want it."""
     # The JavaScript client streams without having asked for it.
-    prediction = await create(services, owner, body, base_url, idempotency_key=idempotency_key, stream_url=True)
+    prediction = await create(
+        request, services, owner, body, base_url, idempotency_key=idempotency_key, stream_url=True
+    )
     prediction = await services.ended.wait(prediction, _patience(prefer))
     return await answer(_unfinished(prediction), services, 201)
 
