@@ -24,7 +24,7 @@ KEPT_SECONDS = 7 * 24 * 3600
 SHARING_COST = 0.2
 """What one more request adds to a step, as a share of one request's step, where that has not been measured: what two
 CPU cores showed (0.13 to 0.3, docs/performance.md). A GPU's is less, which it has soon measured."""
-MOST_WAITING = 200
+MOST_WAITING = 64
 """So many that wait are looked at; for those behind them, the same pace is taken to go on."""
 BEGUN_SHARE = 0.5
 """Of what follows the decoding, where it has begun at an unknown moment."""
