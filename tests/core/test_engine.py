@@ -41,6 +41,19 @@ def test_progress_counts_steps_up_to_the_total() -> None:
     assert first.codes().shape == (4, 5)
 
 
+def test_a_generation_knows_how_many_shared_its_steps_and_when_it_was_done() -> None:
+    engine = make_engine(requests=2)
+    short, long = engine.submit(make_request(frames=5)), engine.submit(make_request(frames=10))
+    while engine.step():
+        pass
+    assert (short.shared_steps, long.shared_steps) == (8 * 2, 8 * 2 + 5)
+    for generation in (short, long):
+        assert generation.started_at is not None
+        assert generation.finished_at is not None
+        assert generation.started_at < generation.finished_at
+    assert short.finished_at < long.finished_at
+
+
 def test_the_prompt_stands_before_the_new_frames() -> None:
     codes = prompt("text", 9)
     [result] = run(make_engine(), Request(6, SamplingParams(), 0, Conditions(), codes))

@@ -67,6 +67,14 @@ def test_the_record_says_with_what_it_was_made(service: Service, model_folder: P
         assert body["provenance"]["code_version"].startswith("0.1.0")
         assert body["provenance"]["input_audio_sha256"] is None
         assert body["rerun_of"] is None
+        assert body["estimate"] is None
+
+
+def test_what_workers_measured_says_when_the_next_one_ends(service: Service) -> None:
+    service.generate(prompt="x", duration=1)
+    body = service.get(service.post(prompt="x", duration=30))
+    assert body["estimate"]["finish_seconds"] > 0
+    service.client.post(body["urls"]["cancel"])
 
 
 def test_audio_that_has_changed_since_is_not_taken_for_the_same(service: Service) -> None:
