@@ -41,17 +41,19 @@ def test_progress_counts_steps_up_to_the_total() -> None:
     assert first.codes().shape == (4, 5)
 
 
-def test_a_generation_knows_how_many_shared_its_steps_and_when_it_was_done() -> None:
-    engine = make_engine(requests=2)
-    short, long = engine.submit(make_request(frames=5)), engine.submit(make_request(frames=10))
-    while engine.step():
-        pass
-    assert (short.shared_steps, long.shared_steps) == (8 * 2, 8 * 2 + 5)
-    for generation in (short, long):
-        assert generation.started_at is not None
-        assert generation.finished_at is not None
-        assert generation.started_at < generation.finished_at
-    assert short.finished_at < long.finished_at
+def test_the_work_done_is_counted_and_an_end_has_its_time() -> None:
+    with make_engine(requests=2) as engine:
+        generations = [engine.submit(make_request(frames=frames)) for frames in (5, 10)]
+        for generation in generations:
+            generation.codes()
+            assert generation.started_at is not None
+            assert generation.finished_at is not None
+            assert generation.started_at < generation.finished_at
+    done = engine.work_done
+    # Every step of either, whether it was shared or not.
+    assert done.shared == 8 + 13
+    assert 13 <= done.steps <= 21
+    assert done.seconds > 0
 
 
 def test_the_prompt_stands_before_the_new_frames() -> None:

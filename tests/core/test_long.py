@@ -130,16 +130,6 @@ def test_one_random_stream_for_the_whole() -> None:
     assert not torch.equal(rest_codes, anew_codes)
 
 
-def test_it_knows_how_many_shared_its_steps_and_when_it_was_done() -> None:
-    with make_engine() as engine:
-        long = begin(engine, make_request(frames=200))
-        long.codes()
-    assert long.shared_steps == long.total_steps
-    assert long.started_at is not None
-    assert long.finished_at is not None
-    assert long.started_at < long.finished_at
-
-
 def test_others_get_their_turn_between_windows() -> None:
     engine = make_engine(requests=1)
     long, short = begin(engine, make_request(frames=96)), engine.submit(make_request(frames=5, seed=1))
