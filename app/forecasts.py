@@ -37,10 +37,13 @@ class Forecasts:
         """The estimate; None where it has ended, nothing is known, or too many are being accepted to look at once."""
         if prediction.status.is_terminal:
             return None
-        async with self._reading:
-            if self._is_stale(prediction, ACCEPTING_AGE_SECONDS if just_accepted else 0.0):
-                await self._read(prediction.queue)
-            read_at, forecast = self._known[prediction.queue]
+        unknown_age = ACCEPTING_AGE_SECONDS if just_accepted else 0.0
+        if self._is_stale(prediction, unknown_age):
+            async with self._reading:
+                # Others may have waited for the same reading.
+                if self._is_stale(prediction, unknown_age):
+                    await self._read(prediction.queue)
+        read_at, forecast = self._known[prediction.queue]
         estimate = forecast.of(prediction)
         return estimate and estimate.after(time.monotonic() - read_at)
 

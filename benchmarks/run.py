@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import accepting, engine, int8, listeners, peers, service
+from benchmarks import accepting, engine, estimates, int8, listeners, peers, service
 from benchmarks.machine import describe_machine
 
 
@@ -12,6 +12,7 @@ def main() -> None:
         "Accepting": accepting.measure,
         "Listeners": listeners.measure,
         "Service": service.measure,
+        "Estimates": estimates.measure,
         "Engine": engine.measure,
         "Peers": peers.measure,
         "Int8": int8.measure,

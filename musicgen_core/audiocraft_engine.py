@@ -22,7 +22,7 @@ import torch
 
 from musicgen_core import hub
 from musicgen_core.codec import Codec
-from musicgen_core.engine import Generation, Request
+from musicgen_core.engine import Generation, Request, WorkDone
 from musicgen_core.errands import here
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
 from musicgen_core.input_audio import frames_of
@@ -102,6 +102,11 @@ class AudiocraftMusicGen(MusicGen):
             with path.open("rb") as file:
                 total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
         return total.hexdigest()
+
+    @property
+    def work_done(self) -> WorkDone:
+        """Not counted: there are no estimates for this engine."""
+        return WorkDone()
 
     def submit(self, given: GenerationInput) -> Job:
         """Put an input in line. Raises UnsupportedByModel, InvalidRequest."""

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -39,12 +40,23 @@ LIVE_STEPS = 25
 __all__ = ["Conditions", "Engine", "Generation", "Request"]
 
 
+@dataclass(frozen=True)
+class WorkDone:
+    """What an engine has done since it was started."""
+
+    steps: int = 0
+    shared: int = 0
+    """Over these steps, the sum of the requests that were decoded together."""
+    seconds: float = 0.0
+    """What they took, waiting for the device and admitting requests included."""
+
+
 class Generation:
     """A submitted request: its progress, and its result when it is done. Safe to use from any thread.
 
     total_steps, completed_steps: progress. started_at, finished_at: when it entered a slot and its first step began,
-    and when its codes were there, on the clock of `time.monotonic`; None before. shared_steps: over its steps, the sum
-    of the requests that were decoded together, itself included. live: whether `codes_so_far` is kept up to date.
+    and when its codes were there, on the clock of `time.monotonic`; None before. live: whether `codes_so_far` is kept
+    up to date.
     """
 
     def __init__(self, request: Request, total_steps: int, *, live: bool = False) -> None:
@@ -54,7 +66,6 @@ class Generation:
         """The frames that are whole, int64 [codebooks, frames] on the CPU; replaced, never changed."""
         self.total_steps = total_steps
         self.completed_steps = 0
-        self.shared_steps = 0
         self.started_at: float | None = None
         self.finished_at: float | None = None
         self.cancelled = False
@@ -125,6 +136,9 @@ class Engine:
         self._changed = threading.Condition()  # guards the scheduler, the errands and _closed
         self._closed: Exception | None = None
         self._thread: threading.Thread | None = None
+        self._together = 0
+        self.work_done = WorkDone()
+        """Replaced, never changed; counted while the engine's own thread runs it."""
 
     @property
     def slot_bytes(self) -> int:
@@ -170,7 +184,8 @@ class Engine:
         """
         self._settle_cancelled()
         self._admit_waiting()
-        if not self._scheduler.running:
+        self._together = len(self._scheduler.running)
+        if not self._together:
             return False
         try:
             self._decoder.step()
@@ -206,14 +221,22 @@ class Engine:
     def _run(self) -> None:
         try:
             while self._wait_for_work():
+                began = time.monotonic()
                 self._do_errand()
                 self.step()
+                self._count(time.monotonic() - began)
         except Exception as error:
             # Not even failing requests worked, as on a lost device: leave nobody waiting, refuse what comes.
             with self._changed:
                 self._closed = error
             self._end_all(error)
             logger.exception("the engine has stopped")
+
+    def _count(self, seconds: float) -> None:
+        if not self._together:
+            return
+        done = self.work_done
+        self.work_done = WorkDone(done.steps + 1, done.shared + self._together, done.seconds + seconds)
 
     def _wait_for_work(self) -> bool:
         """Sleep until something runs or waits; False where the engine was closed."""
@@ -268,10 +291,8 @@ class Engine:
             return self._scheduler.admit()
 
     def _settle_finished(self) -> None:
-        together = len(self._scheduler.running)
         for slot, generation in tuple(self._scheduler.running.items()):
             generation.completed_steps += 1
-            generation.shared_steps += together
             if generation.completed_steps == generation.total_steps:
                 # Cloned outside inference mode: the caller gets an ordinary tensor.
                 codes = self._decoder.codes(slot).clone()

@@ -87,18 +87,6 @@ class Job:
         """When its tokens were there, on the same clock; None before."""
         return self._generation.finished_at
 
-    @property
-    def step_seconds(self) -> float:
-        """Seconds that one decoding step took on average; its tokens are there."""
-        assert self.started_at is not None
-        assert self.decoded_at is not None
-        return (self.decoded_at - self.started_at) / self._generation.total_steps
-
-    @property
-    def decoded_together(self) -> float:
-        """How many requests shared its steps on average, itself included; at least 1."""
-        return max(1.0, self._generation.shared_steps / self._generation.total_steps)
-
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until its tokens are there, or it has failed or been cancelled; False when `timeout` seconds passed."""
         return self._generation.wait(timeout)

@@ -78,7 +78,7 @@ class LongGeneration:
         self._error: Exception | None = None
         self._done = threading.Event()
         self._lock = threading.Lock()  # guards what a change of windows changes, and `cancelled`
-        self._steps_before = self._shared_before = 0
+        self._steps_before = 0
         self._first = self._current = engine.submit(self._request(windows[0]))
         threading.Thread(target=self._run, name="musicgen-long", daemon=True).start()
 
@@ -97,12 +97,6 @@ class LongGeneration:
     def finished_at(self) -> float | None:
         """When the last window's codes were there, on the same clock."""
         return self._current.finished_at if self._done.is_set() else None
-
-    @property
-    def shared_steps(self) -> int:
-        """Over its steps, the sum of the requests that were decoded together."""
-        with self._lock:
-            return self._shared_before + self._current.shared_steps
 
     @property
     def started(self) -> bool:
@@ -145,7 +139,6 @@ class LongGeneration:
         request = self._request(window, offset=self._steps_before + self._current.total_steps)
         with self._lock:
             self._steps_before += self._current.total_steps
-            self._shared_before += self._current.shared_steps
             self._current = self._engine.submit(request)
             if self.cancelled:
                 self._current.cancel()

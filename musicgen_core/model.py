@@ -31,7 +31,7 @@ from musicgen_core.conditioning import (
     load_text_conditioner,
 )
 from musicgen_core.diffusion import MultiBandDiffusion, load_diffusion
-from musicgen_core.engine import Conditions, Engine, Request
+from musicgen_core.engine import Conditions, Engine, Request, WorkDone
 from musicgen_core.errands import Run, apart
 from musicgen_core.errors import InvalidRequest, UnsupportedByModel
 from musicgen_core.input_audio import ContinuationMode, frames_of, loop, new_seconds, trim
@@ -138,6 +138,11 @@ class MusicGen:
     def checksum(self) -> str:
         """The model's version: SHA-256 over its config and weights, in hex. Reads them all, the first time."""
         return hub.checksum(self._folder)
+
+    @property
+    def work_done(self) -> WorkDone:
+        """The decoding steps made so far, and what they took."""
+        return self._engine.work_done
 
     def submit(self, given: GenerationInput) -> Job:
         """Encode an input and put it in the engine's queue.

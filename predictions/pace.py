@@ -1,7 +1,8 @@
 """How fast a queue's workers are, measured by them and kept in Redis, and the estimates that follow from it.
 
-A worker writes down what each of its predictions took (`measured`); newer figures count more. A step's time is kept for
-each number of requests that shared it, so that a quiet hour does not make forget what many at once cost.
+A busy worker writes down every second what a decoding step took, and of each prediction what it took beside; newer
+figures count more. A step's time is kept for each number of requests that shared it, so that a quiet hour does not make
+forget what many at once cost.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ KEPT_SECONDS = 7 * 24 * 3600
 SHARING_COST = 0.2
 """What one more request adds to a step, as a share of one request's step, where that has not been measured: what two
 CPU cores showed (0.13 to 0.3, docs/performance.md). A GPU's is less, which it has soon measured."""
-MOST_WAITING = 200
+MOST_WAITING = 64
 """So many that wait are looked at; for those behind them, the same pace is taken to go on."""
 BEGUN_SHARE = 0.5
 """Of what follows the decoding, where it has begun at an unknown moment."""
@@ -59,12 +60,18 @@ class Pace:
         return {int(number): self.figures[f"step:{number}"] for kind, _, number in named if kind == "step"}
 
 
-def measured(
-    queue: str, version: str, *, together: float, step_seconds: float, beside_seconds: float, diffusion: bool
-) -> Command[bool]:
-    """Write down what a prediction took: see `Pace`."""
-    figures = (f"step:{round(together)}", step_seconds, f"beside:{_decoder(diffusion)}", beside_seconds)
-    return Command("measured", (queue, version, NEWEST_SHARE, KEPT_SECONDS, *figures), bool)
+def measured_steps(queue: str, version: str, *, together: float, step_seconds: float) -> Command[bool]:
+    """Write down what a decoding step took lately, and how many requests shared it."""
+    return _measured(queue, version, f"step:{max(1, round(together))}", step_seconds)
+
+
+def measured_beside(queue: str, version: str, *, seconds: float, diffusion: bool) -> Command[bool]:
+    """Write down what a second of a prediction's music took beside decoding."""
+    return _measured(queue, version, f"beside:{_decoder(diffusion)}", seconds)
+
+
+def _measured(queue: str, version: str, name: str, value: float) -> Command[bool]:
+    return Command("measured", (queue, version, NEWEST_SHARE, KEPT_SECONDS, name, value), bool)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from predictions.store import PredictionStore
 from worker import outbound
 from worker.leases import Lease, LeaseKeeper
 from worker.live import LiveAudio
-from worker.measurements import Stopwatch, as_delivered, measured_pace, metrics
+from worker.measurements import Stopwatch, as_delivered, measured_beside, metrics
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class Generator:
         self._put(key, content, CONTENT_TYPES[value.output_format])
         self._succeed(attempt, key, metrics(prediction, job, watch, audio, delivered), job.total_steps)
         with suppress(StoreUnavailable):  # it has succeeded; estimates may miss a measurement
-            self._store.run(measured_pace(prediction, value, job, watch))
+            self._store.run(measured_beside(prediction, value, job, watch))
 
     def _prepare(self, attempt: Attempt, value: Input) -> GenerationInput:
         clip = self._input_audio(attempt, value) if value.input_audio is not None else None

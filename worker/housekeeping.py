@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from predictions import commands, deliveries
+from predictions.commands import Command
 from predictions.errors import StorageError, StoreUnavailable
 from predictions.files import file_prefix
 from predictions.model_card import ModelCard
@@ -27,7 +28,10 @@ MAX_RETENTION_PERIOD_SECONDS = 30.0
 
 
 class Housekeeper:
-    """A thread that keeps house; with a `card`, it announces that `worker` takes from `queue` and generates with it."""
+    """A thread that keeps house; with a `card`, it announces that `worker` takes from `queue` and generates with it.
+
+    `measure`: asked each time for a measurement to write down, if there is one.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Housekeeper:
         worker: str,
         queue: str,
         card: ModelCard | None = None,
+        measure: Callable[[], Command[bool] | None] | None = None,
     ) -> None:
         self._store = store
         self._storage = storage
@@ -45,6 +50,7 @@ class Housekeeper:
         self._worker = worker
         self._queue = queue
         self._card = card
+        self._take_measure = measure
         self._closed = threading.Event()
         self._next_retention = 0.0
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -65,7 +71,7 @@ class Housekeeper:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            for step in (self._announce, self._reap, self._send_webhooks, self._retain):
+            for step in (self._announce, self._measure, self._reap, self._send_webhooks, self._retain):
                 self._try(step)
             self._closed.wait(TICK_SECONDS)
 
@@ -80,6 +86,10 @@ class Housekeeper:
     def _announce(self) -> None:
         if self._card is not None:
             self._store.run(commands.announce(self._worker, self._card, ALIVE_SECONDS, queue=self._queue))
+
+    def _measure(self) -> None:
+        if self._take_measure is not None and (measured := self._take_measure()) is not None:
+            self._store.run(measured)
 
     def _reap(self) -> None:
         reaped = self._store.run(commands.reap(self._settings.max_attempts, self._settings.requeue_after_seconds))

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from celery import Celery
 from celery.exceptions import SecurityWarning
 
 from predictions import commands
+from predictions.commands import Command
 from predictions.errors import StoreUnavailable
 from predictions.model_card import ModelCard
 from predictions.models import ModelEntry, worker_entry
@@ -59,12 +61,13 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
     celery = create_celery(settings)
     with ExitStack() as cleanup:
         cleanup.callback(store.close)
-        card, threads = None, WEBHOOK_THREADS
+        card, measure, threads = None, None, WEBHOOK_THREADS
         if entry is not None:
-            card, threads = _prepare_generation(celery, store, storage, settings, entry, cleanup)
+            card, measure = _prepare_generation(celery, store, storage, settings, entry, cleanup)
+            threads = card.threads
         else:
             _prepare_webhooks(celery, store, storage, settings)
-        housekeeper = Housekeeper(store, storage, settings, worker=worker, queue=queue, card=card)
+        housekeeper = Housekeeper(store, storage, settings, worker=worker, queue=queue, card=card, measure=measure)
         housekeeper.start()
         cleanup.callback(housekeeper.close)
         _consume(celery, queue, worker, threads, settings)
@@ -95,10 +98,11 @@ def _prepare_generation(
     settings: Settings,
     entry: ModelEntry,
     cleanup: ExitStack,
-) -> tuple[ModelCard, int]:
+) -> tuple[ModelCard, Callable[[], Command[bool] | None]]:
     from musicgen_core.audiocraft_engine import engine_class
     from worker.generation import Generator
     from worker.leases import LeaseKeeper
+    from worker.measurements import StepMeter
 
     model = engine_class(settings.engine).load(
         entry.source,
@@ -114,7 +118,7 @@ def _prepare_generation(
     leases.start()
     cleanup.callback(leases.close)
     register_generation(celery, Generator(model, store, storage, leases, settings, card))
-    return card, card.threads
+    return card, StepMeter(model, entry.queue, card.version).read
 
 
 def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings) -> None:

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from musicgen_core import Job, Waveform, audio_file, loudness
+from musicgen_core import Job, MusicGen, Waveform, audio_file, loudness
+from musicgen_core.engine import WorkDone
 from predictions import pace
 from predictions.commands import Command
 from predictions.inputs import Input, OutputFormat
@@ -58,18 +59,39 @@ def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -
         )
 
 
-def measured_pace(prediction: Prediction, value: Input, job: Job, watch: Stopwatch) -> Command[bool]:
-    """What a prediction that has just succeeded says of its queue's speed."""
+def measured_beside(prediction: Prediction, value: Input, job: Job, watch: Stopwatch) -> Command[bool]:
+    """What a prediction that has just succeeded took beside decoding: its text and audio encoded, its sound made."""
     assert job.decoded_at is not None
-    beside = watch.submitted - watch.prepared + time.monotonic() - job.decoded_at
-    return pace.measured(
+    seconds = watch.submitted - watch.prepared + time.monotonic() - job.decoded_at
+    return pace.measured_beside(
         prediction.queue,
         prediction.version,
-        together=job.decoded_together,
-        step_seconds=job.step_seconds,
-        beside_seconds=beside / value.duration,
+        seconds=seconds / value.duration,
         diffusion=value.multi_band_diffusion,
     )
+
+
+class StepMeter:
+    """How fast a model decoded since it was last looked at."""
+
+    def __init__(self, model: MusicGen, queue: str, version: str) -> None:
+        self._model = model
+        self._queue = queue
+        self._version = version
+        self._before = WorkDone()
+
+    def read(self) -> Command[bool] | None:
+        """The command that writes it down; None where it decoded nothing."""
+        done, before = self._model.work_done, self._before
+        self._before = done
+        if not (steps := done.steps - before.steps):
+            return None
+        return pace.measured_steps(
+            self._queue,
+            self._version,
+            together=(done.shared - before.shared) / steps,
+            step_seconds=(done.seconds - before.seconds) / steps,
+        )
 
 
 def _decibels(level: float) -> float | None:

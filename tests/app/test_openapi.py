@@ -55,6 +55,7 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "list_predictions",
         "list_webhook_deliveries",
         "redeliver_webhook",
+        "rerun_prediction",
         "stream_prediction",
         "upload_file",
     ]

@@ -23,11 +23,8 @@ AUDIO = "https://example.com/a.mp3"
 @pytest.fixture
 def measured(store: PredictionStore) -> None:
     """A hundredth of a second for a step, a tenth for a second's sound."""
-    store.run(
-        pace.measured(
-            GENERATION_QUEUE, CARD.version, together=1, step_seconds=0.01, beside_seconds=0.1, diffusion=False
-        )
-    )
+    store.run(pace.measured_steps(GENERATION_QUEUE, CARD.version, together=1, step_seconds=0.01))
+    store.run(pace.measured_beside(GENERATION_QUEUE, CARD.version, seconds=0.1, diffusion=False))
 
 
 def post(client: httpx.Client, **value: Any) -> dict[str, Any]:

@@ -44,6 +44,21 @@ def test_progress_counts_steps_up_to_the_total() -> None:
     assert first.codes().shape == (4, 5)
 
 
+def test_the_work_done_is_counted_and_an_end_has_its_time() -> None:
+    with make_engine(requests=2) as engine:
+        generations = [engine.submit(make_request(frames=frames)) for frames in (5, 10)]
+        for generation in generations:
+            generation.codes()
+            assert generation.started_at is not None
+            assert generation.finished_at is not None
+            assert generation.started_at < generation.finished_at
+    done = engine.work_done
+    # Every step of either, whether it was shared or not.
+    assert done.shared == 8 + 13
+    assert 13 <= done.steps <= 21
+    assert done.seconds > 0
+
+
 def test_the_prompt_stands_before_the_new_frames() -> None:
     codes = prompt("text", 9)
     [result] = run(make_engine(), Request(6, SamplingParams(), 0, Conditions(), codes))

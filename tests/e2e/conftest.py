@@ -139,6 +139,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pocket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A first start with nothing set: the trained model that comes with the package, on two threads."""
+    with serve(tmp_path_factory.mktemp("pocket"), OMP_NUM_THREADS="2") as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[Service]:
     """One service for the tests that leave it as they found it."""
     with serve(tmp_path_factory.mktemp("service"), MUSICGEN_MODEL=str(model_folder)) as service:

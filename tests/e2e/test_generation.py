@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
-from tests.e2e.conftest import Service, serve
+from tests.e2e.conftest import Service
 from tests.e2e.sound import RATE, measure, read_wav
 
 
-def test_ten_seconds_of_music_from_a_first_start(tmp_path: Path) -> None:
+def test_ten_seconds_of_music_from_a_first_start(pocket: Service) -> None:
     """With nothing set, the trained model that comes with the package plays."""
-    with serve(tmp_path / "data") as service:
-        assert service.client.get("/health-check").json()["model"]["trained"]
-        body = service.generate(prompt="warm lo-fi piano", duration=10)
-        content = service.audio(body)
+    assert pocket.client.get("/health-check").json()["model"]["trained"]
+    body = pocket.generate(prompt="warm lo-fi piano", duration=10)
+    content = pocket.audio(body)
     samples = read_wav(content)
     assert samples.shape == (1, 10 * RATE)
     assert 0.01 < np.sqrt(np.mean(samples**2)) < 0.5

@@ -76,6 +76,8 @@ def test_each_prediction_lands_on_its_models_worker(both: Service, registry: Pat
     assert [body["status"] for body in made] == ["succeeded"] * len(made)
     names = {1: ("tests/mono", mono), 2: ("tests/stereo", "2.1")}
     assert [(body["model"], body["version"]) for body in made] == [names[channels] for channels in references.values()]
+    checksums = {1: mono, 2: hub.checksum(registry.parent / "stereo")}
+    assert [body["provenance"]["model_checksum"] for body in made] == [checksums[n] for n in references.values()]
     shapes = [read_wav(both.audio(body)).shape for body in made]
     assert shapes == [(1, 2 * RATE) if channels == 1 else (2, RATE) for channels in references.values()]
 

@@ -5,32 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from musicgen_core import hub
-from tests.e2e.conftest import Service, serve
+from tests.e2e.conftest import Service
 from tests.e2e.sound import clip, data_uri, measure
 from tests.servers import wait_until
 
 CLIP = clip(2, 330.0)
 WAYS: dict[str, dict[str, Any]] = {
-    "wav": {"prompt": "happy piano", "duration": 2},
-    "mp3": {"prompt": "sad strings", "duration": 2, "output_format": "mp3"},
-    "melody": {"prompt": "flute", "duration": 2, "input_audio": data_uri(CLIP)},
+    "wav": {"prompt": "happy piano", "duration": 1},
+    "mp3": {"prompt": "sad strings", "duration": 1, "output_format": "mp3"},
+    "melody": {"prompt": "flute", "duration": 1, "input_audio": data_uri(CLIP)},
     "continuation": {"duration": 1, "input_audio": data_uri(CLIP), "continuation": True},
 }
-
-
-@pytest.fixture(scope="module")
-def pocket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The default model; on two threads, whose sums could come out in another order."""
-    with serve(tmp_path_factory.mktemp("pocket"), OMP_NUM_THREADS="2") as service:
-        yield service
 
 
 def rerun(service: Service, prediction_id: str) -> str:
@@ -50,12 +41,13 @@ def digests(service: Service, ids: list[str]) -> list[str]:
 
 
 def test_the_same_bytes_alone_among_others_and_by_another_process(pocket: Service) -> None:
+    """On two threads, whose sums could come out in another order."""
     ids, first = [], []
     for value in WAYS.values():
         ids.append(pocket.post(**value))
         first += digests(pocket, ids[-1:])
     assert len(set(first)) == len(WAYS)
-    others = [pocket.post(prompt=str(n), duration=1 + n % 3) for n in range(6)]
+    others = [pocket.post(prompt=str(n), duration=1 + n % 2) for n in range(4)]
     assert digests(pocket, [rerun(pocket, prediction_id) for prediction_id in ids]) == first
     digests(pocket, others)
     worker = pocket.pid("worker")
@@ -69,11 +61,20 @@ def test_the_record_says_with_what_it_was_made(service: Service, model_folder: P
         body = service.generate(prompt="x", duration=2, seed=3, output_format=output_format)
         loudness, peak = measure(service.audio(body))
         assert abs(body["metrics"]["loudness"] - loudness) < 0.2
-        assert abs(body["metrics"]["true_peak"] - peak) < 0.2
+        # Noise is loudest at the highest frequencies, where fourfold oversampling and ffmpeg's sixfold differ most.
+        assert abs(body["metrics"]["true_peak"] - peak) < 0.5
         assert body["provenance"]["model_checksum"] == body["version"] == hub.checksum(model_folder)
         assert body["provenance"]["code_version"].startswith("0.1.0")
         assert body["provenance"]["input_audio_sha256"] is None
         assert body["rerun_of"] is None
+        assert body["estimate"] is None
+
+
+def test_what_workers_measured_says_when_the_next_one_ends(service: Service) -> None:
+    service.generate(prompt="x", duration=1)
+    body = service.get(service.post(prompt="x", duration=30))
+    assert body["estimate"]["finish_seconds"] > 0
+    service.client.post(body["urls"]["cancel"])
 
 
 def test_audio_that_has_changed_since_is_not_taken_for_the_same(service: Service) -> None:

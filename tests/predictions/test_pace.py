@@ -44,11 +44,8 @@ def create(store: PredictionStore, prediction_id: str, seconds: int, *, diffusio
 def measure(
     store: PredictionStore, *, together: float = 1.0, step: float = 0.01, beside: float = 0.1, diffusion: bool = False
 ) -> None:
-    store.run(
-        pace.measured(
-            GENERATION_QUEUE, "v", together=together, step_seconds=step, beside_seconds=beside, diffusion=diffusion
-        )
-    )
+    store.run(pace.measured_steps(GENERATION_QUEUE, "v", together=together, step_seconds=step))
+    store.run(pace.measured_beside(GENERATION_QUEUE, "v", seconds=beside, diffusion=diffusion))
 
 
 def estimates(store: PredictionStore) -> dict[str, Estimate]:
