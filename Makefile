@@ -15,7 +15,7 @@ serve: .venv/ready-serve  ## Run the service here: API, workers, Redis, storage;
 	@exec $(BIN)/musicgen serve
 
 test: .venv/ready-test lint  ## Check types, style and import directions, then run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: .venv/ready-test  ## Check style, types and import directions
 	$(BIN)/ruff check .

@@ -66,8 +66,10 @@ class ExpectedAnswer:
 def _is_closed(transport: asyncio.BaseTransport | None, *, in_order: bool) -> bool:
     """Whether the other side has reset the connection, or, where that counts, closed it `in_order`. Known on Linux."""
     connection = transport.get_extra_info("socket") if transport else None
-    if connection is None or not hasattr(socket, "TCP_INFO") or connection.fileno() < 0:
+    if connection is None or not hasattr(socket, "TCP_INFO"):
         return False
+    if connection.fileno() < 0:
+        return in_order
     state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     return state == TCP_CLOSE or (in_order and state == TCP_CLOSE_WAIT)
 
@@ -77,22 +79,21 @@ class LostAnswers:
 
     def __init__(self, store: AsyncPredictionStore) -> None:
         self._store = store
-        self._expected: defaultdict[tuple[str, str], set[ExpectedAnswer]] = defaultdict(set)
+        self._expected: defaultdict[tuple[str, str], list[ExpectedAnswer]] = defaultdict(list)
         self._settling: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def expecting(self, request: Request, owner: str, digest: str) -> AsyncIterator[ExpectedAnswer]:
         """Create the prediction inside, and write it into what this gives."""
-        for earlier in tuple(self._expected[owner, digest]):
-            earlier.look()
-            if earlier.is_lost:
-                await earlier.settled.wait()
         transport = getattr(request.state, "transport", None)
         answer = request.state.answer = ExpectedAnswer(owner, digest, self, transport)
         # It may have been lost before there was anybody to tell.
         answer.is_lost = getattr(request.state, "connection_lost", False)
-        self._expected[owner, digest].add(answer)
+        self._expected[owner, digest].append(answer)
         try:
+            # Each waits for those before it, and so gets what the last of them would have been given.
+            while (earlier := self._first_lost_before(answer)) is not None:
+                await earlier.settled.wait()
             yield answer
         except BaseException:
             self.forget(answer)
@@ -110,10 +111,20 @@ class LostAnswers:
     def forget(self, answer: ExpectedAnswer) -> None:
         """It was given, or will never be."""
         known = self._expected[answer.owner, answer.digest]
-        known.discard(answer)
+        if answer in known:
+            known.remove(answer)
         if not known:
             del self._expected[answer.owner, answer.digest]
         answer.settled.set()
+
+    def _first_lost_before(self, answer: ExpectedAnswer) -> ExpectedAnswer | None:
+        for earlier in tuple(self._expected[answer.owner, answer.digest]):
+            if earlier is answer:
+                break
+            earlier.look()
+            if earlier.is_lost:
+                return earlier
+        return None
 
     async def _offer(self, answer: ExpectedAnswer, prediction: Prediction) -> None:
         logger.info("The answer to the request for %s was lost", prediction.id)
