@@ -1,4 +1,4 @@
-"""Write the OpenAPI document of a service with tokens and the default settings: `python -m app.document docs/openapi.json`.
+"""Write the OpenAPI document of a service with tokens and default settings: `python -m app.document docs/openapi.json`.
 
 The stored document is what `make sdk` makes clients from.
 """

@@ -70,10 +70,7 @@ def _name_schemas(schema: dict[str, Any]) -> dict[str, Any]:
 
     def renamed(part: Any) -> Any:
         if isinstance(part, dict):
-            return {
-                key: references[value] if key == "$ref" else renamed(value)
-                for key, value in part.items()
-            }
+            return {key: references[value] if key == "$ref" else renamed(value) for key, value in part.items()}
         return [renamed(item) for item in part] if isinstance(part, list) else part
 
     result: dict[str, Any] = renamed(schema)

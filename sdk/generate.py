@@ -50,7 +50,7 @@ def npm(*arguments: str, folder: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """ruff and node on the PATH: they are beside the Python that runs this, whether or not its environment is active."""
+    """With ruff and node on the PATH: they are beside this Python, whether or not its environment is active."""
     path = os.pathsep.join([str(Path(sys.executable).parent), str(NODE), os.environ.get("PATH", "")])
     return {**os.environ, "PATH": path}
 

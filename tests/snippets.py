@@ -70,7 +70,7 @@ class Reader:
             (self.folder / "block.py").write_text(block)
             self._shell("python block.py", at)
         elif language == "json":
-            differences = list(compare(json.loads(block), json.loads(self.answer)))
+            differences = compare(json.loads(block), json.loads(self.answer))
             assert not differences, f"{at}: {differences}"
         elif language == "text":
             for line in filter(None, block.splitlines()):
@@ -106,7 +106,8 @@ def compare(shown: Any, real: Any, at: str = "$") -> list[str]:
     if isinstance(shown, dict) and isinstance(real, dict):
         keys = set(shown) ^ set(real) if MORE not in shown else set(shown) - set(real) - {MORE}
         found = [f"{at}.{key} is in one only" for key in sorted(keys)]
-        return found + [line for key in set(shown) & set(real) for line in compare(shown[key], real[key], f"{at}.{key}")]
+        both = [key for key in shown if key in real]
+        return found + [line for key in both for line in compare(shown[key], real[key], f"{at}.{key}")]
     if isinstance(shown, list) and isinstance(real, list):
         if not real:
             return [f"{at} is empty"] if shown else []

@@ -43,7 +43,9 @@ SOUND: dict[int | str, dict[str, Any]] = {
 
 LastEventId = Annotated[
     str,
-    Header(pattern=r"^[0-9]{1,15}-[0-9]{1,15}$", description="The id of the last event that came; those after it follow."),
+    Header(
+        pattern=r"^[0-9]{1,15}-[0-9]{1,15}$", description="The id of the last event that came; those after it follow."
+    ),
 ]
 StreamToken = Annotated[str | None, Query(max_length=100, description="From `urls.stream` or `urls.audio`.")]
 

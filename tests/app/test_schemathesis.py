@@ -25,7 +25,7 @@ def test_schemathesis_finds_nothing(settings: Settings, announce: Callable[[Mode
                 *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
                 *("run", f"{address}/openapi.json", "-H", f"Authorization: Bearer {TOKEN}"),
                 # A stream of a prediction that no worker takes does not end; what it begins with is looked at.
-                *("--request-timeout", "2", "--seed", "1", "--max-examples", "10", "--no-color"),
+                *("--request-timeout", "2", "--seed", "1", "--max-examples", "5", "--no-color"),
             ],
             cwd=tmp_path,
             env={**os.environ, "NO_PROXY": "*"},
