@@ -15,6 +15,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^\s*```", re.MULTILINE)
 FILE_NAME = re.compile(r"(?:#|//) (\w+\.(?:py|mjs|ts))\n")
 MAKE = re.compile(r"([A-Z_]+=\S+ )*make (?P<target>[a-z-]+)")
 MORE = "…"
@@ -40,7 +41,7 @@ class Reader:
     def read(self, document: Path) -> None:
         """Run or check every block; a block that can be neither is an error."""
         text = document.read_text()
-        assert text.count("\n```") % 2 == 0, "a block is not closed, or is indented"
+        assert len(FENCE.findall(text)) == 2 * len(BLOCK.findall(text)), "a block is not closed, or is indented"
         for match in BLOCK.finditer(text):
             language, block = match.groups()
             for old, new in self.replacements.items():

@@ -53,6 +53,9 @@ def reader(service: Service, python_client: Path, typescript_client: Path, tmp_p
             "9000": str(free_port()),
             "9001": str(free_port()),
             ".venv/bin/musicgen": "python -m cli.main",
+            # The library and the command: shorter music.
+            "duration=8": "duration=1",
+            "--duration 8": "--duration 1",
         },
         service.log.read_text(),
     )
@@ -74,13 +77,38 @@ def test_the_typescript_example_compiles(reader: Reader, typescript_client: Path
     text = (REPOSITORY / "docs/sdks.md").read_text()
     (reader.folder / "sdk_example.ts").write_text(text.split("```typescript\n")[1].split("```")[0])
     modules = typescript_client / "node_modules"
-    options = ["--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--module", "nodenext", "--types", "node"]
+    options = [
+        "--noEmit",
+        "--strict",
+        "--skipLibCheck",
+        "--target",
+        "es2022",
+        "--module",
+        "nodenext",
+        "--types",
+        "node",
+    ]
     subprocess.run(
         [modules / ".bin" / "tsc", *options, "--typeRoots", modules / "@types", "sdk_example.ts"],
         cwd=reader.folder,
         env=environment(),
         check=True,
     )
+
+
+def test_a_block_that_cannot_be_run_is_an_error(tmp_path: Path) -> None:
+    for text in (
+        "```yaml\na: 1\n```\n",
+        "```python\n# never_run.py\n```\n",
+        "```text\nno such line\n```\n",
+        "```json\n{\n",
+    ):
+        (tmp_path / "shown.md").write_text(text)
+        with pytest.raises(AssertionError):
+            Reader(tmp_path, {}, {}, log="").read(tmp_path / "shown.md")
+    (tmp_path / "shown.md").write_text("```bash\ncurl no-such-scheme://x | cat\n```\n")
+    with pytest.raises(AssertionError, match="ended with"):
+        Reader(tmp_path, dict(os.environ), {}, log="").read(tmp_path / "shown.md")
 
 
 def test_json_is_held_against_the_answer() -> None:
