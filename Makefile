@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export TORCH ?= auto
 
-.PHONY: help setup serve test lint bench parity golden train-pocket constraints clean
+.PHONY: help setup serve test lint bench parity golden train-pocket openapi sdk constraints clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,12 @@ train-pocket: .venv/ready-test  ## Train musicgen-pocket anew in build/pocket; g
 	$(BIN)/python -m training.language_model
 	$(BIN)/python -m training.export
 	$(BIN)/python -m training.measure --model build/pocket/model
+
+openapi: .venv/ready-test  ## Write docs/openapi.json anew
+	$(BIN)/python -m app.document docs/openapi.json
+
+sdk: .venv/ready-test  ## Write clients for Python and TypeScript into build/sdk
+	$(BIN)/python -m sdk.generate build/sdk
 
 constraints: .venv/ready-test  ## Choose the newest versions anew
 	printf 'torch==2.13.0\n' > .venv/pins

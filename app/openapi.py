@@ -11,6 +11,21 @@ from fastapi.openapi.utils import get_openapi
 from app.problems import MEDIA_TYPE
 
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
+SCHEMAS = "#/components/schemas/"
+TAGS = [
+    {"name": "predictions", "description": "Ask for music, and get it."},
+    {"name": "models", "description": "The models of this deployment."},
+    {"name": "webhooks", "description": "What was sent to the receivers, and sending it again."},
+    {"name": "streams", "description": "Follow a prediction while it is made: its events, and its sound."},
+    {"name": "files", "description": "Audio files that predictions start from."},
+    {"name": "service", "description": "Whether the service serves, and what."},
+]
+AUDIO_FILE = {"type": "string", "format": "binary", "description": "The audio file."}
+NOTHING_GIVEN = {"properties": {"prompt": {"type": "null"}, "input_audio": {"type": "null"}}}
+NOTHING_TO_CONTINUE = {
+    "required": ["continuation"],
+    "properties": {"continuation": {"const": True}, "input_audio": {"type": "null"}},
+}
 
 
 def describe(app: FastAPI, *, needs_token: bool, max_duration: int) -> None:
@@ -24,9 +39,13 @@ def describe(app: FastAPI, *, needs_token: bool, max_duration: int) -> None:
                 version=app.version,
                 description=app.description,
                 routes=app.routes,
-                tags=app.openapi_tags,
+                tags=TAGS,
             )
-            schema["components"]["schemas"]["Input"]["properties"]["duration"]["maximum"] = max_duration
+            schemas = schema["components"]["schemas"]
+            schemas["Input"]["properties"]["duration"]["maximum"] = max_duration
+            schemas["Input"]["not"] = {"anyOf": [NOTHING_GIVEN, NOTHING_TO_CONTINUE]}
+            schemas["Body_upload_file"]["properties"]["content"] = AUDIO_FILE
+            schema = _name_schemas(schema)
             for operation in _operations(schema):
                 _name_problems(operation)
                 if not needs_token:
@@ -40,6 +59,30 @@ def describe(app: FastAPI, *, needs_token: bool, max_duration: int) -> None:
 def _operations(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for path in schema["paths"].values():
         yield from path.values()
+
+
+def _name_schemas(schema: dict[str, Any]) -> dict[str, Any]:
+    """The document with its schemas under names that suit the classes of a generated client."""
+    titles = {name: _title(name, item) for name, item in schema["components"]["schemas"].items()}
+    schemas = schema["components"]["schemas"]
+    schema["components"]["schemas"] = {titles[name]: {**item, "title": titles[name]} for name, item in schemas.items()}
+    references = {SCHEMAS + name: SCHEMAS + title for name, title in titles.items()}
+
+    def renamed(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: references[value] if key == "$ref" else renamed(value) for key, value in part.items()}
+        return [renamed(item) for item in part] if isinstance(part, list) else part
+
+    result: dict[str, Any] = renamed(schema)
+    return result
+
+
+def _title(name: str, schema: dict[str, Any]) -> str:
+    """Its own title; the body of a form, whose name FastAPI makes up, is called after its operation."""
+    if name.startswith("Body_"):
+        return name.removeprefix("Body_").title().replace("_", "")
+    title: str = schema["title"]
+    return title.removesuffix("Body")
 
 
 def _name_problems(operation: dict[str, Any]) -> None:

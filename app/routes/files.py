@@ -12,7 +12,7 @@ from app import input_audio
 from app.auth import Owner
 from app.bodies import FileBody, FileUrls
 from app.problems import Problem
-from app.routes.predictions import MISSING, REFUSALS
+from app.routes.predictions import MISSING, REFUSALS, UNREADABLE
 from app.services import InjectedServices, Services
 from predictions import commands
 from predictions.files import File, file_prefix
@@ -25,7 +25,7 @@ TOO_LARGE: dict[int | str, dict[str, Any]] = {413: {"model": Problem, "descripti
 FileId = Annotated[str, Path(pattern=ID_PATTERN, description="The file's id.")]
 
 
-@router.post("/files", status_code=201, responses=TOO_LARGE)
+@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE)
 async def upload_file(request: Request, content: UploadFile, owner: Owner, services: InjectedServices) -> FileBody:
     """Send an audio file as the form's part `content`; name its `urls.get` as `input_audio`."""
     return represent(await keep(services, owner, content), services.base_url(request))

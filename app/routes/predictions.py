@@ -35,9 +35,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "Nothing was accepted; try again after `Retry-After` seconds."},
 }
 MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "This token has no such thing."}}
+UNREADABLE: dict[int | str, dict[str, Any]] = {400: {"model": Problem, "description": "The body cannot be read."}}
 CREATED: dict[int | str, dict[str, Any]] = {
     200: {"model": PredictionBody, "description": "It ended while you waited, or had ended before."},
     202: {"model": PredictionBody, "description": "Accepted; poll `urls.get`."},
+    **UNREADABLE,
 }
 
 router = APIRouter(tags=["predictions"], responses=REFUSALS)

@@ -34,13 +34,18 @@ router = APIRouter(tags=["streams"], responses=REFUSALS | MISSING)
 NARROW = frozenset({"output", "logs", "error", "done"})
 """The events that Replicate's clients know; another name makes the Python one fail."""
 SOUND: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"audio/wav": {}}, "description": "16-bit WAV of unknown length, sent as it is made."},
+    200: {
+        "content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "16-bit WAV of unknown length, sent as it is made.",
+    },
     409: {"model": Problem, "description": "The prediction was created without `stream`."},
 }
 
 LastEventId = Annotated[
     str,
-    Header(pattern=r"^\d{1,15}-\d{1,15}$", description="The id of the last event that came; those after it follow."),
+    Header(
+        pattern=r"^[0-9]{1,15}-[0-9]{1,15}$", description="The id of the last event that came; those after it follow."
+    ),
 ]
 StreamToken = Annotated[str | None, Query(max_length=100, description="From `urls.stream` or `urls.audio`.")]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
+from app.document import document as stored_document
 from predictions.settings import Settings
 from tests.app.conftest import api_server
 
@@ -100,3 +103,26 @@ def test_tokens_are_asked_for_where_they_are_needed(document: dict[str, Any], se
         schema = httpx.get(f"{address}/openapi.json", trust_env=False).json()
     assert schema["paths"]["/predictions"]["post"]["security"] == [{"HTTPBearer": []}]
     assert "security" not in schema["paths"]["/health-check"]["get"]
+
+
+def test_the_stored_document_is_current() -> None:
+    stored = Path(__file__).parents[2] / "docs" / "openapi.json"
+    assert stored.read_text() == stored_document(), "write it anew: make openapi"
+
+
+def test_generators_find_names(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert all(schema["title"] == name for name, schema in schemas.items())
+    assert not [name for name in schemas if "_" in name or name.endswith("Body")]
+    used = {tag for path in document["paths"].values() for operation in path.values() for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in document["tags"]}
+
+
+def test_the_document_says_which_fields_must_be_there(document: dict[str, Any]) -> None:
+    schemas = {"components": document["components"], "$ref": "#/components/schemas/Input"}
+    validator = Draft202012Validator(schemas)
+    audio = "https://example.com/a.wav"
+    for value in ({"prompt": ""}, {"input_audio": audio}, {"input_audio": audio, "continuation": True}):
+        assert validator.is_valid(value), value
+    for value in ({}, {"prompt": None}, {"prompt": "x", "continuation": True}):
+        assert not validator.is_valid(value), value

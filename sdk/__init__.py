@@ -1,0 +1,1 @@
+"""Clients for Python and TypeScript, generated from the OpenAPI document."""
