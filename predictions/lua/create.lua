@@ -19,7 +19,7 @@ if idempotency ~= '' then
   end
 end
 if ARGV[9] == '1' then
-  local offered = redis.call('GETDEL', 'musicgen:offered:' .. owner .. ':' .. digest)
+  local offered = redis.call('LPOP', 'musicgen:offered:' .. owner .. ':' .. digest)
   if offered and redis.call('EXISTS', 'musicgen:prediction:' .. offered) == 1 then return answer('replayed', offered) end
 end
 if redis.call('EXISTS', key) == 1 then

@@ -13,7 +13,7 @@
 --   musicgen:ended                      zset    ids that have ended, by the time they did
 --   musicgen:ended-channel              pubsub  "{status} {id}" of what ends: a hint, never the truth
 --   musicgen:idempotency:{owner}:{key}  hash    id and body digest of an Idempotency-Key
---   musicgen:offered:{owner}:{digest}   string  id of a prediction whose answer was lost, for the next identical request
+--   musicgen:offered:{owner}:{digest}   list    id of a prediction whose answer was lost, for the next identical request
 --   musicgen:webhooks                   zset    webhook-ids of pending deliveries, by the time of their next message
 --   musicgen:delivery:{webhook-id}      hash    one webhook to be delivered, and every attempt at it
 --   musicgen:deliveries:{id}            list    webhook-ids of a prediction's deliveries, oldest first

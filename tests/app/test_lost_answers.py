@@ -76,6 +76,19 @@ def test_a_retry_that_is_lost_too_is_still_the_same(client: httpx.Client, ids: C
     assert ids() == {lost}
 
 
+def test_two_that_are_lost_at_once_are_still_two(
+    client: httpx.Client, ids: Callable[[], set[str]], redis_url: str
+) -> None:
+    connections = [send(client) for _ in range(2)]
+    wait_until(lambda: len(ids()) == 2)
+    made = ids()
+    for connection in connections:
+        reset(connection)
+    with redis.Redis.from_url(redis_url) as offered:
+        wait_until(lambda: sum(offered.llen(key) for key in offered.keys("musicgen:offered:*")) == 2)
+    assert {client.post("/predictions", json=BODY).json()["id"] for _ in range(2)} == made == ids()
+
+
 def test_identical_requests_on_purpose_are_as_many_predictions(
     client: httpx.Client, ids: Callable[[], set[str]]
 ) -> None:
