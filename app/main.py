@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(streams.router)
     app.include_router(files.router)
     app.include_router(health.router)
-    app.include_router(v1.router)
+    app.include_router(v1.router, include_in_schema=False)
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
     describe(app, needs_token=bool(settings.api_tokens), max_duration=settings.max_duration)

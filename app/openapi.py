@@ -41,19 +41,24 @@ def describe(app: FastAPI, *, needs_token: bool, max_duration: int) -> None:
                 routes=app.routes,
                 tags=TAGS,
             )
-            schemas = schema["components"]["schemas"]
-            schemas["Input"]["properties"]["duration"]["maximum"] = max_duration
-            schemas["Input"]["not"] = {"anyOf": [NOTHING_GIVEN, NOTHING_TO_CONTINUE]}
-            schemas["Body_upload_file"]["properties"]["content"] = AUDIO_FILE
-            schema = _name_schemas(schema)
-            for operation in _operations(schema):
-                _name_problems(operation)
-                if not needs_token:
-                    operation.pop("security", None)
-            app.openapi_schema = schema
+            app.openapi_schema = put_right(schema, needs_token=needs_token, max_duration=max_duration)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def put_right(schema: dict[str, Any], *, needs_token: bool, max_duration: int) -> dict[str, Any]:
+    """FastAPI's document with what it cannot know."""
+    schemas = schema["components"]["schemas"]
+    schemas["Input"]["properties"]["duration"]["maximum"] = max_duration
+    schemas["Input"]["not"] = {"anyOf": [NOTHING_GIVEN, NOTHING_TO_CONTINUE]}
+    schemas["Body_upload_file"]["properties"]["content"] = AUDIO_FILE
+    schema = _name_schemas(schema)
+    for operation in _operations(schema):
+        _name_problems(operation)
+        if not needs_token:
+            operation.pop("security", None)
+    return schema
 
 
 def _operations(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

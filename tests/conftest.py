@@ -12,7 +12,6 @@ import redis
 
 from predictions.settings import Settings
 from predictions.store import PredictionStore
-from tests.node import NodeProject
 from tests.servers import redis_server
 
 SECRET = "a secret that only the tests know"
@@ -64,9 +63,3 @@ def store(redis_url: str) -> Iterator[PredictionStore]:
 def settings(redis_url: str, tmp_path: Path) -> Settings:
     """Settings of a service whose parts are all on this machine."""
     return Settings(redis_url=redis_url, data_dir=tmp_path, secret=SECRET, outbound_allow="127.0.0.0/8")
-
-
-@pytest.fixture(scope="session")
-def node_project(tmp_path_factory: pytest.TempPathFactory) -> NodeProject:
-    """tests/javascript with its packages installed."""
-    return NodeProject(tmp_path_factory.mktemp("node") / "project")

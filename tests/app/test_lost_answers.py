@@ -16,7 +16,7 @@ import redis
 
 from predictions import commands
 from predictions.store import PredictionStore
-from tests.node import NodeProject
+from tests.javascript import node
 from tests.servers import wait_until
 
 BODY = {"input": {"prompt": "the same for all"}}
@@ -164,13 +164,11 @@ def breaking_proxy(address: str, ids: Callable[[], set[str]]) -> Iterator[str]:
         thread.join()
 
 
-def test_one_prediction_a_call_of_the_javascript_client(
-    client: httpx.Client, node_project: NodeProject, ids: Callable[[], set[str]]
-) -> None:
+def test_one_prediction_a_call_of_the_javascript_client(client: httpx.Client, ids: Callable[[], set[str]]) -> None:
     """Each of a hundred calls has its first connection dropped after the request was accepted."""
     version = client.get("/models").json()["results"][0]["versions"][0]
     with breaking_proxy(str(client.base_url), ids) as address:
-        said = node_project.node("broken_connections.mjs", BASE_URL=address, VERSION=version)
+        said = node("broken_connections.mjs", BASE_URL=address, VERSION=version)
     made = json.loads(said)
     assert len(set(made)) == 100
     assert len(ids()) == 100

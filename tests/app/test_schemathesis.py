@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from predictions.model_card import ModelCard
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
@@ -16,14 +18,17 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 TOKEN = "a-token-of-ann"
 
 
-def test_schemathesis_finds_nothing(settings: Settings, announce: Callable[[ModelCard], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", ["/openapi.json", "/v1/openapi.json"])
+def test_schemathesis_finds_nothing(
+    settings: Settings, announce: Callable[[ModelCard], None], tmp_path: Path, document: str
+) -> None:
     announce(CARD)
     closed = Settings(**{**settings.model_dump(), "api_tokens": TOKEN})
     with api_server(closed) as address:
         run = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
-                *("run", f"{address}/openapi.json", "-H", f"Authorization: Bearer {TOKEN}"),
+                *("run", f"{address}{document}", "-H", f"Authorization: Bearer {TOKEN}"),
                 # A stream of a prediction that no worker takes does not end; what it begins with is looked at.
                 *("--request-timeout", "2", "--seed", "1", "--max-examples", "5", "--no-color"),
             ],

@@ -42,7 +42,8 @@ def reader(service: Service, python_client: Path, typescript_client: Path, tmp_p
     """Somebody in a folder beside the service's data, who has installed what the documents say."""
     (tmp_path / "musicgen-data").symlink_to(service.data)
     (tmp_path / "node_modules").mkdir()
-    (tmp_path / "node_modules" / "standardwebhooks").symlink_to(node_modules() / "standardwebhooks")
+    for package in ("replicate", "standardwebhooks"):
+        (tmp_path / "node_modules" / package).symlink_to(node_modules() / package)
     (tmp_path / "node_modules" / "musicgen-client").symlink_to(typescript_client)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     reader = Reader(
@@ -63,7 +64,7 @@ def reader(service: Service, python_client: Path, typescript_client: Path, tmp_p
     reader.close()
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/api.md", "docs/sdks.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/api.md", "docs/replicate.md", "docs/sdks.md"])
 def test_every_block_runs(reader: Reader, document: str) -> None:
     reader.read(REPOSITORY / document)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tests.e2e.conftest import Service
-from tests.node import NodeProject
+from tests.javascript import node
 
 
-def test_the_javascript_client(service: Service, node_project: NodeProject) -> None:
+def test_the_javascript_client(service: Service) -> None:
     model = service.client.get("/models").json()["results"][0]["name"]
     base_url = str(service.client.base_url).rstrip("/")
-    said = node_project.node("--test", "--test-reporter=tap", "replicate.test.mjs", BASE_URL=base_url, MODEL=model)
+    said = node("--test", "--test-reporter=tap", "replicate.test.mjs", BASE_URL=base_url, MODEL=model)
     assert "# fail 0" in said
-    assert "# pass 10" in said
+    assert "# pass 0" not in said

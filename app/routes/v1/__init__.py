@@ -10,19 +10,20 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
 
+from app.openapi import put_right
 from app.routes.v1 import account, deployments, files, models, predictions, streams
+from app.services import InjectedServices
 
 PREFIX = "/v1"
 
-router = APIRouter(prefix=PREFIX, include_in_schema=False)
+router = APIRouter(prefix=PREFIX, generate_unique_id_function=lambda route: route.name)
 for part in (predictions, models, deployments, files, streams, account):
     router.include_router(part.router)
 
 
-@router.get("/openapi.json")
-async def get_openapi_document() -> dict[str, Any]:
+@router.get("/openapi.json", include_in_schema=False)
+async def get_openapi_document(services: InjectedServices) -> dict[str, Any]:
     """The description of this part; that of the service itself leaves it out."""
-    described = APIRouter(prefix=PREFIX)
-    for part in (predictions, models, deployments, files, streams, account):
-        described.include_router(part.router)
-    return get_openapi(title="MusicGen Server as Replicate", version="1", routes=described.routes)
+    settings = services.settings
+    schema = get_openapi(title="MusicGen Server, as Replicate's clients see it", version="1", routes=router.routes)
+    return put_right(schema, needs_token=bool(settings.api_tokens), max_duration=settings.max_duration)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from app.auth import Owner
-from app.routes.predictions import MISSING, REFUSALS, IdempotencyKey, Prefer
+from app.routes.predictions import MISSING, REFUSALS, UNREADABLE, IdempotencyKey, Prefer
 from app.routes.v1.account import ACCOUNT, HARDWARE, AccountBody
 from app.routes.v1.base import BaseUrl, Page
 from app.routes.v1.models import UNKNOWN_TIME
@@ -59,7 +59,12 @@ async def get_deployment(
     return _deployment(await services.models.named(f"{model_owner}/{model_name}"))
 
 
-@router.post("/deployments/{model_owner}/{model_name}/predictions", status_code=201, response_model=PredictionBody)
+@router.post(
+    "/deployments/{model_owner}/{model_name}/predictions",
+    status_code=201,
+    response_model=PredictionBody,
+    responses=UNREADABLE,
+)
 async def create_prediction_of_deployment(
     model_owner: ModelOwner,
     model_name: ModelName,

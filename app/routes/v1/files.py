@@ -12,7 +12,7 @@ from app import input_audio
 from app.auth import Owner
 from app.bodies import FileBody
 from app.routes.files import TOO_LARGE, FileId, keep, remove, represent
-from app.routes.predictions import MISSING, REFUSALS
+from app.routes.predictions import MISSING, REFUSALS, UNREADABLE
 from app.routes.v1.base import BaseUrl, Page
 from app.services import InjectedServices
 from predictions import commands
@@ -25,7 +25,7 @@ MOST_METADATA = 4096
 """Characters of JSON."""
 
 
-@router.post("/files", status_code=201, responses=TOO_LARGE)
+@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE)
 async def upload_file(
     content: UploadFile,
     base_url: BaseUrl,

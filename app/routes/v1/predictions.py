@@ -13,6 +13,7 @@ from app.bodies import PredictionPage, PredictionRequest
 from app.routes.predictions import (
     MISSING,
     REFUSALS,
+    UNREADABLE,
     IdempotencyKey,
     PredictionId,
     Prefer,
@@ -60,7 +61,7 @@ class V1Request(PredictionRequest):
         return super().webhook_target()
 
 
-@router.post("/predictions", status_code=201, response_model=PredictionBody)
+@router.post("/predictions", status_code=201, response_model=PredictionBody, responses=UNREADABLE)
 async def create_prediction(
     request: Request,
     body: V1Request,
@@ -74,7 +75,12 @@ async def create_prediction(
     return await created(request, services, owner, body, base_url, prefer, idempotency_key)
 
 
-@router.post("/models/{model_owner}/{model_name}/predictions", status_code=201, response_model=PredictionBody)
+@router.post(
+    "/models/{model_owner}/{model_name}/predictions",
+    status_code=201,
+    response_model=PredictionBody,
+    responses=MISSING | UNREADABLE,
+)
 async def create_prediction_of_model(
     model_owner: ModelOwner,
     model_name: ModelName,
