@@ -31,8 +31,11 @@ def test_names_no_variable_that_would_stop_the_start(path: Path):
 
 @every_dockerfile
 def test_the_settings_in_the_image_are_accepted(path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name, value in re.findall(rf"\b({PREFIX}[A-Z0-9_]+)=(\S+)", path.read_text()):
-        monkeypatch.setenv(name, value)
+    text = path.read_text()
+    for name, value in re.findall(rf"\b({PREFIX}[A-Z0-9_]+)=(\S+)", text):
+        argument = re.fullmatch(r"\$\{(\w+)\}", value)
+        default = re.search(rf"^ARG {argument[1]}=(.*)$", text, re.MULTILINE) if argument else None
+        monkeypatch.setenv(name, default[1] if default else value)
     settings = Settings()
     assert settings.data_dir == Path("/data")
     assert settings.host == ("0.0.0.0" if path.suffix == ".api" else "127.0.0.1")

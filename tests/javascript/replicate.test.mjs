@@ -3,8 +3,10 @@
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { test } from "node:test";
-import Replicate, { parseProgressFromLogs } from "replicate";
+import Replicate, { parseProgressFromLogs, validateWebhook } from "replicate";
 
 const { BASE_URL, MODEL } = process.env;
 const client = new Replicate({ auth: "none is asked for", baseUrl: `${BASE_URL}/v1` });
@@ -110,6 +112,25 @@ test("models, versions, deployments, account, hardware, the webhooks' secret", a
   assert.equal((await client.accounts.current()).type, "organization");
   assert.equal((await client.hardware.list())[0].sku, "local");
   assert.match((await client.webhooks.default.secret.get()).key, /^whsec_/);
+});
+
+test("a webhook is validated by the client", async () => {
+  const receiver = createServer().listen(0, "127.0.0.1");
+  await once(receiver, "listening");
+  const webhook = `http://127.0.0.1:${receiver.address().port}`;
+  const arriving = once(receiver, "request");
+  const { id } = await client.predictions.create({
+    version, input: short, webhook, webhook_events_filter: ["completed"],
+  });
+  const [request, response] = await arriving;
+  const body = Buffer.concat(await request.toArray()).toString();
+  response.end();
+  receiver.close();
+  receiver.closeAllConnections();
+  const { key } = await client.webhooks.default.secret.get();
+  assert.equal(await validateWebhook({ headers: request.headers, body }, key), true);
+  assert.equal(await validateWebhook({ headers: request.headers, body: `${body} ` }, key), false);
+  assert.equal(JSON.parse(body).id, id);
 });
 
 test("streaming", async () => {
