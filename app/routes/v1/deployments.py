@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from app.auth import Owner
-from app.routes.predictions import MISSING, REFUSALS, UNREADABLE, IdempotencyKey, Prefer
+from app.routes.predictions import MISSING, REFUSALS, UNREADABLE
 from app.routes.v1.account import ACCOUNT, HARDWARE, AccountBody
-from app.routes.v1.base import BaseUrl, Page
+from app.routes.v1.base import Page
 from app.routes.v1.models import UNKNOWN_TIME
-from app.routes.v1.predictions import ModelName, ModelOwner, V1Request, create_prediction_of_model
+from app.routes.v1.predictions import InjectedPosted, ModelName, ModelOwner
 from app.services import InjectedServices
 from predictions.representation import PredictionBody
 from predictions.served import ServedModel
@@ -66,20 +66,10 @@ async def get_deployment(
     responses=UNREADABLE,
 )
 async def create_prediction_of_deployment(
-    model_owner: ModelOwner,
-    model_name: ModelName,
-    request: Request,
-    body: V1Request,
-    base_url: BaseUrl,
-    owner: Owner,
-    services: InjectedServices,
-    prefer: Prefer = None,
-    idempotency_key: IdempotencyKey = None,
+    model_owner: ModelOwner, model_name: ModelName, posted: InjectedPosted
 ) -> Response:
     """Create a prediction with the deployed model."""
-    return await create_prediction_of_model(
-        model_owner, model_name, request, body, base_url, owner, services, prefer, idempotency_key
-    )
+    return await posted.answer_by(f"{model_owner}/{model_name}")
 
 
 def _deployment(model: ServedModel) -> DeploymentBody:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
 from app.auth import Owner
@@ -24,7 +24,7 @@ from app.routes.predictions import (
     page_of,
 )
 from app.routes.v1.base import BaseUrl
-from app.services import InjectedServices, Services
+from app.services import InjectedServices
 from app.waiting import wait_seconds
 from predictions.inputs import Input
 from predictions.prediction import Prediction, Status, Webhook, WebhookEvent
@@ -61,18 +61,46 @@ class V1Request(PredictionRequest):
         return super().webhook_target()
 
 
+@dataclass
+class Posted:
+    """A request to create a prediction, at whichever of the routes that do."""
+
+    request: Request
+    body: V1Request
+    base_url: BaseUrl
+    owner: Owner
+    services: InjectedServices
+    prefer: Prefer = None
+    idempotency_key: IdempotencyKey = None
+
+    async def answer(self) -> Response:
+        """Create it, wait where that is asked for, and answer as the clients want it."""
+        prediction = await create(
+            self.request,
+            self.services,
+            self.owner,
+            self.body,
+            self.base_url,
+            idempotency_key=self.idempotency_key,
+            stream_url=True,  # the JavaScript client streams without having asked for it
+        )
+        prediction = await self.services.ended.wait(prediction, _patience(self.prefer))
+        return await answer(_unfinished(prediction), self.services, 201)
+
+    async def answer_by(self, model_name: str) -> Response:
+        """The same with the current version of the model owner/name; raises ModelNotFound."""
+        model = await self.services.models.named(model_name)
+        self.body = self.body.model_copy(update={"version": model.name})
+        return await self.answer()
+
+
+InjectedPosted = Annotated[Posted, Depends()]
+
+
 @router.post("/predictions", status_code=201, response_model=PredictionBody, responses=UNREADABLE)
-async def create_prediction(
-    request: Request,
-    body: V1Request,
-    base_url: BaseUrl,
-    owner: Owner,
-    services: InjectedServices,
-    prefer: Prefer = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+async def create_prediction(posted: InjectedPosted) -> Response:
     """Create a prediction with the model's `version`, or with the default model."""
-    return await created(request, services, owner, body, base_url, prefer, idempotency_key)
+    return await posted.answer()
 
 
 @router.post(
@@ -82,20 +110,10 @@ async def create_prediction(
     responses=MISSING | UNREADABLE,
 )
 async def create_prediction_of_model(
-    model_owner: ModelOwner,
-    model_name: ModelName,
-    request: Request,
-    body: V1Request,
-    base_url: BaseUrl,
-    owner: Owner,
-    services: InjectedServices,
-    prefer: Prefer = None,
-    idempotency_key: IdempotencyKey = None,
+    model_owner: ModelOwner, model_name: ModelName, posted: InjectedPosted
 ) -> Response:
     """Create a prediction with a model's current version."""
-    model = await services.models.named(f"{model_owner}/{model_name}")
-    body = body.model_copy(update={"version": model.name})
-    return await created(request, services, owner, body, base_url, prefer, idempotency_key)
+    return await posted.answer_by(f"{model_owner}/{model_name}")
 
 
 @router.get("/predictions/{prediction_id}", response_model=PredictionBody, responses=MISSING)
@@ -120,24 +138,6 @@ async def list_predictions(
 async def cancel_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
     """Stop a prediction; one that has ended stays as it is."""
     return await answer(await cancelled(services, owner, prediction_id), services)
-
-
-async def created(
-    request: Request,
-    services: Services,
-    owner: str,
-    body: V1Request,
-    base_url: str,
-    prefer: str | None,
-    idempotency_key: str | None,
-) -> Response:
-    """Create it, wait where that is asked for, and answer as the clients want it."""
-    # The JavaScript client streams without having asked for it.
-    prediction = await create(
-        request, services, owner, body, base_url, idempotency_key=idempotency_key, stream_url=True
-    )
-    prediction = await services.ended.wait(prediction, _patience(prefer))
-    return await answer(_unfinished(prediction), services, 201)
 
 
 def _patience(prefer: str | None) -> float:
