@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.concurrency import run_in_threadpool
 
-from app.services import Services
+from app.services import V1, Services
 from predictions import addresses, commands
 from predictions.errors import FieldError, FileNotFound, InvalidInput
 from predictions.files import File, file_key
@@ -39,8 +39,8 @@ async def resolve(services: Services, owner: str, base_url: str, value: Input) -
         )
         file = await store_file(services, owner, name, content_type, content)
         return value.model_copy(update={"input_audio": f"{base_url}/files/{file.id}"}), file.id
-    root = base_url.removesuffix("/v1")
-    if uri.startswith((f"{root}/files/", f"{root}/v1/files/")) and (match := _FILE_PATH.search(uri)):
+    root = base_url.removesuffix(V1)
+    if uri.startswith((f"{root}/files/", f"{root}{V1}/files/")) and (match := _FILE_PATH.search(uri)):
         return value, (await owned_file(services, owner, match["id"])).id
     check_foreign_url("input_audio", uri, services)
     return value, None

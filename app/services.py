@@ -22,6 +22,9 @@ from predictions.store import AsyncPredictionStore
 
 MODELS_MAX_AGE_SECONDS = 1.0
 
+V1 = "/v1"
+"""Where the part of the API for Replicate's clients begins."""
+
 
 @dataclass
 class ServedModels:

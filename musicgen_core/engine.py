@@ -48,7 +48,7 @@ class WorkDone:
     shared: int = 0
     """Over these steps, the sum of the requests that were decoded together."""
     seconds: float = 0.0
-    """What they took, waiting for the device and admitting requests included."""
+    """What they took, errands and admitting requests included."""
 
 
 class Generation:

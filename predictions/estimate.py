@@ -2,7 +2,8 @@
 
 Requests are decoded together: a step takes the longer the more share it, and takes all of them one step further. So one
 clock that counts steps puts their ends in order, and another one turns steps into seconds. What is left of a
-prediction beside its decoding (its tokens become sound, are levelled and stored) runs by itself afterwards.
+prediction beside its decoding (its tokens become sound, are levelled and stored) comes afterwards; what of it holds up
+the steps of others is in the steps' measured time.
 
 Knows neither Redis nor records: work comes in, seconds come out.
 """

@@ -83,8 +83,9 @@ async def stream_for_replicate(
     prediction: Followed, services: InjectedServices, last_event_id: LastEventId = commands.FIRST_EVENT
 ) -> AsyncIterable[ServerSentEvent]:
     """The same in the narrower form that Replicate's clients expect at `urls.stream`."""
-    async for event in narrow_stream(prediction, services, last_event_id):
-        yield event
+    async for event in _stream(prediction, services, last_event_id):
+        if event.event in NARROW:
+            yield event
 
 
 @router.get("/predictions/{prediction_id}/audio", response_class=StreamingResponse, responses=SOUND)
@@ -95,13 +96,6 @@ async def get_audio(prediction: Followed, services: InjectedServices) -> Streami
     # For nginx: pass on each piece as it comes.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_sound(prediction, services), media_type="audio/wav", headers=headers)
-
-
-async def narrow_stream(prediction: Prediction, services: Services, after: str) -> AsyncIterator[ServerSentEvent]:
-    """The events that Replicate's clients know."""
-    async for event in _stream(prediction, services, after):
-        if event.event in NARROW:
-            yield event
 
 
 async def _stream(prediction: Prediction, services: Services, after: str) -> AsyncIterator[ServerSentEvent]:

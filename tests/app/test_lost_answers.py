@@ -104,12 +104,14 @@ def test_identical_requests_on_purpose_are_as_many_predictions(
     assert len(ids()) == 7
 
 
-def test_no_other_token_gets_it(client: httpx.Client, store: PredictionStore, ids: Callable[[], set[str]]) -> None:
-    lost = lose(client, ids)
-    owner = store.run(commands.get(lost)).owner
-    store.run(commands.offer("somebody else", "their digest", lost, 60))
-    assert owner != "somebody else"
-    assert client.post("/predictions", json={"input": {"prompt": "mine"}}).json()["id"] != lost
+def test_no_other_token_gets_it(client: httpx.Client, store: PredictionStore, redis_url: str) -> None:
+    theirs = client.post("/predictions", json=BODY).json()["id"]
+    with redis.Redis.from_url(redis_url, decode_responses=True) as records:
+        owner, digest = records.hmget(f"musicgen:prediction:{theirs}", "owner", "digest")
+    store.run(commands.offer("somebody else", digest, theirs, 60))
+    assert client.post("/predictions", json=BODY).json()["id"] != theirs
+    store.run(commands.offer(owner, digest, theirs, 60))
+    assert client.post("/predictions", json=BODY).json()["id"] == theirs
 
 
 def test_a_request_with_a_key_or_an_id_goes_by_that(client: httpx.Client, ids: Callable[[], set[str]]) -> None:

@@ -12,11 +12,9 @@ from fastapi.openapi.utils import get_openapi
 
 from app.openapi import put_right
 from app.routes.v1 import account, deployments, files, models, predictions, streams
-from app.services import InjectedServices
+from app.services import V1, InjectedServices
 
-PREFIX = "/v1"
-
-router = APIRouter(prefix=PREFIX, generate_unique_id_function=lambda route: route.name)
+router = APIRouter(prefix=V1, generate_unique_id_function=lambda route: route.name)
 for part in (predictions, models, deployments, files, streams, account):
     router.include_router(part.router)
 

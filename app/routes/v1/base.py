@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
-from app.services import InjectedServices
+from app.services import V1, InjectedServices
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class Page(BaseModel, Generic[T]):
 
 
 async def _base_url(request: Request, services: InjectedServices) -> str:
-    return f"{services.base_url(request)}/v1"
+    return services.base_url(request) + V1
 
 
 BaseUrl = Annotated[str, Depends(_base_url)]

@@ -1,28 +1,15 @@
-"""A prediction's events in the form that Replicate's clients read."""
+"""What `urls.stream` and `urls.audio` of a prediction that was created below /v1 lead to."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
-
 from fastapi import APIRouter
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.sse import EventSourceResponse
 from starlette.responses import StreamingResponse
 
 from app.routes.predictions import MISSING, REFUSALS
-from app.routes.streams import SOUND, Followed, LastEventId, get_audio, narrow_stream
-from app.services import InjectedServices
-from predictions import commands
+from app.routes.streams import SOUND, get_audio, stream_for_replicate
 
 router = APIRouter(tags=["streams"], responses=REFUSALS | MISSING)
 
-
-@router.get("/streams/{prediction_id}", response_class=EventSourceResponse)
-async def stream_prediction(
-    prediction: Followed, services: InjectedServices, last_event_id: LastEventId = commands.FIRST_EVENT
-) -> AsyncIterable[ServerSentEvent]:
-    """What `urls.stream` leads to: `output`, `logs`, `error` and `done`."""
-    async for event in narrow_stream(prediction, services, last_event_id):
-        yield event
-
-
+router.get("/streams/{prediction_id}", response_class=EventSourceResponse)(stream_for_replicate)
 router.get("/predictions/{prediction_id}/audio", response_class=StreamingResponse, responses=SOUND)(get_audio)
