@@ -31,13 +31,13 @@ build/audiocraft/ready: scripts/audiocraft-env.sh constraints.txt
 	@touch $@
 
 parity: .venv/ready-test build/audiocraft/ready  ## Compare our engine with audiocraft on the same weights (it is installed for it)
-	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference build/parity/tiny
-	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference build/parity/small --shape small
-	@$(BIN)/python -m parity.compare build/parity/tiny build/parity/small
-	@PYTHONPATH=. build/audiocraft/bin/python -m parity.adapter build/parity/tiny
+	PYTHONPATH=. build/audiocraft/bin/python -m reference.write build/parity/tiny
+	PYTHONPATH=. build/audiocraft/bin/python -m reference.write build/parity/small --shape small
+	@$(BIN)/python -m reference.compare build/parity/tiny build/parity/small
+	@PYTHONPATH=. build/audiocraft/bin/python -m reference.adapter build/parity/tiny
 
 golden: build/audiocraft/ready  ## Write tests/golden anew, with audiocraft
-	PYTHONPATH=. build/audiocraft/bin/python -m parity.reference tests/golden
+	PYTHONPATH=. build/audiocraft/bin/python -m reference.write tests/golden
 
 train-pocket: .venv/ready-test  ## Train musicgen-pocket anew in build/pocket; goes on where it was stopped
 	$(BIN)/python -m training.codec

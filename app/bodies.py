@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from predictions.deliveries import DeliveryState
-from predictions.inputs import Input
-from predictions.model_card import Abilities, ModelCard
-from predictions.prediction import Webhook, WebhookEvent
+from predictions.models.card import Abilities, ModelCard
+from predictions.models.inputs import Input
+from predictions.record.prediction import Webhook, WebhookEvent
 from predictions.representation import PredictionBody
+from predictions.webhooks.deliveries import DeliveryState
 
 EXAMPLE: dict[str, Any] = {"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}
 

@@ -15,21 +15,22 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from app import replicate
 from app.auth import Tokens
-from app.following import Followers
-from app.forecasts import Forecasts
-from app.lost_answers import LostAnswers, WatchingProtocol
+from app.live.followers import Followers
+from app.live.forecasts import Forecasts
+from app.live.waiting import EndedListener
 from app.openapi import describe
 from app.problems import add_problem_handlers
-from app.routes import files, health, models, predictions, reruns, streams, v1, webhooks
+from app.retries.lost_answers import LostAnswers, WatchingProtocol
+from app.routes import files, health, models, predictions, reruns, streams, webhooks
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
-from app.waiting import EndedListener
-from predictions.local_storage import LocalStorage
-from predictions.models import load_registry
+from predictions.models.registry import load_registry
+from predictions.record.store import AsyncPredictionStore
 from predictions.settings import Settings, load_settings
-from predictions.storage import open_storage
-from predictions.store import AsyncPredictionStore
+from predictions.storage.local import LocalStorage
+from predictions.storage.protocol import open_storage
 
 DESCRIPTION = """A prompt goes in, music comes out at a URL.
 
@@ -61,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(streams.router)
     app.include_router(files.router)
     app.include_router(health.router)
-    app.include_router(v1.router, include_in_schema=False)
+    app.include_router(replicate.router, include_in_schema=False)
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
     describe(app, needs_token=bool(settings.api_tokens), max_duration=settings.max_duration)

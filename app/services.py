@@ -9,16 +9,16 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.auth import Tokens
-from app.following import Followers
-from app.forecasts import Forecasts
-from app.lost_answers import LostAnswers
-from app.waiting import EndedListener
-from predictions import commands
-from predictions.models import Registry
-from predictions.served import ServedModel, model_for, model_named, served_models
+from app.live.followers import Followers
+from app.live.forecasts import Forecasts
+from app.live.waiting import EndedListener
+from app.retries.lost_answers import LostAnswers
+from predictions.models.registry import Registry
+from predictions.models.served import ServedModel, model_for, model_named, served_models
+from predictions.record import commands
+from predictions.record.store import AsyncPredictionStore
 from predictions.settings import Settings
-from predictions.storage import AudioStorage
-from predictions.store import AsyncPredictionStore
+from predictions.storage.protocol import AudioStorage
 
 MODELS_MAX_AGE_SECONDS = 1.0
 

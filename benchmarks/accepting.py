@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from predictions import commands
-from predictions.queue import GENERATION_QUEUE
-from predictions.store import PredictionStore
+from predictions.record import commands
+from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.servers import free_port, redis_server, wait_until
 

@@ -17,10 +17,10 @@ from transformers import EncodecConfig, MusicgenConfig, MusicgenForConditionalGe
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from benchmarks.peer_models import AUDIOCRAFT, OURS, T5
-from musicgen_core.noise_model import fill, write_tokenizer
-from musicgen_core.pretrained import quiet_transformers
-from parity.cases import SMALL, language_model_config
-from tests.core import audiocraft_format
+from musicgen_core.checkpoints.noise_model import fill, write_tokenizer
+from musicgen_core.checkpoints.pretrained import quiet_transformers
+from reference.cases import SMALL, language_model_config
+from tests.musicgen_core.audiocraft import audiocraft_format
 
 FOLDER = Path("build/benchmarks/small")
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import torch
 
-from musicgen_core.engine import Conditions, Engine, Request
-from musicgen_core.packed_linear import has_int8_kernel
-from musicgen_core.params import SamplingParams
-from musicgen_core.placement import Dtype, choose_dtype
-from musicgen_core.transformer import LanguageModel, LanguageModelConfig
+from musicgen_core.device import Dtype, choose_dtype
+from musicgen_core.engine.engine import Conditions, Engine, Request
+from musicgen_core.engine.sampling_params import SamplingParams
+from musicgen_core.lm.linear import has_int8_kernel
+from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
 
 TINY = LanguageModelConfig(
     layers=2,

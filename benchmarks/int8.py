@@ -15,15 +15,15 @@ from torch import Tensor
 
 from benchmarks.checkpoint import require_checkpoint
 from benchmarks.peer_models import OURS
-from musicgen_core import hub
-from musicgen_core.attention import Lane, SequenceAttention
-from musicgen_core.checkpoints import load_language_model
-from musicgen_core.delay_pattern import apply_delays
-from musicgen_core.engine import Conditions, Engine, Request
-from musicgen_core.kv_cache import KVCache
-from musicgen_core.params import SamplingParams
-from musicgen_core.request import condition_vectors
-from musicgen_core.transformer import LanguageModel, position_table
+from musicgen_core.checkpoints import hub
+from musicgen_core.checkpoints.layout import load_language_model
+from musicgen_core.engine.attention import Lane, SequenceAttention
+from musicgen_core.engine.engine import Conditions, Engine, Request
+from musicgen_core.engine.kv_cache import KVCache
+from musicgen_core.engine.request import condition_vectors
+from musicgen_core.engine.sampling_params import SamplingParams
+from musicgen_core.lm.delay_pattern import apply_delays
+from musicgen_core.lm.transformer import LanguageModel, position_table
 
 FRAMES = 250
 CPU = torch.device("cpu")

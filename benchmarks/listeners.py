@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 
 from benchmarks.accepting import resident_mb, server
-from predictions import commands
-from predictions.prediction import Progress
-from predictions.store import PredictionStore
+from predictions.record import commands
+from predictions.record.prediction import Progress
+from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.servers import free_port, redis_server
 

@@ -42,8 +42,8 @@ class Ours:
         self._model = MusicGen.load(checkpoint / OURS, device=device, dtype=dtype, max_requests=MOST_REQUESTS)
 
     def make(self, frames: int, requests: int, *, greedy: bool) -> tuple[Tensor, float]:
+        from musicgen_core.engine.sampling_params import SamplingParams
         from musicgen_core.job import GenerationInput
-        from musicgen_core.params import SamplingParams
 
         sampling = SamplingParams(temperature=0 if greedy else 1, top_k=TOP_K, guidance=GUIDANCE)
         jobs = [
@@ -97,7 +97,7 @@ class Audiocraft:
         import audiocraft
         from audiocraft.models import MusicGen
 
-        from parity.audiocraft_models import offline
+        from reference.audiocraft_models import offline
 
         # It chooses by itself: float32 on the CPU, float16 on CUDA, where T5 and the codec stay float32.
         assert dtype == ("float32" if device == "cpu" else "float16")

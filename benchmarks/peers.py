@@ -30,7 +30,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.peer import Peer, PeerError, Round, Timing
 from benchmarks.peer_models import FRAME_RATE, GUIDANCE, MOST_REQUESTS, TOP_K
 from benchmarks.peer_tables import medians, ratios
-from musicgen_core.packed_linear import has_int8_kernel
+from musicgen_core.lm.linear import has_int8_kernel
 
 AUDIOCRAFT_ENVIRONMENT = Path("build/audiocraft")
 QUICK: dict[str, Any] = {"seconds": 1.0, "rounds": 3, "requests": [1], "codec_seconds": 5.0}

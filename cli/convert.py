@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from musicgen_core import hub
-    from musicgen_core.conversion import convert, require_free
-    from musicgen_core.diffusion_checkpoint import convert_diffusion
+    from musicgen_core.audiocraft.convert import convert, require_free
+    from musicgen_core.audiocraft.diffusion import convert_diffusion
+    from musicgen_core.checkpoints import hub
     from musicgen_core.errors import CheckpointError
 
     if (args.source is None) != (args.base is None) or (args.source is None and args.diffusion is None):

@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> Waveform:
-    from musicgen_core.audiocraft_engine import engine_class
+    from musicgen_core.audiocraft.backend import engine_class
 
     kind = engine_class(args.engine)
     with (
@@ -180,7 +180,7 @@ def _require_folder(output: Path) -> None:
 
 
 def _encode(waveform: Waveform, output_format: str) -> bytes:
-    from musicgen_core.audio_file import encode_mp3, encode_wav
+    from musicgen_core.audio.ffmpeg import encode_mp3, encode_wav
 
     return encode_mp3(waveform) if output_format == "mp3" else encode_wav(waveform)
 

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from predictions import commands
 from predictions.errors import StoreUnavailable
-from predictions.models import Registry, load_registry
+from predictions.models.registry import Registry, load_registry
+from predictions.record import commands
+from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
-from predictions.store import PredictionStore
 
 STOP_SECONDS = 60.0
 RESTART_SECONDS = 2.0

@@ -24,13 +24,13 @@ from musicgen_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from musicgen_core.audio_file import Waveform
-    from musicgen_core.audio_file import write as write_audio
+    from musicgen_core.audio.ffmpeg import Waveform
+    from musicgen_core.audio.ffmpeg import write as write_audio
+    from musicgen_core.audio.loudness import NormalizationStrategy
+    from musicgen_core.checkpoints.noise_model import write_noise_model
+    from musicgen_core.engine.sampling_params import SamplingParams
     from musicgen_core.job import GenerationInput, Job
-    from musicgen_core.loudness import NormalizationStrategy
-    from musicgen_core.model import Abilities, MusicGen
-    from musicgen_core.noise_model import write_noise_model
-    from musicgen_core.params import SamplingParams
+    from musicgen_core.musicgen import Abilities, MusicGen
 
 __all__ = [
     "Abilities",
@@ -52,15 +52,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Abilities": "model.Abilities",
+    "Abilities": "musicgen.Abilities",
     "GenerationInput": "job.GenerationInput",
     "Job": "job.Job",
-    "MusicGen": "model.MusicGen",
-    "NormalizationStrategy": "loudness.NormalizationStrategy",
-    "SamplingParams": "params.SamplingParams",
-    "Waveform": "audio_file.Waveform",
-    "write_audio": "audio_file.write",
-    "write_noise_model": "noise_model.write_noise_model",
+    "MusicGen": "musicgen.MusicGen",
+    "NormalizationStrategy": "audio.loudness.NormalizationStrategy",
+    "SamplingParams": "engine.sampling_params.SamplingParams",
+    "Waveform": "audio.ffmpeg.Waveform",
+    "write_audio": "audio.ffmpeg.write",
+    "write_noise_model": "checkpoints.noise_model.write_noise_model",
 }
 
 
@@ -68,5 +68,5 @@ def __getattr__(name: str) -> Any:
     """Import what needs torch when it is first asked for, so that `musicgen_core.errors` costs nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _HOMES[name].split(".")
+    module, _, attribute = _HOMES[name].rpartition(".")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)

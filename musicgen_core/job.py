@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from musicgen_core.audio_file import Waveform
-from musicgen_core.codec import Codec
-from musicgen_core.diffusion import MultiBandDiffusion
-from musicgen_core.errands import Run, here
+from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.codec.encodec import Codec
+from musicgen_core.diffusion.decoder import MultiBandDiffusion
+from musicgen_core.engine.long_form import AnyGeneration
+from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import GenerationCancelled
-from musicgen_core.long import AnyGeneration
-from musicgen_core.params import SamplingParams
+from musicgen_core.executor import Run, here
 
 PROGRESS_SECONDS = 0.1
 """How often progress is reported."""

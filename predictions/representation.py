@@ -9,9 +9,9 @@ from urllib.parse import urljoin
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.json_schema import SkipJsonSchema
 
-from predictions.estimate import Estimate
-from predictions.prediction import Prediction, Status
-from predictions.storage import AudioStorage
+from predictions.estimates.simulation import Estimate
+from predictions.record.prediction import Prediction, Status
+from predictions.storage.protocol import AudioStorage
 
 
 class Output(RootModel[str]):

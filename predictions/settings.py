@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small. With a
     registry, the name of the model in it that a worker serves."""
     models: Path | None = None
-    """A registry of several models (predictions/models.py); each has workers of its own."""
+    """A registry of several models (predictions/models/registry.py); each has workers of its own."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_requests: int = Field(0, ge=0, le=256)

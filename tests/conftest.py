@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.store import PredictionStore
 from tests.servers import redis_server
 
 SECRET = "a secret that only the tests know"

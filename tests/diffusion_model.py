@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from musicgen_core.diffusion import Band, BandProcessor, NoiseSchedule, save_diffusion
-from musicgen_core.diffusion_unet import DiffusionUnet, UnetConfig
-from musicgen_core.noise_model import CODEC_DIM
-from parity.diffusion_cases import SAMPLE_RATE, weights
+from musicgen_core.checkpoints.noise_model import CODEC_DIM
+from musicgen_core.diffusion.decoder import Band, BandProcessor, NoiseSchedule, save_diffusion
+from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
+from reference.diffusion_cases import SAMPLE_RATE, weights
 
 LEVELS = 100
 STEPS = 2 * 2

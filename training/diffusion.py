@@ -17,9 +17,9 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers.models.encodec.modeling_encodec import EncodecModel
 
-from musicgen_core.diffusion import FOLDER, Band, BandProcessor, NoiseSchedule, save_diffusion
-from musicgen_core.diffusion_unet import DiffusionUnet, UnetConfig
-from musicgen_core.filter_bank import FilterBank
+from musicgen_core.diffusion.decoder import FOLDER, Band, BandProcessor, NoiseSchedule, save_diffusion
+from musicgen_core.diffusion.filter_bank import FilterBank
+from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
 from training.codec import segments
 from training.command import parse_arguments
 from training.instruments import SAMPLE_RATE

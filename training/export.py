@@ -13,7 +13,7 @@ import torch
 from transformers.models.encodec.modeling_encodec import EncodecModel
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyForConditionalGeneration
 
-from musicgen_core.diffusion import FOLDER
+from musicgen_core.diffusion.decoder import FOLDER
 from training.codec import CODES
 from training.command import parse_arguments
 from training.language_model import AVERAGING_PREFIX, model_config

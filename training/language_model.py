@@ -23,7 +23,7 @@ from transformers.models.musicgen_melody.configuration_musicgen_melody import Mu
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
-from musicgen_core.delay_pattern import apply_delays, codebook_delays
+from musicgen_core.lm.delay_pattern import apply_delays, codebook_delays
 from training.captions import caption
 from training.codec import CODEBOOKS, CODES
 from training.command import parse_arguments

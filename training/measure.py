@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from musicgen_core import MusicGen
-from musicgen_core.audio_file import Waveform
-from musicgen_core.hub import POCKET
+from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.checkpoints.hub import POCKET
 from musicgen_core.job import GenerationInput
 from training.attributes import ATTRIBUTES, labelled_songs
 from training.instruments import SAMPLE_RATE, Samples

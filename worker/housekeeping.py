@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from predictions import commands, deliveries
-from predictions.commands import Command
 from predictions.errors import StorageError, StoreUnavailable
-from predictions.files import file_prefix
-from predictions.model_card import ModelCard
-from predictions.prediction import output_prefix
+from predictions.files.record import file_prefix
+from predictions.models.card import ModelCard
+from predictions.record import commands
+from predictions.record.commands import Command
+from predictions.record.prediction import output_prefix
+from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.storage import AudioStorage
-from predictions.store import PredictionStore
+from predictions.storage.protocol import AudioStorage
+from predictions.webhooks import deliveries
 
 logger = logging.getLogger(__name__)
 

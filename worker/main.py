@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from celery.exceptions import SecurityWarning
 
-from predictions import commands
-from predictions.commands import Command
 from predictions.errors import StoreUnavailable
-from predictions.model_card import ModelCard
-from predictions.models import ModelEntry, worker_entry
-from predictions.queue import WEBHOOK_QUEUE
+from predictions.models.card import ModelCard
+from predictions.models.registry import ModelEntry, worker_entry
+from predictions.record import commands
+from predictions.record.commands import Command
+from predictions.record.messages import WEBHOOK_QUEUE
+from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
-from predictions.storage import AudioStorage, open_storage
-from predictions.store import PredictionStore
+from predictions.storage.protocol import AudioStorage, open_storage
 from worker.celery_app import create_celery
 from worker.code_version import code_version
 from worker.housekeeping import Housekeeper
@@ -99,10 +99,10 @@ def _prepare_generation(
     entry: ModelEntry,
     cleanup: ExitStack,
 ) -> tuple[ModelCard, Callable[[], Command[bool] | None]]:
-    from musicgen_core.audiocraft_engine import engine_class
-    from worker.generation import Generator
-    from worker.leases import LeaseKeeper
-    from worker.measurements import StepMeter
+    from musicgen_core.audiocraft.backend import engine_class
+    from worker.generation.attempt import Generator
+    from worker.generation.leases import LeaseKeeper
+    from worker.generation.metrics import StepMeter
 
     model = engine_class(settings.engine).load(
         entry.source,

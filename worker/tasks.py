@@ -1,4 +1,4 @@
-"""The Celery tasks: names and nothing else. What they do is in `worker.generation` and `worker.webhooks`."""
+"""The Celery tasks: names and nothing else. What they do is in `worker.generation.attempt` and `worker.webhooks`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 
-from predictions.queue import GENERATE_TASK, WEBHOOK_TASK
+from predictions.record.messages import GENERATE_TASK, WEBHOOK_TASK
 
 if TYPE_CHECKING:
     # A worker that only delivers webhooks has no torch.
-    from worker.generation import Generator
+    from worker.generation.attempt import Generator
     from worker.webhooks import Courier
 
 

@@ -6,15 +6,16 @@ import logging
 import time
 from dataclasses import dataclass
 
-from predictions import commands, deliveries, webhook
-from predictions.deliveries import Begun, Verdict
 from predictions.errors import PredictionNotFound, StorageError
-from predictions.prediction import Prediction, now
+from predictions.record import commands
+from predictions.record.prediction import Prediction, now
+from predictions.record.store import PredictionStore
 from predictions.representation import represent
 from predictions.settings import Settings
-from predictions.storage import AudioStorage
-from predictions.store import PredictionStore
-from worker import outbound
+from predictions.storage.protocol import AudioStorage
+from predictions.webhooks import deliveries, signing
+from predictions.webhooks.deliveries import Begun, Verdict
+from worker.network import outbound
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Courier:
         self._store = store
         self._storage = storage
         self._settings = settings
-        self._keys = webhook.signing_keys(settings)
+        self._keys = signing.signing_keys(settings)
 
     def deliver(self, delivery_id: str) -> None:
         """Make one attempt at the delivery, unless none is due."""
@@ -54,12 +55,12 @@ class Courier:
     def _post(self, prediction: Prediction, begun: Begun) -> Answer:
         assert prediction.webhook is not None
         try:
-            body = represent(webhook.as_told(prediction, begun.event), self._storage).model_dump_json().encode()
+            body = represent(signing.as_told(prediction, begun.event), self._storage).model_dump_json().encode()
             status, headers = outbound.post(
                 prediction.webhook.url,
                 body,
-                webhook.signed_headers(self._keys, begun.delivery_id, now(), body),
-                timeout_seconds=webhook.TIMEOUT_SECONDS,
+                signing.signed_headers(self._keys, begun.delivery_id, now(), body),
+                timeout_seconds=signing.TIMEOUT_SECONDS,
                 allowed_networks=self._settings.outbound_allow,
             )
         except (outbound.DownloadError, StorageError) as error:
@@ -82,7 +83,7 @@ def _verdict(answer: Answer, tries: int) -> tuple[Verdict, float]:
     """What follows from the answer to the last of so many tries, and for a retry the seconds until then."""
     if answer.status == 410:
         return Verdict.GONE, 0.0
-    if answer.status is not None and webhook.is_delivered(answer.status):
+    if answer.status is not None and signing.is_delivered(answer.status):
         return Verdict.DELIVERED, 0.0
-    delay = webhook.retry_delay(tries, answer.retry_after)
+    delay = signing.retry_delay(tries, answer.retry_after)
     return (Verdict.FAILED, 0.0) if delay is None else (Verdict.RETRY, delay)

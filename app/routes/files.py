@@ -8,15 +8,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Request, UploadFile
 from starlette.concurrency import run_in_threadpool
 
-from app import input_audio
+from app import files
 from app.auth import Owner
 from app.bodies import FileBody, FileUrls
 from app.problems import Problem
 from app.routes.predictions import MISSING, REFUSALS, UNREADABLE
 from app.services import InjectedServices, Services
-from predictions import commands
-from predictions.files import File, file_prefix
-from predictions.prediction import ID_PATTERN
+from predictions.files.record import File, file_prefix
+from predictions.record import commands
+from predictions.record.prediction import ID_PATTERN
 
 router = APIRouter(tags=["files"], responses=REFUSALS)
 
@@ -34,7 +34,7 @@ async def upload_file(request: Request, content: UploadFile, owner: Owner, servi
 @router.get("/files/{file_id}", responses=MISSING)
 async def get_file(request: Request, file_id: FileId, owner: Owner, services: InjectedServices) -> FileBody:
     """An uploaded file's record."""
-    return represent(await input_audio.owned_file(services, owner, file_id), services.base_url(request))
+    return represent(await files.owned_file(services, owner, file_id), services.base_url(request))
 
 
 @router.delete("/files/{file_id}", status_code=204, responses=MISSING)
@@ -53,12 +53,12 @@ async def keep(services: Services, owner: str, content: UploadFile, metadata: Ma
         raise HTTPException(422, "The file is empty; send an audio file as the part `content`.")
     content_type = content.content_type or "application/octet-stream"
     name = (content.filename or "")[:255]
-    return await input_audio.store_file(services, owner, name, content_type, data, metadata)
+    return await files.store_file(services, owner, name, content_type, data, metadata)
 
 
 async def remove(services: Services, owner: str, file_id: str) -> None:
     """Delete a file's bytes and its record; raises FileNotFound."""
-    await input_audio.owned_file(services, owner, file_id)
+    await files.owned_file(services, owner, file_id)
     await run_in_threadpool(services.storage.delete_prefix, file_prefix(file_id))
     await services.store.run(commands.delete_file(file_id))
 

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Response
 
 from app.bodies import Health, ModelUsage
 from app.services import InjectedServices
-from predictions import commands
 from predictions.errors import StoreUnavailable
-from predictions.served import ServedModel, served_models
+from predictions.models.served import ServedModel, served_models
+from predictions.record import commands
 
 router = APIRouter(tags=["service"])
 

@@ -8,9 +8,9 @@ from app.auth import Owner
 from app.bodies import ModelBody, ModelList
 from app.routes.predictions import MISSING, REFUSALS
 from app.services import InjectedServices
-from predictions.inputs import Input, with_defaults
-from predictions.model_card import Abilities
-from predictions.served import ServedModel
+from predictions.models.card import Abilities
+from predictions.models.inputs import Input, with_defaults
+from predictions.models.served import ServedModel
 
 router = APIRouter(tags=["models"], responses=REFUSALS)
 

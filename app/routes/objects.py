@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import FileResponse
 
-from predictions.local_storage import LocalStorage
+from predictions.storage.local import LocalStorage
 
 
 def objects_router(storage: LocalStorage) -> APIRouter:

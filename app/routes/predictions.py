@@ -9,14 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app import input_audio
+from app import files
 from app.auth import Owner
 from app.bodies import PredictionPage, PredictionRequest
+from app.live.waiting import wait_seconds
 from app.problems import Problem
 from app.services import InjectedServices, Services
-from app.waiting import wait_seconds
-from predictions import commands
-from predictions.commands import Cursor, Outcome
 from predictions.errors import (
     FieldError,
     IdempotencyMismatch,
@@ -25,8 +23,10 @@ from predictions.errors import (
     PredictionNotFound,
     QueueFull,
 )
-from predictions.inputs import check_abilities, check_duration, with_defaults
-from predictions.prediction import ID_PATTERN, Prediction, new_id, output_prefix
+from predictions.models.inputs import check_abilities, check_duration, with_defaults
+from predictions.record import commands
+from predictions.record.commands import Cursor, Outcome
+from predictions.record.prediction import ID_PATTERN, Prediction, new_id, output_prefix
 from predictions.representation import PredictionBody, represent
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -162,8 +162,8 @@ async def _create(
     check_duration(given, services.settings.max_duration)
     check_abilities(given, model.card)
     if body.webhook is not None:
-        input_audio.check_foreign_url("webhook", body.webhook, services)
-    value, input_file = await input_audio.resolve(services, owner, base_url, given)
+        files.check_foreign_url("webhook", body.webhook, services)
+    value, input_file = await files.resolve(services, owner, base_url, given)
     created = await services.store.run(
         commands.create(
             prediction_id=prediction_id,

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app import input_audio
+from app import files
 from app.auth import Owner
 from app.bodies import RerunRequest
 from app.problems import Problem
@@ -23,12 +23,12 @@ from app.routes.predictions import (
     owned,
 )
 from app.services import InjectedServices, Services
-from predictions import commands
 from predictions.errors import FileNotFound, InvalidInput, NotRepeatable
-from predictions.inputs import Input, check_abilities, check_duration
-from predictions.prediction import Prediction, new_id
+from predictions.models.inputs import Input, check_abilities, check_duration
+from predictions.models.served import ServedModel
+from predictions.record import commands
+from predictions.record.prediction import Prediction, new_id
 from predictions.representation import PredictionBody
-from predictions.served import ServedModel
 
 router = APIRouter(tags=["predictions"], responses=REFUSALS | MISSING)
 
@@ -58,7 +58,7 @@ async def rerun_prediction(
     if not original.status.is_terminal:
         raise NotRepeatable("It has not ended yet: wait for its end, or cancel it.")
     if asked.webhook is not None:
-        input_audio.check_foreign_url("webhook", asked.webhook, services)
+        files.check_foreign_url("webhook", asked.webhook, services)
     model = await _same_model(original, services)
     value = await _same_input(original, model, services)
     repeated = commands.create(
@@ -102,13 +102,13 @@ async def _same_input(original: Prediction, model: ServedModel, services: Servic
     if original.input_file is not None:
         await _require_file(services, original.owner, original.input_file)
     elif value.input_audio is not None:
-        input_audio.check_foreign_url("input_audio", value.input_audio, services)
+        files.check_foreign_url("input_audio", value.input_audio, services)
     return value
 
 
 async def _require_file(services: Services, owner: str, file_id: str) -> None:
     try:
-        await input_audio.owned_file(services, owner, file_id)
+        await files.owned_file(services, owner, file_id)
     except FileNotFound as error:
         raise NotRepeatable(
             f"Its input_audio, the file {file_id}, has been deleted. Send the audio and the input, seed included, to "

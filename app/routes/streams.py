@@ -19,12 +19,12 @@ from app.auth import authenticate, bearer
 from app.problems import Problem
 from app.routes.predictions import MISSING, REFUSALS, PredictionId, owned
 from app.services import InjectedServices, Services
-from predictions import commands
 from predictions.errors import ObjectNotFound, PredictionNotFound, StorageError
-from predictions.events import Chunk, Event, EventName
-from predictions.prediction import Prediction, Status
+from predictions.record import commands
+from predictions.record.events import Chunk, Event, EventName
+from predictions.record.prediction import Prediction, Status
 from predictions.representation import object_url
-from predictions.storage import AudioStorage
+from predictions.storage.protocol import AudioStorage
 from predictions.wav import growing_header, pcm16
 
 logger = logging.getLogger(__name__)

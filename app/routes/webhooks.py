@@ -10,7 +10,7 @@ from app.auth import Owner
 from app.bodies import DeliveryBody, DeliveryList
 from app.routes.predictions import MISSING, REFUSALS, PredictionId, owned
 from app.services import InjectedServices
-from predictions import deliveries
+from predictions.webhooks import deliveries
 
 router = APIRouter(tags=["webhooks"], responses=REFUSALS | MISSING)
 

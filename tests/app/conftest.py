@@ -10,13 +10,13 @@ import httpx
 import pytest
 import uvicorn
 
-from app.lost_answers import WatchingProtocol
 from app.main import create_app
-from predictions import commands
-from predictions.model_card import ModelCard
-from predictions.queue import GENERATION_QUEUE
+from app.retries.lost_answers import WatchingProtocol
+from predictions.models.card import ModelCard
+from predictions.record import commands
+from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.store import PredictionStore
 from tests.servers import wait_until
 
 CARD = ModelCard(

@@ -10,9 +10,9 @@ import pytest
 import replicate
 from replicate.exceptions import ReplicateError
 
-from predictions.model_card import ModelCard
+from predictions.models.card import ModelCard
+from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.store import PredictionStore
 from tests.app.conftest import CARD, api_server
 
 ANN, BOB = {"Authorization": "Bearer ann-has-a-token"}, {"Authorization": "Bearer bob-has-a-token"}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from predictions.model_card import ModelCard
+from predictions.models.card import ModelCard
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
 

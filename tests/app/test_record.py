@@ -8,12 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from predictions import commands, pace
-from predictions.model_card import ModelCard
-from predictions.prediction import Progress, Provenance
-from predictions.queue import GENERATION_QUEUE
+from predictions.estimates import throughput
+from predictions.models.card import ModelCard
+from predictions.record import commands
+from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.prediction import Progress, Provenance
+from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.store import PredictionStore
 from tests.app.conftest import CARD, api_server
 from tests.servers import wait_until
 
@@ -23,8 +24,8 @@ AUDIO = "https://example.com/a.mp3"
 @pytest.fixture
 def measured(store: PredictionStore) -> None:
     """A hundredth of a second for a step, a tenth for a second's sound."""
-    store.run(pace.measured_steps(GENERATION_QUEUE, CARD.version, together=1, step_seconds=0.01))
-    store.run(pace.measured_beside(GENERATION_QUEUE, CARD.version, seconds=0.1, diffusion=False))
+    store.run(throughput.measured_steps(GENERATION_QUEUE, CARD.version, together=1, step_seconds=0.01))
+    store.run(throughput.measured_beside(GENERATION_QUEUE, CARD.version, seconds=0.1, diffusion=False))
 
 
 def post(client: httpx.Client, **value: Any) -> dict[str, Any]:

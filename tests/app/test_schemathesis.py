@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from predictions.model_card import ModelCard
+from predictions.models.card import ModelCard
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
 

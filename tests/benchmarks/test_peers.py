@@ -12,7 +12,7 @@ from benchmarks.peer import Peer, PeerError, Round, Timing
 from benchmarks.peer_models import OURS, Ours, Transformers
 from benchmarks.peer_tables import medians, ratios
 from benchmarks.peers import run_in_turn, same_music
-from musicgen_core.noise_model import write_noise_model
+from musicgen_core.checkpoints.noise_model import write_noise_model
 
 HOP = 640
 SLOW = Timing(steps=2, request=30, codec=1, samples=HOP, sound=[0.5, -1.0], codec_sound=[1.0])

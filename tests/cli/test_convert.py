@@ -11,10 +11,10 @@ import torch
 from transformers import MusicgenForConditionalGeneration
 
 from cli.main import main
-from musicgen_core.hub import POCKET_FOLDER
-from musicgen_core.noise_model import write_noise_model
-from parity.diffusion_cases import CODEC
-from tests.core import audiocraft_format as audiocraft
+from musicgen_core.checkpoints.hub import POCKET_FOLDER
+from musicgen_core.checkpoints.noise_model import write_noise_model
+from reference.diffusion_cases import CODEC
+from tests.musicgen_core.audiocraft import audiocraft_format as audiocraft
 
 DIFFUSION = Path(__file__).parent.parent / "golden" / "diffusion.th"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cli.main import main
-from musicgen_core.noise_model import write_noise_model
+from musicgen_core.checkpoints.noise_model import write_noise_model
 
 
 @pytest.fixture(autouse=True)

@@ -133,7 +133,7 @@ def side_by_side(contexts: Sequence[AbstractContextManager[T]]) -> Iterator[list
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from musicgen_core.noise_model import write_noise_model
+    from musicgen_core.checkpoints.noise_model import write_noise_model
 
     return write_noise_model(tmp_path_factory.mktemp("model") / "noise")
 

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import torch
 
-from musicgen_core.audio_file import decode
-from musicgen_core.codec import Codec, load_codec
-from musicgen_core.noise_model import Kind, write_noise_model
+from musicgen_core.audio.ffmpeg import decode
+from musicgen_core.checkpoints.noise_model import Kind, write_noise_model
+from musicgen_core.codec.encodec import Codec, load_codec
 from tests.diffusion_model import copy_with_diffusion
 from tests.e2e.conftest import Service, serve
 from tests.e2e.sound import RATE, Samples, read_wav

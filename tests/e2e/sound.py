@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgen_core.audio_file import Waveform, encode_wav, ffmpeg_path
+from musicgen_core.audio.ffmpeg import Waveform, encode_wav, ffmpeg_path
 
 RATE = 32_000
 Samples = NDArray[np.float32]

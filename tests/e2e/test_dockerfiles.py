@@ -108,7 +108,7 @@ def test_downloads_are_cached_and_pinned(path: Path):
 def test_takes_in_what_the_package_is_made_of(path: Path):
     """Both the Dockerfile and .dockerignore list it, so that neither secrets nor history get in."""
     packages = {folder.parent.name for folder in ROOT.glob("*/__init__.py")}
-    packages -= {"tests", "benchmarks", "parity", "sdk", "training"}
+    packages -= {"tests", "benchmarks", "reference", "sdk", "training"}
     copied = {name for rest in values(instructions(path), "COPY") for name in rest.split() if "/" not in name}
     assert packages <= copied
     ignore = (ROOT / ".dockerignore").read_text().splitlines()

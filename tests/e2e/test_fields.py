@@ -1,7 +1,8 @@
 """Every field of an input and its edge cases, through the service, on every kind of model: a row of the table, a case.
 
 All rows' inputs are posted to a model at once and run together; each row then looks at what came of its own. What the
-levels do to sound that no model makes (silence, a lone click, opposite channels) is in `tests/core/test_loudness.py`.
+levels do to sound that no model makes (silence, a lone click, opposite channels) is in
+`tests/musicgen_core/audio/test_loudness.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musicgen_core.noise_model import Kind
-from predictions.inputs import Input
+from musicgen_core.checkpoints.noise_model import Kind
+from predictions.models.inputs import Input
 from tests.diffusion_model import STEPS
 from tests.e2e.conftest import Service, side_by_side
 from tests.e2e.rows import KINDS, ROWS, Fields, Model, Outcome, row, serving

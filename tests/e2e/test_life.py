@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from standardwebhooks import Webhook
 
-from predictions.webhook import derived_key
+from predictions.webhooks.signing import derived_key
 from tests.e2e.conftest import Service, serve
 from tests.s3_server import s3_server
 from tests.servers import free_port, wait_until

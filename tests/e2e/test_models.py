@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from musicgen_core import hub
-from musicgen_core.noise_model import write_noise_model
+from musicgen_core.checkpoints import hub
+from musicgen_core.checkpoints.noise_model import write_noise_model
 from tests.e2e.conftest import Service, serve
 from tests.e2e.sound import RATE, read_wav
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from musicgen_core import hub
+from musicgen_core.checkpoints import hub
 from tests.e2e.conftest import Service
 from tests.e2e.sound import clip, data_uri, measure
 from tests.servers import wait_until

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from musicgen_core import GenerationInput, MusicGen, SamplingParams
-from tests.app.test_streams import Message, read_events
+from tests.app.routes.test_streams import Message, read_events
 from tests.e2e.conftest import Service, serve
 
 RATE = 32_000

@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import EncodecModel
 
-from musicgen_core.codec import Codec
-from musicgen_core.diffusion import load_diffusion, save_diffusion
-from musicgen_core.filter_bank import FilterBank
+from musicgen_core.codec.encodec import Codec
+from musicgen_core.diffusion.decoder import load_diffusion, save_diffusion
+from musicgen_core.diffusion.filter_bank import FilterBank
 from training import diffusion
 from training.codec import codec_config, segments
 from training.instruments import SAMPLE_RATE

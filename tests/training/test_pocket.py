@@ -11,10 +11,10 @@ from safetensors import safe_open
 from transformers import AutoTokenizer, MusicgenMelodyForConditionalGeneration
 
 from musicgen_core import MusicGen
-from musicgen_core.conditioning import MelodyConditioner
-from musicgen_core.hub import POCKET, POCKET_FOLDER, resolve
+from musicgen_core.checkpoints.hub import POCKET, POCKET_FOLDER, resolve
+from musicgen_core.conditioning.text import MelodyConditioner
+from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.job import GenerationInput
-from musicgen_core.params import SamplingParams
 from training.attributes import ATTRIBUTES, labelled_songs
 from training.measure import generate, si_sdr, songs_with_lead, waveform
 from training.tokens import CHROMA_FRAMES

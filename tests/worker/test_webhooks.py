@@ -14,19 +14,20 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from predictions import commands, deliveries
-from predictions.deliveries import Delivery, DeliveryState
-from predictions.prediction import Webhook, WebhookEvent
+from predictions.record import commands
+from predictions.record.prediction import Webhook, WebhookEvent
+from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.storage import open_storage
-from predictions.store import PredictionStore
-from predictions.webhook import derived_key
+from predictions.storage.protocol import open_storage
+from predictions.webhooks import deliveries
+from predictions.webhooks.deliveries import Delivery, DeliveryState
+from predictions.webhooks.signing import derived_key
 from tests.conftest import SECRET
-from tests.predictions.test_deliveries import let_time_pass, log
-from tests.predictions.test_store import LEASE, create, succeed
+from tests.predictions.record.test_store import LEASE, create, succeed
+from tests.predictions.webhooks.test_deliveries import let_time_pass, log
 from tests.servers import wait_until
 from tests.webhook_receiver import HANG, Receiver, receiver
-from tests.worker.test_outbound import resolver
+from tests.worker.network.test_outbound import resolver
 from worker.webhooks import Courier
 
 START, OUTPUT, LOGS, COMPLETED = WebhookEvent

@@ -1,0 +1,1 @@
+"""What an API process hears of predictions while they are made."""

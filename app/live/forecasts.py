@@ -1,0 +1,65 @@
+"""When predictions will start and finish, as far as it is known: a forecast for each queue, read now and then.
+
+Whoever polls is answered from the last forecast; it is read again when it is a second old, or does not know the
+prediction yet. So a queue costs the same whether one client polls or a thousand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from predictions.errors import StoreUnavailable
+from predictions.estimates import throughput
+from predictions.estimates.simulation import Estimate
+from predictions.estimates.throughput import MOST_WAITING, UNKNOWN, Forecast
+from predictions.record.prediction import Prediction
+from predictions.record.store import AsyncPredictionStore
+
+logger = logging.getLogger(__name__)
+
+MAX_AGE_SECONDS = 1.0
+ACCEPTING_AGE_SECONDS = 0.1
+"""Where many are accepted, none of which is known yet, it is read no more often than this; the next look knows them."""
+
+
+class Forecasts:
+    """The forecasts of an API process."""
+
+    def __init__(self, store: AsyncPredictionStore) -> None:
+        self._store = store
+        self._known: dict[str, tuple[float, Forecast]] = {}
+        """By queue, with the time at which it was read."""
+        self._reading = asyncio.Lock()
+
+    async def of(self, prediction: Prediction, *, just_accepted: bool = False) -> Estimate | None:
+        """The estimate; None where it has ended, nothing is known, or too many are being accepted to look at once."""
+        if prediction.status.is_terminal:
+            return None
+        unknown_age = ACCEPTING_AGE_SECONDS if just_accepted else 0.0
+        if self._is_stale(prediction, unknown_age):
+            async with self._reading:
+                # Others may have waited for the same reading.
+                if self._is_stale(prediction, unknown_age):
+                    await self._read(prediction.queue)
+        read_at, forecast = self._known[prediction.queue]
+        estimate = forecast.of(prediction)
+        return estimate and estimate.after(time.monotonic() - read_at)
+
+    def _is_stale(self, prediction: Prediction, unknown_age: float) -> bool:
+        read_at, forecast = self._known.get(prediction.queue, (float("-inf"), UNKNOWN))
+        age = time.monotonic() - read_at
+        # What waits far behind is in no forecast.
+        is_near = (prediction.queue_position or 0) < MOST_WAITING
+        is_unknown = prediction.id not in forecast.estimates and is_near and forecast.is_known
+        return age > (unknown_age if is_unknown else MAX_AGE_SECONDS)
+
+    async def _read(self, queue: str) -> None:
+        try:
+            forecast = await self._store.run(throughput.forecast(queue))
+        except StoreUnavailable as error:
+            # It says less, but what was accepted or read before is still to be told.
+            logger.warning("No estimates for %s: %s", queue, error)
+            forecast = UNKNOWN
+        self._known[queue] = (time.monotonic(), forecast)

@@ -1,0 +1,1 @@
+"""Requests that come again because their answer was lost."""

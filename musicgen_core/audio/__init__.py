@@ -1,0 +1,1 @@
+"""Sound as samples: waveforms, audio files through ffmpeg, clips, loudness."""

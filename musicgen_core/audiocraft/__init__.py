@@ -1,0 +1,1 @@
+"""Everything that knows audiocraft's formats, and audiocraft itself as a second backend."""

@@ -1,0 +1,78 @@
+"""Where a model runs, in which number type, and how many requests at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from musicgen_core.conditioning.text import MAX_TOKENS
+from musicgen_core.errors import CheckpointError
+from musicgen_core.lm.linear import has_int8_kernel
+from musicgen_core.lm.transformer import LanguageModelConfig
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+"""int8: whole numbers of 8 bits in the matrix products (`packed_linear`), float32 in all else; on CPUs alone."""
+
+CPU_REQUESTS = 8
+"""More gain little there: with musicgen-small on two cores, 8 together make 4.5 times the frames of one, 16
+make 4.8 times."""
+CUDA_REQUESTS = 32
+CUDA_SHARE = 0.6
+"""Of the memory left after the weights: the rest is for T5, for the codec's decoding, and for other
+processes."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is CUDA where there is one. Raises CheckpointError where it is
+    missing."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise CheckpointError(f"There is no device called {name!r}; use auto, cuda, cuda:1 or cpu.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError(
+            "The model was to run on CUDA, but there is no CUDA device; choose MUSICGEN_DEVICE=cpu or --device cpu."
+        )
+    return device
+
+
+def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
+    """The language model's number type; "auto" is bfloat16 on CUDA (float16 where it lacks that), float32 on
+    the CPU. For "int8" that of all but the matrix products. Raises CheckpointError where there is no int8."""
+    if name == "int8":
+        if device.type != "cpu" or not has_int8_kernel():
+            raise CheckpointError(
+                f"int8 runs on x86 CPUs, not on {describe(device)} here; choose MUSICGEN_DTYPE=auto or --dtype auto."
+            )
+        return torch.float32
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def estimate_slot_bytes(config: LanguageModelConfig, frames: int, dtype: torch.dtype) -> int:
+    """About the memory of one request's keys and values, before any is set aside: two rows of all positions."""
+    positions = frames + config.codebooks + (config.chroma_frames or 0) + MAX_TOKENS
+    return 2 * config.layers * 2 * config.dim * positions * dtype.itemsize
+
+
+def choose_max_requests(slot_bytes: int, device: torch.device) -> int:
+    """How many requests are generated together: what the memory holds, within what is any use.
+
+    `slot_bytes`: memory that one request's keys and values take.
+    """
+    if device.type == "cpu":
+        return CPU_REQUESTS
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(CUDA_REQUESTS, int(CUDA_SHARE * free / slot_bytes)))
+
+
+def describe(device: torch.device) -> str:
+    """The device's name for people."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

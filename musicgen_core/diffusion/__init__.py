@@ -1,0 +1,1 @@
+"""MultiBand Diffusion: the other way from tokens to a waveform."""

@@ -1,0 +1,1 @@
+"""Continuous batching: requests of different lengths and settings share each decoding step."""

@@ -1,0 +1,140 @@
+"""Three ways to attend over the cache: a whole sequence, slot by slot, all slots padded.
+
+*Sequence* fills one slot with the part of a request that is known beforehand. *By slot* reads exactly each
+request's own positions in a call of its own: its result cannot depend on the neighbours, not in one bit, and
+idle slots cost nothing. *Padded* reads all slots in one call under a mask, which is what a GPU wants; all
+shapes are those of the slots and a rounded length, never of a single request, so that a step can be captured
+as a graph.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from musicgen_core.engine.kv_cache import ROWS, KVCache
+
+PADDING_MULTIPLE = 64
+"""Padded lengths are rounded up to this: few distinct shapes, and aligned for the fused kernels."""
+
+
+def round_up(length: int) -> int:
+    """The next multiple of PADDING_MULTIPLE."""
+    return -(-length // PADDING_MULTIPLE) * PADDING_MULTIPLE
+
+
+@dataclass
+class Lane:
+    """What the host knows of a running slot.
+
+    rows: 2 with guidance, else 1. position: where the next column's keys and values go. condition_tokens:
+    length of what cross-attention reads (text models).
+    """
+
+    rows: int
+    position: int
+    condition_tokens: int
+
+
+class SequenceAttention:
+    """Causal attention over a request's first positions, all at once; fills its slot."""
+
+    def __init__(self, cache: KVCache, slot: int, lane: Lane, positions: int) -> None:
+        self._keys_values = cache.rows(slot, lane.rows, positions)
+        self._condition = cache.condition_row(slot, lane.condition_tokens)
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """[rows, positions, 3, heads, head_dim] -> [rows, positions, dim]."""
+        query, keys, values = qkv.permute(2, 0, 3, 1, 4)
+        self._keys_values[layer, 0] = keys
+        self._keys_values[layer, 1] = values
+        out = scaled_dot_product_attention(query, keys, values, is_causal=True)
+        return out.transpose(1, 2).flatten(-2)
+
+    def attend_condition(self, layer: int, query: Tensor) -> Tensor:
+        """[rows, positions, heads, head_dim] -> [rows, positions, dim]; the unconditional row gets zeros."""
+        keys, values = self._condition[layer]
+        out = torch.zeros_like(query)
+        out[:1] = scaled_dot_product_attention(query[:1].transpose(1, 2), keys, values).transpose(1, 2)
+        return out.flatten(-2)
+
+
+class SlotAttention:
+    """One step's attention, each running slot on its own, with its exact length. Rows: [slots * ROWS]."""
+
+    def __init__(self, cache: KVCache, lanes: Mapping[int, Lane]) -> None:
+        self._parts = [
+            (
+                slot * ROWS,
+                slot * ROWS + lane.rows,
+                cache.rows(slot, lane.rows, lane.position + 1),
+                cache.condition_row(slot, lane.condition_tokens),
+            )
+            for slot, lane in lanes.items()
+        ]
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """[slots * ROWS, 3, heads, head_dim] -> [slots * ROWS, dim]; idle rows get zeros."""
+        out = torch.zeros_like(qkv[:, 0])
+        for first, last, keys_values, _ in self._parts:
+            keys, values = keys_values[layer]
+            query, keys[:, :, -1], values[:, :, -1] = qkv[first:last].unbind(1)
+            out[first:last] = scaled_dot_product_attention(query.unsqueeze(2), keys, values).squeeze(2)
+        return out.flatten(1)
+
+    def attend_condition(self, layer: int, query: Tensor) -> Tensor:
+        """[slots * ROWS, heads, head_dim] -> [slots * ROWS, dim]; unconditional and idle rows get zeros."""
+        out = torch.zeros_like(query)
+        for first, _, _, condition in self._parts:
+            keys, values = condition[layer]
+            row = slice(first, first + 1)
+            out[row] = scaled_dot_product_attention(query[row].unsqueeze(2), keys, values).squeeze(2)
+        return out.flatten(1)
+
+
+class PaddedAttention:
+    """One step's attention over all slots up to the highest in use, in one call. Rows: [slots * ROWS].
+
+    positions, condition_tokens: int64 [slots] on the device, for idle slots too (any that lie inside the
+    cache).
+    longest, longest_condition: upper bounds of positions + 1 and of condition_tokens, known to the host.
+    """
+
+    def __init__(
+        self,
+        cache: KVCache,
+        positions: Tensor,
+        condition_tokens: Tensor,
+        *,
+        longest: int,
+        longest_condition: int,
+    ) -> None:
+        slots, device = positions.shape[0], positions.device
+        length = min(round_up(longest), cache.keys_values.shape[4])
+        self._row = torch.arange(slots * ROWS, device=device)
+        self._position = positions.repeat_interleave(ROWS)
+        self._keys_values = cache.keys_values[:, :, : slots * ROWS, :, :length]
+        seen = torch.arange(length, device=device) <= self._position[:, None]
+        self._mask = seen[:, None, None]
+        tokens = min(round_up(longest_condition), cache.condition.shape[4])
+        self._condition = cache.condition[:, :, :slots, :, :tokens]
+        seen = torch.arange(tokens, device=device) < condition_tokens[:, None]
+        self._condition_mask = seen[:, None, None]
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """[slots * ROWS, 3, heads, head_dim] -> [slots * ROWS, dim]."""
+        keys_values = self._keys_values[layer]
+        keys_values[:, self._row, :, self._position] = qkv[:, 1:]
+        query, (keys, values) = qkv[:, 0].unsqueeze(2), keys_values
+        return scaled_dot_product_attention(query, keys, values, attn_mask=self._mask).flatten(1)
+
+    def attend_condition(self, layer: int, query: Tensor) -> Tensor:
+        """[slots * ROWS, heads, head_dim] -> [slots * ROWS, dim]; every second row gets zeros."""
+        keys, values = self._condition[layer]
+        out = torch.zeros_like(query)
+        conditional = query[::ROWS].unsqueeze(2)
+        attended = scaled_dot_product_attention(conditional, keys, values, attn_mask=self._condition_mask)
+        out[::ROWS] = attended.squeeze(2)
+        return out.flatten(1)

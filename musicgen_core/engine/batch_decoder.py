@@ -1,0 +1,197 @@
+"""The tensors of all running requests and the step that moves them on by one column.
+
+A step is a function of tensors whose shapes depend only on the highest slot in use: slots, not requests, are
+its rows. An idle slot is computed along and ignored. Knows nothing of threads, waiting or cancelling: see
+`engine`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from musicgen_core.engine.attention import Lane, PaddedAttention, SequenceAttention, SlotAttention, round_up
+from musicgen_core.engine.kv_cache import ROWS, KVCache
+from musicgen_core.engine.request import Request, condition_vectors
+from musicgen_core.engine.sampler import SamplingTable, draw_noise, guide, ranks_needed, sample
+from musicgen_core.engine.sampling_params import SamplingParams
+from musicgen_core.lm.delay_pattern import UNKNOWN, apply_delays, column_count, undo_delays
+from musicgen_core.lm.transformer import Attention, LanguageModel, position_table
+
+AttentionKind = Literal["by_slot", "padded"]
+
+
+@dataclass(frozen=True)
+class SlotTensors:
+    """What a step reads and writes, on the device; first dimension: slots.
+
+    columns: int64 [slots, columns, codebooks]: delayed codes, given ones from the start, UNKNOWN until
+    generated.
+    noise: float32 [slots, columns, codebooks], for the column it decides.
+    column: int64 [slots], the next column to go in. prefix: int64 [slots], positions before column 0.
+    condition_tokens: int64 [slots]. advance: int64 [slots], 1 where a request runs, else 0.
+    """
+
+    columns: Tensor
+    noise: Tensor
+    column: Tensor
+    prefix: Tensor
+    condition_tokens: Tensor
+    advance: Tensor
+
+    @classmethod
+    def empty(cls, slots: int, columns: int, codebooks: int, device: torch.device) -> "SlotTensors":
+        """All slots idle."""
+
+        def counters(value: int) -> Tensor:
+            return torch.full((slots,), value, dtype=torch.int64, device=device)
+
+        return cls(
+            columns=torch.zeros(slots, columns, codebooks, dtype=torch.int64, device=device),
+            noise=torch.zeros(slots, columns, codebooks, device=device),
+            column=counters(0),
+            prefix=counters(0),
+            condition_tokens=counters(1),
+            advance=counters(0),
+        )
+
+
+class BatchDecoder:
+    """Holds up to `slots` requests and advances all of them together.
+
+    max_frames: longest result, given frames included. max_text_tokens: longest text. attention: how a step
+    attends; None chooses by device. Not thread-safe.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        slots: int,
+        max_frames: int,
+        max_text_tokens: int,
+        attention: AttentionKind | None = None,
+    ) -> None:
+        config, device, dtype = model.config, model.device, model.dtype
+        columns = column_count(max_frames, config.delays)
+        prefix = (config.chroma_frames or 0) + max_text_tokens if config.is_melody else 0
+        positions = round_up(prefix + columns)
+        self.model = model
+        self._kind: AttentionKind = attention or ("by_slot" if device.type == "cpu" else "padded")
+        self.cache = KVCache(
+            config,
+            slots=slots,
+            positions=positions,
+            condition_tokens=max_text_tokens,
+            device=device,
+            dtype=dtype,
+            zeroed=self._kind == "padded",
+        )
+        self._positions = position_table(positions, config.dim, device=device, dtype=dtype)
+        self._slot = torch.arange(slots, device=device)
+        self._table = SamplingTable.empty(slots, device)
+        self._tensors = SlotTensors.empty(slots, columns, config.codebooks, device)
+        self._lanes: dict[int, Lane] = {}
+        self._requests: dict[int, Request] = {}
+
+    def steps(self, frames: int) -> int:
+        """How many steps so many new frames take: the frames, and the last codebook's delay."""
+        return column_count(frames, self.model.config.delays) - 1
+
+    @torch.inference_mode()
+    def admit(self, slot: int, request: Request) -> None:
+        """Put a request into a free slot and compute what is known of it: conditions and given frames."""
+        prefix = self._admit_conditions(slot, request)
+        self._admit_columns(slot, request, prefix)
+        self._table.set(slot, request.sampling, guided=len(request.rows) == ROWS)
+        self._requests[slot] = request
+
+    @torch.inference_mode()
+    def release(self, slot: int) -> None:
+        """Forget a slot's request. Idle slots are parked at position 0, inside any cache length."""
+        self._lanes.pop(slot, None)
+        self._requests.pop(slot, None)
+        for counter in (self._tensors.advance, self._tensors.column, self._tensors.prefix):
+            counter[slot] = 0
+        self._tensors.condition_tokens[slot] = 1
+
+    def codes(self, slot: int) -> Tensor:
+        """A slot's codes on the CPU, int64 [codebooks, frames]; UNKNOWN where not yet generated."""
+        config = self.model.config
+        columns = column_count(self._requests[slot].total_frames, config.delays)
+        return undo_delays(self._tensors.columns[slot, :columns].cpu().T, config.delays)
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Generate one column for every request."""
+        slots = max(self._lanes) + 1
+        tensors, slot = self._tensors, self._slot[:slots]
+        column = tensors.column[:slots]
+        position = column + tensors.prefix[:slots]
+        x = self.model.embed(tensors.columns[slot, column]) + self._positions[position]
+        x = self.model(x.repeat_interleave(ROWS, dim=0), self._attention(position))
+        logits = self.model.logits(x.view(slots, ROWS, -1))
+        self._draw(logits, slot, column + 1)
+        column += tensors.advance[:slots]
+        for lane in self._lanes.values():
+            lane.position += 1
+
+    def _draw(self, logits: Tensor, slot: Tensor, column: Tensor) -> None:
+        """Decide a column's unknown codes from logits [slots, ROWS, codebooks, vocabulary]."""
+        tensors, table = self._tensors, self._table.first(slot.shape[0])
+        ranks = ranks_needed(self._running_params(), self.model.config.vocabulary)
+        drawn = sample(guide(logits, table), tensors.noise[slot, column], table, ranks)
+        given = tensors.columns[slot, column]
+        tensors.columns[slot, column] = torch.where(given == UNKNOWN, drawn, given)
+
+    def _running_params(self) -> list[SamplingParams]:
+        return [request.sampling for request in self._requests.values()]
+
+    def _attention(self, position: Tensor) -> Attention:
+        if self._kind == "by_slot":
+            return SlotAttention(self.cache, self._lanes)
+        return PaddedAttention(
+            self.cache,
+            position,
+            self._tensors.condition_tokens[: position.shape[0]],
+            longest=max(lane.position for lane in self._lanes.values()) + 1,
+            longest_condition=max(lane.condition_tokens for lane in self._lanes.values()),
+        )
+
+    def _admit_conditions(self, slot: int, request: Request) -> Tensor:
+        """Prepare the slot's lane; returns what stands before column 0, [rows, positions, dim]."""
+        rows = [condition_vectors(self.model, request.conditions, conditional=row) for row in request.rows]
+        self._lanes[slot] = Lane(rows=len(rows), position=0, condition_tokens=1)
+        if self.model.config.is_melody:
+            return torch.stack(rows)
+        self._lanes[slot].condition_tokens = rows[0].shape[0]
+        self.cache.set_condition(slot, self.model.condition_keys_values(rows[0]))
+        return rows[0].new_empty(len(rows), 0, self.model.config.dim)
+
+    def _admit_columns(self, slot: int, request: Request, prefix: Tensor) -> None:
+        """Lay out the codes and run everything before the first column that a step takes in."""
+        config, tensors, lane = self.model.config, self._tensors, self._lanes[slot]
+        columns = self._columns(request).to(self.model.device)
+        given, before = request.prompt_frames, prefix.shape[1]
+        x = torch.cat([prefix, self.model.embed(columns[:given]).expand(lane.rows, -1, -1)], dim=1)
+        if x.shape[1]:
+            attention = SequenceAttention(self.cache, slot, lane, x.shape[1])
+            self.model(x + self._positions[: x.shape[1]], attention)
+        lane.position = before + given
+        greedy = request.sampling.temperature == 0
+        steps = self.steps(request.frames)
+        noise = draw_noise(request.seed, steps, config.codebooks, greedy=greedy, offset=request.stream_offset)
+        tensors.columns[slot, : columns.shape[0]] = columns
+        tensors.noise[slot, given + 1 : columns.shape[0]] = noise
+        tensors.column[slot], tensors.prefix[slot], tensors.advance[slot] = given, before, 1
+        tensors.condition_tokens[slot] = lane.condition_tokens
+
+    def _columns(self, request: Request) -> Tensor:
+        """A request's columns, int64 [columns, codebooks]: given codes, padding, and UNKNOWN for the rest."""
+        config = self.model.config
+        codes = torch.full((config.codebooks, request.total_frames), UNKNOWN)
+        if request.prompt_codes is not None:
+            codes[:, : request.prompt_frames] = request.prompt_codes
+        return apply_delays(codes, config.delays, config.padding).T

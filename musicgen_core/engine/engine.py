@@ -1,0 +1,307 @@
+"""The engine: requests join and leave between steps, and share each step (continuous batching).
+
+    engine = Engine(model, max_requests=4)
+    with engine:                                   # runs its own thread
+        generation = engine.submit(Request(...))
+        codes = generation.codes()                 # waits; [codebooks, frames]
+
+Without `with`, or `start`, the caller drives it: `while engine.step(): ...`.
+
+The engine's thread is the one that computes on the device. What others want computed, it does as errands between two
+steps (`run`), so that nobody competes with a step for the cores or the GPU.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
+from musicgen_core.engine.request import Conditions, Request, check_request
+from musicgen_core.engine.scheduler import Scheduler
+from musicgen_core.errors import GenerationCancelled
+from musicgen_core.executor import Errand
+from musicgen_core.lm.delay_pattern import whole_frames
+from musicgen_core.lm.transformer import LanguageModel
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+LIVE_STEPS = 25
+"""A generation that is followed live shows its codes this often: every half second of music."""
+
+__all__ = ["Conditions", "Engine", "Generation", "Request"]
+
+
+@dataclass(frozen=True)
+class WorkDone:
+    """What an engine has done since it was started."""
+
+    steps: int = 0
+    shared: int = 0
+    """Over these steps, the sum of the requests that were decoded together."""
+    seconds: float = 0.0
+    """What they took, errands and admitting requests included."""
+
+
+class Generation:
+    """A submitted request: its progress, and its result when it is done. Safe to use from any thread.
+
+    total_steps, completed_steps: progress. started_at, finished_at: when it entered a slot and its first step began,
+    and when its codes were there, on the clock of `time.monotonic`; None before. live: whether `codes_so_far` is kept
+    up to date.
+    """
+
+    def __init__(self, request: Request, total_steps: int, *, live: bool = False) -> None:
+        self.request = request
+        self.live = live
+        self.codes_so_far: Tensor | None = None
+        """The frames that are whole, int64 [codebooks, frames] on the CPU; replaced, never changed."""
+        self.total_steps = total_steps
+        self.completed_steps = 0
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+        self.cancelled = False
+        self._done = threading.Event()
+        self._codes: Tensor | None = None
+        self._error: Exception | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether it has entered a slot."""
+        return self.started_at is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is done, failed or cancelled, at most `timeout` seconds; whether it is."""
+        return self._done.wait(timeout)
+
+    def cancel(self) -> None:
+        """Ask the engine to stop; it does so before its next step. Too late, it changes nothing."""
+        self.cancelled = True
+
+    def codes(self) -> Tensor:
+        """Wait for the codes, given frames first: int64 [codebooks, frames] on the CPU.
+
+        Raises GenerationCancelled, or the error that ended the generation.
+        """
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._codes is not None
+        return self._codes
+
+    def _finish(self, codes: Tensor) -> None:
+        self._codes = codes
+        self.finished_at = time.monotonic()
+        self._done.set()
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        self._done.set()
+
+
+class Engine:
+    """Runs up to `max_requests` requests at a time; further ones wait in line.
+
+    max_frames: longest result in frames, given ones included. max_text_tokens: longest text. attention: see
+    `BatchDecoder`. slot_bytes: memory set aside for each request.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        max_requests: int,
+        max_frames: int = 1500,
+        max_text_tokens: int = 512,
+        attention: AttentionKind | None = None,
+    ) -> None:
+        self._limits = (max_frames, max_text_tokens)
+        self._decoder = BatchDecoder(
+            model,
+            slots=max_requests,
+            max_frames=max_frames,
+            max_text_tokens=max_text_tokens,
+            attention=attention,
+        )
+        self._scheduler: Scheduler[Generation] = Scheduler(max_requests)
+        self._errands: deque[Errand[Any]] = deque()
+        self._changed = threading.Condition()  # guards the scheduler, the errands and _closed
+        self._closed: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self._together = 0
+        self.work_done = WorkDone()
+        """Replaced, never changed; counted while the engine's own thread runs it."""
+
+    @property
+    def slot_bytes(self) -> int:
+        """Memory of one slot's keys and values, bytes."""
+        return self._decoder.cache.slot_bytes
+
+    def steps(self, frames: int) -> int:
+        """How many steps it takes to generate so many frames."""
+        return self._decoder.steps(frames)
+
+    def submit(self, request: Request, *, live: bool = False) -> Generation:
+        """Put a request in line. Raises InvalidRequest; where the engine has ended, what ended it."""
+        check_request(request, self._decoder.model.config, *self._limits)
+        generation = Generation(request, self.steps(request.frames), live=live)
+        with self._changed:
+            if self._closed is not None:
+                raise self._closed
+            self._scheduler.submit(generation)
+            self._changed.notify()
+        return generation
+
+    def run(self, work: Callable[[], T], /) -> T:
+        """Have the engine's thread compute something, and wait for it; between two steps it does one errand at most.
+
+        From that thread itself, or where it does not run, it is done at once.
+        """
+        errand = Errand(work)
+        with self._changed:
+            # Of what is ready, sound can still be made when the engine has been closed.
+            handed_over = self._thread not in (None, threading.current_thread()) and self._closed is None
+            if handed_over:
+                self._errands.append(errand)
+                self._changed.notify()
+        if not handed_over:
+            errand.do()
+        return errand.result()
+
+    def step(self) -> bool:
+        """Advance every running request by one step; False where there was none to run.
+
+        An error in a step fails the requests that ran in it, an error while a request enters only that one;
+        the engine goes on with the others.
+        """
+        self._settle_cancelled()
+        self._admit_waiting()
+        self._together = len(self._scheduler.running)
+        if not self._together:
+            return False
+        try:
+            self._decoder.step()
+            self._settle_finished()
+        except Exception as error:
+            self._fail_running(error)
+        return True
+
+    def start(self) -> None:
+        """Run steps in a thread of the engine's own, which sleeps while there is nothing to do."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="musicgen-engine", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the current step; running and waiting requests end with GenerationCancelled."""
+        with self._changed:
+            self._closed = self._closed or GenerationCancelled("the engine was closed")
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self._end_all(self._closed)
+
+    def __enter__(self) -> "Engine":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                began = time.monotonic()
+                self._do_errand()
+                self.step()
+                self._count(time.monotonic() - began)
+        except Exception as error:
+            # Not even failing requests worked, as on a lost device: leave nobody waiting, refuse what comes.
+            with self._changed:
+                self._closed = error
+            self._end_all(error)
+            logger.exception("the engine has stopped")
+
+    def _count(self, seconds: float) -> None:
+        if not self._together:
+            return
+        done = self.work_done
+        self.work_done = WorkDone(done.steps + 1, done.shared + self._together, done.seconds + seconds)
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until something runs or waits; False where the engine was closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed is not None or self._errands or not self._scheduler.idle)
+            return self._closed is None
+
+    def _do_errand(self) -> None:
+        with self._changed:
+            errand = self._errands.popleft() if self._errands else None
+        if errand is not None:
+            errand.do()
+
+    def _end_all(self, error: Exception) -> None:
+        with self._changed:
+            running = [self._scheduler.release(slot) for slot in tuple(self._scheduler.running)]
+            waiting = self._scheduler.waiting
+            for generation in waiting:
+                self._scheduler.withdraw(generation)
+            errands, self._errands = self._errands, deque()
+        for generation in (*running, *waiting):
+            generation._fail(error)
+        for errand in errands:
+            errand.refuse(error)
+
+    def _fail_running(self, error: Exception) -> None:
+        for slot in tuple(self._scheduler.running):
+            self._release(slot)._fail(error)
+
+    def _settle_cancelled(self) -> None:
+        for slot, generation in tuple(self._scheduler.running.items()):
+            if generation.cancelled:
+                self._release(slot)._fail(GenerationCancelled("the generation was cancelled"))
+        with self._changed:
+            cancelled = [generation for generation in self._scheduler.waiting if generation.cancelled]
+            for generation in cancelled:
+                self._scheduler.withdraw(generation)
+        for generation in cancelled:
+            generation._fail(GenerationCancelled("the generation was cancelled"))
+
+    def _admit_waiting(self) -> None:
+        while (admitted := self._next_admitted()) is not None:
+            slot, generation = admitted
+            try:
+                self._decoder.admit(slot, generation.request)
+                generation.started_at = time.monotonic()
+            except Exception as error:
+                self._release(slot)._fail(error)
+
+    def _next_admitted(self) -> tuple[int, Generation] | None:
+        with self._changed:
+            return self._scheduler.admit()
+
+    def _settle_finished(self) -> None:
+        for slot, generation in tuple(self._scheduler.running.items()):
+            generation.completed_steps += 1
+            if generation.completed_steps == generation.total_steps:
+                # Cloned outside inference mode: the caller gets an ordinary tensor.
+                codes = self._decoder.codes(slot).clone()
+                self._release(slot)._finish(codes)
+            elif generation.live and generation.completed_steps % LIVE_STEPS == 0:
+                # Seldom: on a GPU reading the codes waits for the step.
+                generation.codes_so_far = whole_frames(self._decoder.codes(slot).clone())
+
+    def _release(self, slot: int) -> Generation:
+        self._decoder.release(slot)
+        with self._changed:
+            return self._scheduler.release(slot)

@@ -1,0 +1,160 @@
+"""Music longer than the model's window: made a window at a time, each continuing what is there.
+
+This is the algorithm of audiocraft's extended generation (`MusicGen._generate_tokens` in audiocraft 1.3): windows begin
+every `stride` frames, and the part of a window that is known already is the prompt of its request. So every window is
+an ordinary request to the engine: slots keep their size, and between two windows others get their turn.
+
+One random stream serves the whole: the first window draws its first numbers from the seed, each further one goes on
+where the last one stopped. What the first window makes is therefore what a piece that ends there would be.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from musicgen_core.engine.engine import Engine, Generation, Request
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames `start` to `end` of a piece; those before `known` are there when it begins."""
+
+    start: int
+    known: int
+    end: int
+
+    @property
+    def frames(self) -> int:
+        """Frames to generate."""
+        return self.end - self.known
+
+
+def plan_windows(given: int, total: int, *, window: int, stride: int) -> list[Window]:
+    """The windows that generate frames `given` to `total`.
+
+    window, stride: frames, `0 < stride < window`. A prompt that fills the first windows passes them over, where
+    audiocraft refuses it.
+    """
+    windows, known = [], given
+    for start in range(0, total, stride):
+        end = min(start + window, total)
+        if end > known:
+            windows.append(Window(start, known, end))
+            known = end
+    return windows
+
+
+class LongGeneration:
+    """A piece of several windows, with the face of `Generation`. Safe to use from any thread."""
+
+    live = False
+    """Nobody hears it before it is done."""
+    codes_so_far: Tensor | None = None
+
+    def __init__(
+        self,
+        engine: Engine,
+        request: Request,
+        windows: Sequence[Window],
+        chroma: Callable[[Window], Tensor | None],
+    ) -> None:
+        """Submit the first window and see to the others in a thread of its own.
+
+        request: the whole piece. chroma: what a window hears of the melody, asked for when its turn comes. Raises what
+        `Engine.submit` raises.
+        """
+        self.request = request
+        self.cancelled = False
+        self.total_steps = sum(engine.steps(window.frames) for window in windows)
+        self._engine = engine
+        self._windows = windows
+        self._chroma = chroma
+        self._codes = None if request.prompt_codes is None else request.prompt_codes.cpu()
+        self._error: Exception | None = None
+        self._done = threading.Event()
+        self._lock = threading.Lock()  # guards what a change of windows changes, and `cancelled`
+        self._steps_before = 0
+        self._first = self._current = engine.submit(self._request(windows[0]))
+        threading.Thread(target=self._run, name="musicgen-long", daemon=True).start()
+
+    @property
+    def completed_steps(self) -> int:
+        """Steps done, over all windows."""
+        with self._lock:
+            return self._steps_before + self._current.completed_steps
+
+    @property
+    def started_at(self) -> float | None:
+        """When the first window's first step began, on the clock of `time.monotonic`."""
+        return self._first.started_at
+
+    @property
+    def finished_at(self) -> float | None:
+        """When the last window's codes were there, on the same clock."""
+        return self._current.finished_at if self._done.is_set() else None
+
+    @property
+    def started(self) -> bool:
+        """Whether the first window has entered a slot."""
+        return self._first.started
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is done, failed or cancelled, at most `timeout` seconds; whether it is."""
+        return self._done.wait(timeout)
+
+    def cancel(self) -> None:
+        """Stop before the next step, in whichever window that is. Too late, it changes nothing."""
+        with self._lock:
+            self.cancelled = True
+            self._current.cancel()
+
+    def codes(self) -> Tensor:
+        """Wait for the whole piece's codes, given frames first: int64 [codebooks, frames] on the CPU.
+
+        Raises GenerationCancelled, or the error that ended a window.
+        """
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._codes is not None
+        return self._codes
+
+    def _run(self) -> None:
+        try:
+            self._collect(self._windows[0])
+            for window in self._windows[1:]:
+                self._enter(window)
+                self._collect(window)
+        except Exception as error:
+            self._error = error
+        finally:
+            self._done.set()
+
+    def _enter(self, window: Window) -> None:
+        request = self._request(window, offset=self._steps_before + self._current.total_steps)
+        with self._lock:
+            self._steps_before += self._current.total_steps
+            self._current = self._engine.submit(request)
+            if self.cancelled:
+                self._current.cancel()
+
+    def _request(self, window: Window, *, offset: int = 0) -> Request:
+        prompt = None if self._codes is None else self._codes[:, window.start : window.known]
+        conditions = replace(self.request.conditions, chroma=self._chroma(window))
+        return replace(
+            self.request, frames=window.frames, prompt_codes=prompt, conditions=conditions, stream_offset=offset
+        )
+
+    def _collect(self, window: Window) -> None:
+        codes = self._current.codes()
+        before = codes[:, :0] if self._codes is None else self._codes[:, : window.start]
+        self._codes = torch.cat([before, codes], dim=1)
+
+
+AnyGeneration = Generation | LongGeneration
+"""A request's handle, in one window or in several."""

@@ -1,0 +1,1 @@
+"""When predictions will start and finish."""

@@ -1,0 +1,1 @@
+"""Audio files that clients upload ahead of their predictions."""

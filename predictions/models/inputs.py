@@ -1,0 +1,222 @@
+"""The request input: the seed's schema, validated before anything is queued.
+
+Knows nothing of HTTP. What depends on the model is applied by `with_defaults` and checked by `check_abilities`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+
+from predictions.errors import FieldError, InvalidInput
+from predictions.models.card import ModelCard
+
+MAX_SEED = 2**32 - 1
+
+
+class NormalizationStrategy(StrEnum):
+    """How the output's level is set."""
+
+    LOUDNESS = "loudness"
+    CLIP = "clip"
+    PEAK = "peak"
+    RMS = "rms"
+
+
+class OutputFormat(StrEnum):
+    """The output file's format."""
+
+    WAV = "wav"
+    MP3 = "mp3"
+
+
+class ContinuationMode(StrEnum):
+    """What `duration` means when `input_audio` is continued."""
+
+    EXTEND = "extend"
+    TOTAL = "total"
+
+
+class Input(BaseModel):
+    """What to generate. Give a `prompt`, an `input_audio`, or both."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="Input")
+
+    prompt: Annotated[
+        str | None,
+        Field(
+            max_length=2000,
+            description="A description of the music you want to generate. Empty: unconditional.",
+            examples=["warm lo-fi piano with soft drums"],
+        ),
+    ] = None
+    input_audio: Annotated[
+        str | None,
+        Field(
+            description=(
+                "An audio file that influences the music: an http(s) URL, a data URI, or the URL of a file sent to "
+                "POST /files. With `continuation` the music continues it, else it mimics its melody."
+            ),
+            json_schema_extra={"format": "uri"},
+        ),
+    ] = None
+    duration: Annotated[
+        StrictInt, Field(ge=1, description="Duration of the generated audio in seconds.", examples=[8])
+    ] = 8
+    continuation: Annotated[
+        StrictBool, Field(description="Continue `input_audio` instead of mimicking its melody.")
+    ] = False
+    continuation_mode: Annotated[
+        ContinuationMode,
+        Field(
+            description=(
+                "What `duration` means for a continuation: `extend`, that much new music after the clip; `total`, "
+                "clip and new music together. In all no longer than the longest duration."
+            )
+        ),
+    ] = ContinuationMode.EXTEND
+    continuation_start: Annotated[
+        StrictInt, Field(ge=0, description="Start of the part of `input_audio` that is used, in seconds.")
+    ] = 0
+    continuation_end: Annotated[
+        StrictInt | None,
+        Field(
+            ge=-1,
+            description="End of the part of `input_audio` that is used, in seconds; -1 or none: its end.",
+        ),
+    ] = None
+    multi_band_diffusion: Annotated[
+        StrictBool, Field(description="Decode the EnCodec tokens with MultiBand Diffusion.")
+    ] = False
+    normalization_strategy: Annotated[
+        NormalizationStrategy, Field(description="How the level of the output is set.")
+    ] = NormalizationStrategy.LOUDNESS
+    top_k: Annotated[
+        StrictInt,
+        Field(ge=0, le=2**31 - 1, description="Sample among the k most likely tokens; 0: all of them."),
+    ] = 250
+    top_p: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Sample among the most likely tokens whose probabilities add up to p; 0: `top_k` is used.",
+        ),
+    ] = 0.0
+    temperature: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=100,
+            description="Higher is more varied, lower more conservative; 0: the likeliest token.",
+        ),
+    ] = 1.0
+    classifier_free_guidance: Annotated[
+        StrictInt,
+        Field(
+            ge=0,
+            le=100,
+            description="How closely the inputs are followed; 1: no guidance; 0: inputs ignored.",
+        ),
+    ] = 3
+    output_format: Annotated[OutputFormat, Field(description="Format of the output file.")] = OutputFormat.WAV
+    seed: Annotated[
+        StrictInt | None,
+        Field(ge=-1, le=MAX_SEED, description="Seed of the random numbers; -1 or none: a random one."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if errors := _conflicts(self):
+            # Not a ValueError, so that pydantic lets it through as it is, fields and remedies included.
+            raise InvalidInput(*errors)
+        return self
+
+    def with_seed(self) -> Self:
+        """The same input with its random seed drawn, so that every attempt makes the same music."""
+        if self.seed is not None and self.seed >= 0:
+            return self
+        return self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
+
+
+def _conflicts(value: Input) -> list[FieldError]:
+    errors = []
+    if value.prompt is None and value.input_audio is None:
+        errors.append(
+            FieldError("prompt", "is missing, and so is input_audio", "send a prompt, an input_audio, or both")
+        )
+    if value.continuation and value.input_audio is None:
+        errors.append(
+            FieldError("continuation", "needs an audio file", "send input_audio, or set continuation to false")
+        )
+    end = value.continuation_end
+    if end is not None and end != -1 and end <= value.continuation_start:
+        errors.append(
+            FieldError(
+                "continuation_end",
+                f"is {end}, not after continuation_start ({value.continuation_start})",
+                "send an end greater than the start, or -1 for the end of the clip",
+            )
+        )
+    return errors
+
+
+def check_duration(value: Input, max_duration: int) -> None:
+    """Raise InvalidInput for more seconds than the operator's cap; what a schema's maximum would say."""
+    if value.duration > max_duration:
+        remedy = f"it should be less than or equal to {max_duration}"
+        raise InvalidInput(FieldError("duration", f"is {value.duration}", remedy))
+
+
+def with_defaults(value: Input, defaults: Mapping[str, Any]) -> Input:
+    """The input with a model's own defaults for the fields that its request left out. Raises InvalidInput."""
+    if not defaults:
+        return value
+    return Input.model_validate({**defaults, **value.model_dump(exclude_unset=True)})
+
+
+def check_abilities(value: Input, model: ModelCard) -> None:
+    """Raise InvalidInput for what the model cannot do."""
+    errors = []
+    if value.duration > model.max_duration:
+        errors.append(
+            FieldError("duration", f"is {value.duration} s", f"this server generates at most {model.max_duration} s")
+        )
+    elif value.continuation and value.continuation_mode == "extend" and value.duration >= model.max_duration:
+        errors.append(
+            FieldError(
+                "duration",
+                f"{value.duration} s of new music and the clip exceed {model.max_duration} s in all",
+                "shorten duration, or set continuation_mode to total",
+            )
+        )
+    if value.input_audio is not None and not value.continuation and not model.melody:
+        errors.append(
+            FieldError(
+                "input_audio",
+                f"the model {model.name} cannot follow a melody",
+                "set continuation to true to continue the clip, or leave input_audio out",
+            )
+        )
+    if value.continuation and not model.continuation:
+        errors.append(
+            FieldError(
+                "continuation",
+                f"the model {model.name} does not continue audio here",
+                "set it to false, or send the version of another model",
+            )
+        )
+    if value.multi_band_diffusion and not model.multi_band_diffusion:
+        errors.append(
+            FieldError(
+                "multi_band_diffusion",
+                f"the model {model.name} has no MultiBand Diffusion decoder",
+                "set it to false",
+            )
+        )
+    if errors:
+        raise InvalidInput(*errors)

@@ -1,0 +1,245 @@
+"""The registry: the models of a deployment, from the file that MUSICGEN_MODELS names.
+
+    default = "facebook/musicgen-small"
+
+    [[models]]
+    name = "facebook/musicgen-small"
+    source = "facebook/musicgen-small@main"
+
+    [[models]]
+    name = "fofr/musicgen-kenji-kawai"
+    source = "kenji-kawai"                    # a folder, relative to this file
+    checksum = "…"                            # a worker that finds another one does not start
+    defaults = { duration = 12 }
+    abilities = { continuation = false }
+
+Without a file the registry holds the one model that MUSICGEN_MODEL names. Each model has a queue of its own, from which
+its workers take; what the API knows of it beyond the file is what they announced (`predictions.models.card`).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from predictions.errors import InvalidInput
+from predictions.models.card import ModelCard
+from predictions.models.inputs import Input, check_abilities
+from predictions.record.messages import GENERATION_QUEUE
+from predictions.settings import Settings
+
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*"
+"""owner/name; has no colon, so that owner/name:version can be told apart."""
+VERSION = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+
+NO_DEFAULT = {"prompt", "input_audio", "seed", "continuation", "continuation_start", "continuation_end"}
+"""What belongs to one piece of music; a model gives defaults for the rest."""
+
+
+class DeclaredAbilities(BaseModel):
+    """What the operator says of a model: less than it can do, or what it must be found to do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    melody: StrictBool | None = None
+    continuation: StrictBool | None = None
+    multi_band_diffusion: StrictBool | None = None
+    channels: Literal[1, 2] | None = None
+    max_duration: Annotated[StrictInt, Field(ge=1)] | None = None
+    """Seconds."""
+
+
+class ModelEntry(BaseModel):
+    """One model of the registry."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    source: Annotated[str, Field(min_length=1)]
+    """As MUSICGEN_MODEL: a folder, a hub id with or without @revision, or musicgen-pocket."""
+    version: Annotated[str, Field(pattern=f"^{VERSION}$")] | None = None
+    """None: the checksum."""
+    checksum: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """SHA-256 over configuration and weights, in hex, that a worker must find; the version where there is no other."""
+    defaults: dict[str, Any] = {}
+    """Inputs that a prediction gets where it leaves them out."""
+    abilities: DeclaredAbilities = DeclaredAbilities()
+
+    @property
+    def queue(self) -> str:
+        """The queue from which the model's workers take."""
+        return f"{GENERATION_QUEUE}:{self.name}"
+
+    @field_validator("defaults")
+    @classmethod
+    def _are_inputs(cls, value: dict[str, Any]) -> dict[str, Any]:
+        known = sorted(set(Input.model_fields) - NO_DEFAULT)
+        if wrong := sorted(set(value) - set(known)):
+            raise ValueError(f"there is no default for {', '.join(wrong)}; there are defaults for {', '.join(known)}")
+        try:
+            Input.model_validate({"prompt": "", **value})
+        except ValidationError as error:
+            found = (f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
+            raise ValueError("; ".join(found)) from error
+        return value
+
+    def settle(self, found: ModelCard) -> ModelCard:
+        """The card to announce, from what a worker found; `found.version` is the checksum of what it loaded.
+
+        Declared abilities take away, and cannot add. Raises SystemExit where the file says what is not so.
+        """
+        if self.checksum not in (None, found.version):
+            raise SystemExit(
+                f"The checksum of {self.name} is wrong: {self.source} has {found.version}, but the registry says "
+                f"{self.checksum}. Fetch or convert the model again, or correct the checksum if the change is meant."
+            )
+        declared = self.abilities.model_dump(exclude_none=True)
+        for ability, value in declared.items():
+            has = getattr(found, ability)
+            # What must be equal, or must not be more: true is more than false.
+            if value != has if ability == "channels" else value > has:
+                raise SystemExit(
+                    f"The registry says {ability} = {_toml(value)} of {self.name}, but the loaded model has "
+                    f"{_toml(has)}. Correct abilities.{ability}, or leave it out."
+                )
+        card = found.model_copy(update={**declared, "name": self.name, "version": self.version or found.version})
+        if self.defaults or declared:
+            self._check_defaults(card)
+        return card
+
+    def _check_defaults(self, card: ModelCard) -> None:
+        try:
+            check_abilities(Input(prompt="", **self.defaults), card)
+        except InvalidInput as error:
+            raise SystemExit(f"The registry's defaults of {self.name} ask for more than it can do: {error}.") from error
+
+
+class OnlyModel(ModelEntry):
+    """The model of MUSICGEN_MODEL, where there is no file.
+
+    Its queue does not bear its name: API and workers need not agree on it, and it can be changed.
+    """
+
+    @property
+    def queue(self) -> str:
+        """The queue from which the model's workers take."""
+        return GENERATION_QUEUE
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default: str | None = None
+    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Self:
+        names = [entry.name for entry in self.models]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} is there twice; each model needs a name of its own")
+        if self.default is None and len(names) > 1:
+            raise ValueError(f'there are several models and no default; add default = "{names[0]}" at the top')
+        if self.default is not None and self.default not in names:
+            raise ValueError(f"default: there is no model {self.default}; there are {', '.join(names)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The models of a deployment."""
+
+    entries: tuple[ModelEntry, ...]
+    default: ModelEntry
+
+    def entry(self, name: str) -> ModelEntry:
+        """The model of that name; raises SystemExit, which names those that there are."""
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        known = ", ".join(entry.name for entry in self.entries)
+        raise SystemExit(f"There is no model {name} in the registry (MUSICGEN_MODELS); there are: {known}.")
+
+
+def load_registry(settings: Settings) -> Registry:
+    """The registry of this deployment; raises SystemExit with the place in the file and what is wrong with it."""
+    if settings.models is None:
+        only = OnlyModel(name=_name_of(settings.model), source=settings.model)
+        return Registry((only,), only)
+    content = _read(settings.models)
+    try:
+        file = _File.model_validate(content)
+    except ValidationError as error:
+        raise SystemExit(f"Wrong registry {settings.models}: {_explain(error, content)}") from error
+    folder = settings.models.resolve().parent
+    entries = tuple(_located(entry, folder) for entry in file.models)
+    registry = Registry(entries, entries[0])
+    return registry if file.default is None else Registry(entries, registry.entry(file.default))
+
+
+def worker_entry(settings: Settings) -> ModelEntry:
+    """The model that a worker serves: the one that MUSICGEN_MODEL names, else the default; raises SystemExit."""
+    registry = load_registry(settings)
+    if settings.models is None or "model" not in settings.model_fields_set:
+        return registry.default
+    return registry.entry(settings.model)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"MUSICGEN_MODELS: cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SystemExit(f"Wrong registry {path}: it is not valid TOML: {error}") from error
+
+
+def _located(entry: ModelEntry, folder: Path) -> ModelEntry:
+    """The entry with its folder's whole path, where it has one that lies beside the file."""
+    path = folder / Path(entry.source).expanduser()
+    return entry.model_copy(update={"source": str(path)}) if path.is_dir() else entry
+
+
+def _name_of(source: str) -> str:
+    """owner/name for what MUSICGEN_MODEL names: a hub id without its revision, else local/ and the folder's name."""
+    hub_id = source.partition("@")[0]
+    if re.fullmatch(NAME, hub_id) and not Path(source).is_dir():
+        return hub_id
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(source).expanduser().resolve().name).lstrip(".-")
+    return f"local/{name or 'model'}"
+
+
+def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
+    """Pydantic's errors with the model's name and the key: "model owner/name, defaults: ..."."""
+    return "; ".join(
+        f"{place}: {item['msg']}" if (place := _place(item["loc"], content)) else item["msg"]
+        for item in error.errors(include_url=False, include_input=False)
+    )
+
+
+def _place(location: tuple[int | str, ...], content: Mapping[str, Any]) -> str:
+    match location:
+        case ("models", int(number), *keys):
+            model = content["models"][number]
+            name = model.get("name", number + 1) if isinstance(model, dict) else number + 1
+            return ", ".join([f"model {name}", *([".".join(map(str, keys))] if keys else [])])
+        case _:
+            return ".".join(map(str, location))
+
+
+def _toml(value: object) -> str:
+    return str(value).lower()

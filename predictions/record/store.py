@@ -1,0 +1,119 @@
+"""Run commands on Redis: `PredictionStore` blocks, `AsyncPredictionStore` awaits.
+
+Both send a script's hash and, where Redis does not know it yet, its text. Every failure to reach Redis, and its refusal
+to write when its memory is full, is a StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+from redis.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from predictions.errors import StoreUnavailable
+from predictions.record.commands import Command
+
+T = TypeVar("T")
+
+SOCKET_TIMEOUT_SECONDS = 10.0
+MAX_CONNECTIONS = 32
+"""Of one API process, its two subscriptions included."""
+
+
+@cache
+def script(name: str) -> tuple[str, str]:
+    """A script's text, prelude included, and its SHA-1, by which Redis knows it."""
+    folder = resources.files("predictions.record") / "lua"
+    text = (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@contextmanager
+def _unavailable_not_broken() -> Iterator[None]:
+    """Turn the errors that pass with time into StoreUnavailable; let those through that show a bug of ours."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise StoreUnavailable(f"Redis cannot be reached: {error}") from error
+    except (OutOfMemoryError, ReadOnlyError) as error:
+        raise StoreUnavailable(f"Redis refuses writes: {error}") from error
+    except ResponseError as error:
+        # The disk is full or broken, and Redis would rather write nothing than lose it.
+        if "MISCONF" in str(error):
+            raise StoreUnavailable(f"Redis refuses writes: {error}") from error
+        raise
+
+
+class PredictionStore:
+    """Runs commands with a blocking client; safe to share between threads."""
+
+    def __init__(self, url: str) -> None:
+        self.redis: redis.Redis = redis.Redis.from_url(
+            url, decode_responses=True, socket_timeout=SOCKET_TIMEOUT_SECONDS, health_check_interval=30
+        )
+
+    def run(self, command: Command[T]) -> T:
+        """Perform the command; raises what its reader raises, or StoreUnavailable."""
+        text, sha = script(command.script)
+        with _unavailable_not_broken():
+            try:
+                answer: Any = self.redis.evalsha(sha, 0, *command.arguments)
+            except NoScriptError:
+                answer = self.redis.eval(text, 0, *command.arguments)
+        return command.read(answer)
+
+    def subscription(self) -> PubSub:
+        """A pub/sub connection of its own, to be used as a context manager."""
+        pubsub: PubSub = self.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        return pubsub
+
+    def is_reachable(self) -> bool:
+        """Whether Redis answers."""
+        try:
+            return bool(self.redis.ping())
+        except RedisError:
+            return False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.redis.close()
+
+
+class AsyncPredictionStore:
+    """Runs commands with an asyncio client."""
+
+    def __init__(self, url: str) -> None:
+        # Requests that come all at once wait for a connection; hundreds of new ones at once, Redis would refuse.
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=SOCKET_TIMEOUT_SECONDS,
+            decode_responses=True,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            health_check_interval=30,
+        )
+        self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
+
+    async def run(self, command: Command[T]) -> T:
+        """Perform the command; raises what its reader raises, or StoreUnavailable."""
+        text, sha = script(command.script)
+        with _unavailable_not_broken():
+            try:
+                answer: Any = await self.redis.evalsha(sha, 0, *command.arguments)
+            except NoScriptError:
+                answer = await self.redis.eval(text, 0, *command.arguments)
+        return command.read(answer)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()

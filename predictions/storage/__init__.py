@@ -1,0 +1,1 @@
+"""Where audio lies: S3-compatible object storage, or a local folder."""

@@ -1,0 +1,96 @@
+"""The same requests through both engines behind one interface; run by the Python of audiocraft's environment.
+
+usage: python -m reference.adapter FOLDER [--kinds text melody stereo]
+
+FOLDER is what `python -m reference.write` wrote. Prints lines of the table that `reference.compare` prints; exits
+with 1 where the two engines make different music.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audiocraft.backend import engine_class
+from musicgen_core.audiocraft.convert import convert
+from musicgen_core.engine.sampling_params import SamplingParams
+from musicgen_core.errors import GenerationCancelled
+from musicgen_core.job import GenerationInput
+from musicgen_core.musicgen import MusicGen
+from reference.audiocraft_models import offline
+from reference.cases import BATCH, KINDS, Kind
+from reference.checkpoints import write_audiocraft_folder
+from reference.sounds import RATE, stereo, tune
+from reference.table import Pair, Row, print_row
+from reference.text_encoder import write_t5
+
+GREEDY = SamplingParams(temperature=0)
+
+
+def main() -> int:
+    """Compare; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    args = parser.parse_args()
+    held = []
+    with tempfile.TemporaryDirectory() as scratch:
+        t5 = write_t5(args.folder / "base", Path(scratch) / "t5")
+        for kind in args.kinds:
+            theirs = write_audiocraft_folder(args.folder, kind, Path(scratch) / kind, text_encoder=str(t5))
+            ours = Path(scratch) / f"{kind}-converted"
+            convert(theirs, args.folder / "base", ours)
+            with (
+                offline(t5),
+                engine_class("native").load(ours, device="cpu", dtype="float32") as native,
+                engine_class("audiocraft").load(theirs, device="cpu") as audiocraft,
+            ):
+                for name, given in _requests(kind).items():
+                    pair = _pair(name, given, native, audiocraft)
+                    held.append(print_row(Row(f"both engines: {kind}: {name}, sound", [pair])))
+                _require_cancelling(audiocraft)
+    return 0 if all(held) else 1
+
+
+def _requests(kind: Kind) -> dict[str, GenerationInput]:
+    clip = Waveform(stereo(1.3) if kind == "stereo" else tune(1.3), RATE)
+    requests = {
+        "text": GenerationInput(BATCH[0], 3, 0, GREEDY),
+        "empty text": GenerationInput("", 1, 0, GREEDY),
+        "continuation": GenerationInput(BATCH[1], 2, 0, GREEDY, continuation=clip),
+    }
+    if kind == "melody":
+        requests["melody"] = GenerationInput(BATCH[0], 2, 0, GREEDY, melody=clip)
+    return requests
+
+
+def _pair(name: str, given: GenerationInput, native: MusicGen, audiocraft: MusicGen) -> Pair:
+    ours, theirs = (engine.submit(given).finish().samples for engine in (native, audiocraft))
+    if theirs.std() < 0.01:
+        raise AssertionError(f"{name}: audiocraft's sound is next to silent, so nothing is compared.")
+    return Pair(name, torch.from_numpy(ours), torch.from_numpy(theirs))
+
+
+def _require_cancelling(audiocraft: MusicGen) -> None:
+    """A job that is cancelled while it runs ends early, and the next one is not disturbed by it."""
+    job = audiocraft.submit(GenerationInput(BATCH[0], 30, 0))
+    while job.completed_steps < 5:
+        time.sleep(0.01)
+    job.cancel()
+    with suppress(GenerationCancelled):
+        job.audio()
+    if job.completed_steps == job.total_steps:
+        raise AssertionError("A cancelled job ran to its end.")
+    if audiocraft.generate("", duration=0.2, seed=1).duration != 0.2:
+        raise AssertionError("The job after a cancelled one has another length.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Prints how far our engine is from audiocraft; exits with 1 where it is too far.
+
+usage: python -m reference.compare TINY [SMALL] [--parts text melody stereo sounds diffusion long]
+
+TINY is what `python -m reference.write TINY` wrote; SMALL, `python -m reference.write SMALL --shape small`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from musicgen_core.audio.loudness import NormalizationStrategy
+from reference import diffusion_ours, long_cases, long_ours, ours
+from reference.cases import PARTS, SMALL, TINY, Kind, Part, Shape, greedy_cases
+from reference.ours import Ours
+from reference.table import Pair, Row, print_header, print_row
+
+CODECS = ("text", "stereo")
+"""The kinds that differ in how they use the codec."""
+SAME_LEVELS: dict[NormalizationStrategy, set[str]] = {
+    NormalizationStrategy.CLIP: set(),
+    NormalizationStrategy.PEAK: {"silence"},
+    NormalizationStrategy.RMS: {"silence", "stereo", "opposite channels"},
+}
+"""The strategies that are meant to be equal, and the sounds for which they are not; see docs/parity.md."""
+
+
+def main() -> int:
+    """Compare; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tiny", type=Path, metavar="TINY")
+    parser.add_argument("small", type=Path, metavar="SMALL", nargs="?")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    args = parser.parse_args()
+    print_header()
+    held = [print_row(row) for row in rows(args.tiny, TINY, args.parts)]
+    if args.small is not None:
+        held += [print_row(row) for row in rows(args.small, SMALL, SMALL.parts)]
+    return 0 if all(held) else 1
+
+
+def rows(folder: Path, shape: Shape, parts: Sequence[Part]) -> Iterator[Row]:
+    """The lines of one folder."""
+    size = f"{shape.layers} layers of {shape.dim}"
+    for part in parts:
+        if part == "sounds":
+            yield from _sounds(folder)
+        elif part == "diffusion":
+            yield from _diffusion(folder)
+        elif part == "long":
+            for case in long_cases.CASES:
+                what = f"greedy, {long_cases.SECONDS} s in windows: {case}"
+                yield Row(what, [long_ours.codes(folder, case)], exact=True)
+        else:
+            yield from _model(folder, part, shape, f"{part}, {size}")
+
+
+def _model(folder: Path, kind: Kind, shape: Shape, name: str) -> Iterator[Row]:
+    model = Ours(folder, kind)
+    yield Row(f"{name}: T5's states", list(model.text_states()))
+    yield Row(f"{name}: teacher-forced logits", list(model.logits()))
+    cases = greedy_cases(kind, shape)
+    for case, pair in zip(cases, model.greedy(cases, shape.steps), strict=True):
+        tie = model.lag(case, pair)
+        yield Row(f"{name}: greedy, {shape.steps} steps: {case.name}", [pair], exact=True, tie=tie)
+    if kind in CODECS:
+        yield Row(f"{name}: EnCodec, codes of a sound", [model.encoded()], exact=True)
+        yield Row(f"{name}: EnCodec, sound of codes", [model.decoded()])
+
+
+def _sounds(folder: Path) -> Iterator[Row]:
+    yield Row("chroma, repetition and cutting", list(ours.chroma(folder)))
+    for strategy, excepted in SAME_LEVELS.items():
+        pairs = [pair for name, of, pair in ours.normalized(folder) if of == strategy and name not in excepted]
+        yield Row(f"level: {strategy}", pairs)
+
+
+def _diffusion(folder: Path) -> Iterator[Row]:
+    theirs = load_file(folder / diffusion_ours.RESULTS)
+    whole = {"tokens to waveform": lambda: diffusion_ours.whole(folder / diffusion_ours.CHECKPOINT)}
+    for title, part in (diffusion_ours.PARTS | whole).items():
+        yield Row(f"MultiBand Diffusion: {title}", [Pair(name, result, theirs[name]) for name, result in part()])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

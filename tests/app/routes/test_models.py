@@ -1,0 +1,205 @@
+"""Several models in one deployment, as a client of the API sees them; no worker runs, so everything waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from predictions.models.card import ModelCard
+from predictions.record import commands
+from predictions.record.store import PredictionStore
+from predictions.settings import Settings
+from tests.app.conftest import CARD, api_server
+from tests.servers import wait_until
+
+REGISTRY = """
+default = "ann/tune"
+
+[[models]]
+name = "ann/tune"
+source = "tune"
+defaults = { duration = 12, normalization_strategy = "peak" }
+
+[[models]]
+name = "bob/words"
+source = "words"
+
+[[models]]
+name = "bob/late"
+source = "late"
+"""
+TUNE = CARD.model_copy(update={"name": "ann/tune", "version": "1.0", "multi_band_diffusion": True})
+WORDS = CARD.model_copy(
+    update={"name": "bob/words", "version": "w" * 64, "melody": False, "continuation": False, "max_duration": 10}
+)
+AUDIO = "https://example.com/a.mp3"
+
+
+@pytest.fixture
+def several(settings: Settings, tmp_path: Path) -> Settings:
+    path = tmp_path / "models.toml"
+    path.write_text(REGISTRY)
+    return settings.model_copy(update={"models": path})
+
+
+@pytest.fixture
+def client(several: Settings, announce: Callable[[ModelCard, str], None]) -> Iterator[httpx.Client]:
+    """A client of an API with three models, of which two have been announced."""
+    announce(TUNE, "generation:ann/tune")
+    announce(WORDS, "generation:bob/words")
+    with api_server(several) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        yield client
+
+
+def post(client: httpx.Client, version: str | None = None, **value: Any) -> httpx.Response:
+    body = {"input": {"prompt": "piano", **value}}
+    return client.post("/predictions", json=body if version is None else {**body, "version": version})
+
+
+def waiting(store: PredictionStore, queue: str) -> list[str]:
+    return [json.loads(json.loads(item)["body"])[0][0] for item in store.redis.lrange(queue, 0, -1)]
+
+
+@pytest.mark.parametrize(
+    ("reference", "card"),
+    [
+        (None, TUNE),
+        ("1.0", TUNE),
+        ("ann/tune", TUNE),
+        ("ann/tune:1.0", TUNE),
+        (WORDS.version, WORDS),
+        ("bob/words", WORDS),
+        (f"bob/words:{WORDS.version}", WORDS),
+    ],
+)
+def test_version_names_the_model_whose_queue_it_goes_to(
+    client: httpx.Client, store: PredictionStore, reference: str | None, card: ModelCard
+) -> None:
+    body = post(client, reference).json()
+    assert (body["model"], body["version"]) == (card.name, card.version)
+    queues = {name: waiting(store, f"generation:{name}") for name in (TUNE.name, WORDS.name)}
+    assert queues == {TUNE.name: [], WORDS.name: []} | {card.name: [body["id"]]}
+    message = json.loads(store.redis.lindex(f"generation:{card.name}", 0))
+    assert message["properties"]["delivery_info"]["routing_key"] == f"generation:{card.name}"
+
+
+@pytest.mark.parametrize("reference", ["ann/tune:2.0", "ann/none", "eve/tune:1.0", f"ann/tune:{WORDS.version}"])
+def test_a_version_that_is_not_served_is_refused_and_the_others_named(client: httpx.Client, reference: str) -> None:
+    answer = post(client, reference)
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert error["field"] == "version"
+    assert all(known in error["remedy"] for known in ("ann/tune:1.0", f"bob/words:{WORDS.version}"))
+
+
+@pytest.mark.parametrize("reference", ["bob/late", "bob/late:1", "unknown"])
+def test_a_model_that_is_not_up_yet_is_to_be_asked_for_later(client: httpx.Client, reference: str) -> None:
+    answer = post(client, reference)
+    assert answer.status_code == 503
+    assert "bob/late" in answer.json()["detail"]
+
+
+def test_a_version_of_two_models_needs_its_name(
+    client: httpx.Client, announce: Callable[[ModelCard, str], None]
+) -> None:
+    announce(WORDS.model_copy(update={"version": "1.0"}), "generation:bob/words")
+    wait_until(lambda: post(client, "bob/words:1.0").status_code == 202)
+    [error] = post(client, "1.0").json()["errors"]
+    assert "ann/tune and bob/words" in error["message"]
+    assert error["remedy"] == "send owner/name:version"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input_audio", {"input_audio": AUDIO}),
+        ("continuation", {"input_audio": AUDIO, "continuation": True}),
+        ("multi_band_diffusion", {"multi_band_diffusion": True}),
+        ("duration", {"duration": 11}),
+    ],
+)
+def test_what_one_model_cannot_do_is_refused_and_another_does_it(
+    client: httpx.Client, store: PredictionStore, field: str, value: dict[str, Any]
+) -> None:
+    refused = post(client, "bob/words", **value)
+    assert refused.status_code == 422
+    assert [error["field"] for error in refused.json()["errors"]] == [field]
+    assert waiting(store, "generation:bob/words") == []
+    assert post(client, "ann/tune", **value).status_code == 202
+
+
+def test_a_models_defaults_fill_in_what_is_left_out(client: httpx.Client) -> None:
+    asked = post(client, normalization_strategy="rms").json()["input"]
+    assert (asked["duration"], asked["normalization_strategy"], asked["top_k"]) == (12, "rms", 250)
+    assert post(client, duration=8).json()["input"]["duration"] == 8
+    assert post(client, "bob/words").json()["input"]["duration"] == 8
+
+
+def test_what_is_left_out_is_not_what_the_schema_says(client: httpx.Client) -> None:
+    """Repeated with the same key, a request must be the same, also where the schema's default is a model's no more."""
+    headers = {"Idempotency-Key": "k"}
+    request: dict[str, Any] = {"input": {"prompt": "piano"}}
+    first = client.post("/predictions", json=request, headers=headers).json()
+    assert client.post("/predictions", json=request, headers=headers).json()["id"] == first["id"]
+    request["input"]["duration"] = 8
+    assert client.post("/predictions", json=request, headers=headers).status_code == 422
+
+
+def test_models_are_listed_with_what_they_can_do(client: httpx.Client) -> None:
+    post(client, "bob/words")
+    tune, words, late = client.get("/models").json()["results"]
+    assert [model["name"] for model in (tune, words, late)] == ["ann/tune", "bob/words", "bob/late"]
+    assert [model["is_default"] for model in (tune, words, late)] == [True, False, False]
+    assert [model["versions"] for model in (tune, words, late)] == [["1.0"], [WORDS.version], []]
+    assert [model["workers"] for model in (tune, words, late)] == [1, 1, 0]
+    assert late["abilities"] is None
+    assert tune["abilities"] == {
+        "melody": True,
+        "continuation": True,
+        "multi_band_diffusion": True,
+        "channels": 1,
+        "sample_rate": 32000,
+        "max_duration": 30,
+    }
+    assert (tune["defaults"]["duration"], words["defaults"]["duration"]) == (12, 8)
+    assert tune["defaults"]["classifier_free_guidance"] == 3
+    wait_until(lambda: client.get("/models/bob/words").json()["queued"] == 1)
+    assert client.get("/models/ann/tune").json() == tune
+    missing = client.get("/models/eve/tune")
+    assert missing.status_code == 404
+    assert "eve/tune" in missing.json()["detail"]
+
+
+def test_health_tells_which_models_have_workers(client: httpx.Client, store: PredictionStore) -> None:
+    post(client)
+    health = client.get("/health-check").json()
+    assert health["status"] == "degraded"
+    assert health["model"]["name"] == "ann/tune"
+    assert health["models"] == [
+        {"name": "ann/tune", "workers": 1, "queued": 1, "running": 0},
+        {"name": "bob/words", "workers": 1, "queued": 0, "running": 0},
+        {"name": "bob/late", "workers": 0, "queued": 0, "running": 0},
+    ]
+    for name in ("ann/tune", "bob/words"):
+        store.run(commands.withdraw("worker", queue=f"generation:{name}"))
+    health = client.get("/health-check").json()
+    assert (health["status"], health["workers"], health["queued"]) == ("no workers", 0, 1)
+    assert post(client).status_code == 202, "what has been announced once is accepted, and waits"
+
+
+def test_a_registry_that_is_wrong_stops_the_start(several: Settings) -> None:
+    assert several.models is not None
+    several.models.write_text("[[models]]")
+    with pytest.raises(SystemExit, match="Wrong registry"), api_server(several):
+        pass
+
+
+def test_models_are_for_those_who_have_a_token(several: Settings) -> None:
+    closed = Settings(**{**several.model_dump(), "api_tokens": "a-token-of-ann"})
+    with api_server(closed) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        assert client.get("/models").status_code == client.get("/models/ann/tune").status_code == 401

@@ -1,0 +1,1 @@
+"""One attempt at a prediction, from its lease to its stored output."""

@@ -1,0 +1,240 @@
+"""Carry out one prediction: claim it, fetch its audio, generate, set its level, encode, store, and say how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from musicgen_core import GenerationInput, Job, MusicGen, SamplingParams, Waveform
+from musicgen_core.audio import ffmpeg, loudness
+from musicgen_core.audio.clip import trim
+from musicgen_core.errors import GenerationCancelled, InvalidRequest, MusicGenError
+from predictions.errors import LeaseLost, ObjectNotFound, StorageError, StoreUnavailable
+from predictions.files.record import file_key
+from predictions.models.card import ModelCard
+from predictions.models.inputs import Input, OutputFormat
+from predictions.record import commands
+from predictions.record.prediction import Prediction, Progress, Provenance, output_key
+from predictions.record.store import PredictionStore
+from predictions.settings import Settings
+from predictions.storage.protocol import AudioStorage
+from worker.generation.leases import Lease, LeaseKeeper
+from worker.generation.live_audio import LiveAudio
+from worker.generation.metrics import Stopwatch, as_delivered, measured_beside, metrics
+from worker.network import outbound
+
+logger = logging.getLogger(__name__)
+
+STORAGE_RETRY_SECONDS = (0.5, 2.0, 5.0)
+CONTENT_TYPES = {OutputFormat.WAV: "audio/wav", OutputFormat.MP3: "audio/mpeg"}
+ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
+    OutputFormat.WAV: ffmpeg.encode_wav,
+    OutputFormat.MP3: ffmpeg.encode_mp3,
+}
+
+
+class Attempt:
+    """One attempt at a prediction, and what it is made with."""
+
+    def __init__(self, prediction: Prediction, lease: Lease, card: ModelCard) -> None:
+        self.prediction = prediction
+        self.lease = lease
+        self.provenance = Provenance(card.checksum, card.code_version)
+
+    def found_audio(self, sha256: str) -> None:
+        """Note what the input audio is. Raises InvalidRequest where it is not what the repeated prediction had."""
+        self.provenance = replace(self.provenance, input_audio_sha256=sha256)
+        wanted = self.prediction.wanted_audio_sha256
+        if wanted not in (None, sha256):
+            raise InvalidRequest(
+                f"input_audio is not what it was for {self.prediction.rerun_of} (SHA-256 {sha256}, then {wanted}), and "
+                "this would not be the same music; to have it made all the same, send the input to POST /predictions."
+            )
+
+
+class Generator:
+    """Carries out predictions with the one model of this process; called by many threads at once."""
+
+    def __init__(
+        self,
+        model: MusicGen,
+        store: PredictionStore,
+        storage: AudioStorage,
+        leases: LeaseKeeper,
+        settings: Settings,
+        card: ModelCard,
+    ) -> None:
+        self._model = model
+        self._store = store
+        self._storage = storage
+        self._leases = leases
+        self._settings = settings
+        self._card = card
+
+    def run(self, prediction_id: str) -> None:
+        """Carry out the prediction, unless it has ended or another worker holds it."""
+        with self._leases.hold(prediction_id) as lease:
+            if lease is None:
+                logger.info("%s is not to be done: it has ended or is being done", prediction_id)
+                return
+            attempt = Attempt(self._store.run(commands.get(prediction_id)), lease, self._card)
+            try:
+                self._carry_out(attempt)
+            except (LeaseLost, GenerationCancelled):
+                logger.info("%s stopped: cancelled, or taken over by another worker", prediction_id)
+            except (MusicGenError, outbound.DownloadError, StorageError) as error:
+                self._fail(attempt, str(error))
+            except OSError as error:
+                # A full disk, most likely: it is this job's bad luck, and the next one may have better.
+                logger.exception("%s failed", prediction_id)
+                self._fail(attempt, f"The worker could not read or write a file: {error.strerror or error}.")
+            except Exception:
+                logger.exception("%s failed", prediction_id)
+                self._fail(attempt, "Internal error: the worker's log says which.")
+
+    def _carry_out(self, attempt: Attempt) -> None:
+        prediction, lease, watch = attempt.prediction, attempt.lease, Stopwatch()
+        if prediction.version != self._card.version:
+            raise InvalidRequest(
+                f"Version {prediction.version} of the model, which was asked for, is served no more; send it again."
+            )
+        value = Input.model_validate(prediction.input)
+        assert value.seed is not None
+        lease.logs = f"Using seed {value.seed}\n"
+        generation_input = self._prepare(attempt, value)
+        watch.prepared = time.monotonic()
+        job = self._model.submit(generation_input)
+        watch.submitted = time.monotonic()
+        live = LiveAudio(self._store, self._storage, lease) if generation_input.live else None
+        audio = self._follow(job, lease, live)
+        lease.check()
+        audio = loudness.normalize(audio, loudness.NormalizationStrategy(value.normalization_strategy))
+        key = output_key(prediction.id, lease.attempt, value.output_format)
+        content = ENCODERS[value.output_format](audio)
+        delivered = as_delivered(content, value.output_format, audio)
+        lease.check()
+        self._put(key, content, CONTENT_TYPES[value.output_format])
+        self._succeed(attempt, key, metrics(prediction, job, watch, audio, delivered), job.total_steps)
+        with suppress(StoreUnavailable):  # it has succeeded; estimates may miss a measurement
+            self._store.run(measured_beside(prediction, value, job, watch))
+
+    def _prepare(self, attempt: Attempt, value: Input) -> GenerationInput:
+        clip = self._input_audio(attempt, value) if value.input_audio is not None else None
+        attempt.lease.check()
+        continuation = clip if value.continuation else None
+        return GenerationInput(
+            prompt=value.prompt,
+            duration=self._model.new_seconds(value.duration, continuation, value.continuation_mode.value)
+            if continuation
+            else value.duration,
+            sampling=SamplingParams(
+                temperature=value.temperature,
+                top_k=value.top_k,
+                top_p=value.top_p,
+                guidance=float(value.classifier_free_guidance),
+            ),
+            seed=value.seed or 0,
+            melody=None if value.continuation else clip,
+            continuation=continuation,
+            multi_band_diffusion=value.multi_band_diffusion,
+            live=attempt.prediction.live,
+        )
+
+    def _input_audio(self, attempt: Attempt, value: Input) -> Waveform:
+        """Fetch and decode the part of the clip that is used. Raises DownloadError, StorageError, MusicGenError."""
+        with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
+            path = Path(folder) / "input"
+            self._fetch(attempt.prediction, value, path)
+            with path.open("rb") as file:
+                attempt.found_audio(hashlib.file_digest(file, "sha256").hexdigest())
+            clip = self._model.read_audio(path, max_seconds=self._settings.max_input_audio_seconds)
+        return trim(clip, start=value.continuation_start, end=value.continuation_end)
+
+    def _fetch(self, prediction: Prediction, value: Input, path: Path) -> None:
+        if prediction.input_file is not None:
+            path.write_bytes(self._read_file(prediction.input_file))
+            return
+        assert value.input_audio is not None
+        outbound.download(
+            value.input_audio,
+            path,
+            max_bytes=self._settings.max_input_audio_bytes,
+            timeout_seconds=self._settings.download_timeout_seconds,
+            allowed_networks=self._settings.outbound_allow,
+        )
+
+    def _read_file(self, file_id: str) -> bytes:
+        try:
+            return self._storage.open(file_key(file_id))
+        except ObjectNotFound as error:
+            raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error
+
+    def _follow(self, job: Job, lease: Lease, live: LiveAudio | None) -> Waveform:
+        """Wait for the job, writing down its progress and giving out its sound; stops it when the lease is lost."""
+        lease.when_lost(job.cancel)
+        header, meter = lease.logs, _Meter(job)
+
+        def write_down(done: int, total: int) -> None:
+            lease.progress = Progress(done, total)
+            lease.logs = header + meter.lines()
+
+        return job.finish(write_down, live)
+
+    def _put(self, key: str, content: bytes, content_type: str) -> None:
+        for delay in STORAGE_RETRY_SECONDS:
+            try:
+                return self._storage.put(key, content, content_type)
+            except StorageError as error:
+                logger.warning("Storing %s failed, trying again in %s s: %s", key, delay, error)
+                time.sleep(delay)
+        return self._storage.put(key, content, content_type)
+
+    def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int) -> None:
+        prediction_id, lease = attempt.prediction.id, attempt.lease
+        succeeded = commands.succeed(
+            prediction_id,
+            lease.attempt,
+            output_key=key,
+            metrics=metrics,
+            logs=lease.logs,
+            progress=Progress(steps, steps),
+            provenance=attempt.provenance,
+        )
+        if not self._store.run(succeeded):
+            # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.
+            self._storage.delete_prefix(key)
+            raise LeaseLost(prediction_id)
+
+    def _fail(self, attempt: Attempt, error: str) -> None:
+        prediction_id, lease = attempt.prediction.id, attempt.lease
+        logger.warning("%s failed: %s", prediction_id, error)
+        failed = commands.fail(
+            prediction_id, lease.attempt, error=error, logs=lease.logs, provenance=attempt.provenance
+        )
+        self._store.run(failed)
+
+
+@dataclass
+class _Meter:
+    """Progress in lines as tqdm prints them, which clients parse; one for about every twentieth of the way."""
+
+    job: Job
+    started: float = field(default_factory=time.monotonic)
+    _text: str = ""
+    _shown: int = -1
+
+    def lines(self) -> str:
+        done, total = self.job.completed_steps, self.job.total_steps
+        if self.job.started and done * 20 // total > self._shown:
+            self._shown = done * 20 // total
+            self._text += tqdm.format_meter(done, total, time.monotonic() - self.started, ncols=80) + "\n"
+        return self._text

@@ -1,0 +1,54 @@
+"""Sound while it is generated: each chunk is stored, then announced to those who listen."""
+
+from __future__ import annotations
+
+import logging
+
+from musicgen_core import Waveform
+from predictions.errors import LeaseLost, StorageError, StoreUnavailable
+from predictions.record import commands
+from predictions.record.events import Chunk
+from predictions.record.store import PredictionStore
+from predictions.storage.protocol import AudioStorage
+from predictions.wav import float_wav
+from worker.generation.leases import Lease
+
+logger = logging.getLogger(__name__)
+
+
+class LiveAudio:
+    """The chunks of one attempt, called with each in turn."""
+
+    def __init__(self, store: PredictionStore, storage: AudioStorage, lease: Lease) -> None:
+        self._store = store
+        self._storage = storage
+        self._lease = lease
+        self._index = 0
+        self._seconds = 0.0
+        self._broken = False
+
+    def __call__(self, sound: Waveform) -> None:
+        """Store and announce a chunk. Raises LeaseLost where the prediction was cancelled or taken over.
+
+        Where storage or Redis fails, no more chunks follow: there is to be no gap, and the prediction may yet succeed.
+        """
+        self._lease.check()
+        if self._broken:
+            return
+        prediction_id = self._lease.prediction_id
+        chunk = Chunk(self._lease.attempt, self._index, round(self._seconds, 5), round(sound.duration, 5))
+        content = float_wav(
+            sound.samples.T.astype("<f4").tobytes(), sample_rate=sound.sample_rate, channels=sound.channels
+        )
+        try:
+            self._storage.put(chunk.key(prediction_id), content, "audio/wav")
+            announced = self._store.run(commands.announce_chunk(prediction_id, chunk))
+        except (StorageError, StoreUnavailable) as error:
+            logger.warning("%s is not heard live any more: %s", prediction_id, error)
+            self._broken = True
+            return
+        if not announced:
+            # Nobody will ever ask for it.
+            self._storage.delete_prefix(chunk.key(prediction_id))
+            raise LeaseLost(prediction_id)
+        self._index, self._seconds = self._index + 1, self._seconds + sound.duration
