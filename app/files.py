@@ -15,9 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from app.services import V1, Services
 from predictions import addresses
 from predictions.errors import FieldError, FileNotFound, InvalidInput
+from predictions.files import commands as file_commands
 from predictions.files.record import File, file_key
 from predictions.models.inputs import Input
-from predictions.record import commands
 from predictions.record.prediction import new_id
 
 _DATA_URI = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.IGNORECASE)
@@ -57,7 +57,7 @@ def check_foreign_url(field: str, url: str, services: Services) -> None:
 
 async def owned_file(services: Services, owner: str, file_id: str) -> File:
     """The uploaded file; raises FileNotFound where it is not this owner's."""
-    file = await services.store.run(commands.get_file(file_id))
+    file = await services.store.run(file_commands.get_file(file_id))
     if file.owner != owner:
         raise FileNotFound(file_id)
     return file
@@ -76,7 +76,7 @@ async def store_file(
     digest = hashlib.sha256(content).hexdigest()
     # The record first: should the upload fail, retention finds the record and clears what there is.
     file = await services.store.run(
-        commands.put_file(
+        file_commands.put_file(
             file_id,
             owner=owner,
             name=name,

@@ -13,9 +13,9 @@ from app.live.followers import Followers
 from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
 from app.retries.lost_answers import LostAnswers
+from predictions.models import announcements
 from predictions.models.registry import Registry
 from predictions.models.served import ServedModel, model_for, model_named, served_models
-from predictions.record import commands
 from predictions.record.store import AsyncPredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
@@ -41,7 +41,7 @@ class ServedModels:
     async def all(self) -> tuple[ServedModel, ...]:
         """All of them, in the registry's order."""
         if time.monotonic() - self._read_at >= MODELS_MAX_AGE_SECONDS:
-            deployment = await self.store.run(commands.deployment())
+            deployment = await self.store.run(announcements.deployment())
             self._models = served_models(self.registry, deployment)
             self._read_at = time.monotonic()
         return self._models

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from predictions.record import commands
+from predictions.models import announcements
 from predictions.record.messages import GENERATION_QUEUE
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
@@ -25,7 +25,7 @@ def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
     """Both in turn, in one run; medians."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
-        store.run(commands.announce("bench", CARD, 3600, queue=GENERATION_QUEUE))
+        store.run(announcements.announce("bench", CARD, 3600, queue=GENERATION_QUEUE))
         environment = {
             **os.environ,
             "MUSICGEN_REDIS_URL": url,

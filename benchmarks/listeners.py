@@ -13,10 +13,12 @@ from pathlib import Path
 import httpx
 
 from benchmarks.accepting import resident_mb, server
+from predictions.models import announcements
 from predictions.record import commands
 from predictions.record.prediction import Progress
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
+from tests.records import claim
 from tests.servers import free_port, redis_server
 
 LISTENERS = 500
@@ -26,7 +28,7 @@ def measure() -> list[str]:
     """Listeners of one prediction, then of fifty, each time on a fresh process; all must hear theirs to the end."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
-        store.run(commands.announce("bench", CARD, 3600))
+        store.run(announcements.announce("bench", CARD, 3600))
         lines = [one_process(store, url, folder, predictions) for predictions in (1, 50)]
         store.close()
     return lines
@@ -57,7 +59,7 @@ async def follow(store: PredictionStore, port: int, pid: int, predictions: int) 
     assert all(event.is_set() for event in heard), [task.exception() for task in listeners if task.done()]
     held = resident_mb(pid)
     links = len(store.redis.client_list()) - connections
-    attempts = {prediction_id: store.run(commands.claim(prediction_id, 60)) for prediction_id in ids}
+    attempts = {prediction_id: claim(store, prediction_id, 60) for prediction_id in ids}
     await asyncio.sleep(1)
     began = time.perf_counter()
     for prediction_id, attempt in attempts.items():

@@ -25,8 +25,8 @@ from pathlib import Path
 from types import FrameType
 
 from predictions.errors import StoreUnavailable
+from predictions.models import announcements
 from predictions.models.registry import Registry, load_registry
-from predictions.record import commands
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
 
@@ -271,7 +271,7 @@ def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) ->
     """Whether the API listens and every model has a worker that has announced it."""
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
-            deployment = store.run(commands.deployment())
+            deployment = store.run(announcements.deployment())
             return all(entry.queue in deployment and deployment[entry.queue].workers for entry in registry.entries)
     except (OSError, StoreUnavailable):
         return False

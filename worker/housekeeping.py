@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 
 from predictions.errors import StorageError, StoreUnavailable
+from predictions.files import commands as file_commands
 from predictions.files.record import file_prefix
+from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record import commands
-from predictions.record.commands import Command
+from predictions.record.command import Command
 from predictions.record.prediction import output_prefix
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
@@ -66,7 +68,7 @@ class Housekeeper:
         self._thread.join()
         if self._card is not None:
             try:
-                self._store.run(commands.withdraw(self._worker, queue=self._queue))
+                self._store.run(announcements.withdraw(self._worker, queue=self._queue))
             except StoreUnavailable:
                 logger.warning("Could not withdraw; the announcement expires by itself")
 
@@ -86,7 +88,7 @@ class Housekeeper:
 
     def _announce(self) -> None:
         if self._card is not None:
-            self._store.run(commands.announce(self._worker, self._card, ALIVE_SECONDS, queue=self._queue))
+            self._store.run(announcements.announce(self._worker, self._card, ALIVE_SECONDS, queue=self._queue))
 
     def _measure(self) -> None:
         if self._take_measure is not None and (measured := self._take_measure()) is not None:
@@ -112,4 +114,4 @@ class Housekeeper:
             self._store.run(commands.delete(prediction_id))
         for file_id in files:
             self._storage.delete_prefix(file_prefix(file_id))
-            self._store.run(commands.delete_file(file_id))
+            self._store.run(file_commands.delete_file(file_id))

@@ -19,10 +19,10 @@ from celery import Celery
 from celery.exceptions import SecurityWarning
 
 from predictions.errors import StoreUnavailable
+from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.models.registry import ModelEntry, worker_entry
-from predictions.record import commands
-from predictions.record.commands import Command
+from predictions.record.command import Command
 from predictions.record.messages import WEBHOOK_QUEUE
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
@@ -77,7 +77,7 @@ def is_alive(settings: Settings) -> bool:
     """Whether a worker that generates on this host has given a sign of life within the last seconds."""
     store = PredictionStore(settings.redis_url)
     try:
-        deployment = store.run(commands.deployment())
+        deployment = store.run(announcements.deployment())
         return any(
             name.startswith(_worker_name(queue, "")) for queue, state in deployment.items() for name in state.workers
         )

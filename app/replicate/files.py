@@ -16,7 +16,7 @@ from app.routes.files import TOO_LARGE, FileId, keep, remove, represent
 from app.routes.predictions import MISSING, REFUSALS, UNREADABLE
 from app.services import InjectedServices
 from predictions.errors import FieldError, InvalidInput
-from predictions.record import commands
+from predictions.files import commands as file_commands
 
 router = APIRouter(tags=["files"], responses=REFUSALS)
 
@@ -41,7 +41,7 @@ async def upload_file(
 @router.get("/files")
 async def list_files(base_url: BaseUrl, owner: Owner, services: InjectedServices) -> Page[FileBody]:
     """This token's newest files."""
-    files = await services.store.run(commands.list_files(owner, MOST_LISTED))
+    files = await services.store.run(file_commands.list_files(owner, MOST_LISTED))
     return Page(results=[represent(file, base_url) for file in files])
 
 

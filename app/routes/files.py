@@ -14,8 +14,8 @@ from app.bodies import FileBody, FileUrls
 from app.problems import Problem
 from app.routes.predictions import MISSING, REFUSALS, UNREADABLE
 from app.services import InjectedServices, Services
+from predictions.files import commands as file_commands
 from predictions.files.record import File, file_prefix
-from predictions.record import commands
 from predictions.record.prediction import ID_PATTERN
 
 router = APIRouter(tags=["files"], responses=REFUSALS)
@@ -60,7 +60,7 @@ async def remove(services: Services, owner: str, file_id: str) -> None:
     """Delete a file's bytes and its record; raises FileNotFound."""
     await files.owned_file(services, owner, file_id)
     await run_in_threadpool(services.storage.delete_prefix, file_prefix(file_id))
-    await services.store.run(commands.delete_file(file_id))
+    await services.store.run(file_commands.delete_file(file_id))
 
 
 def represent(file: File, base_url: str) -> FileBody:

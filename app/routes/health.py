@@ -9,8 +9,8 @@ from fastapi import APIRouter, Response
 from app.bodies import Health, ModelUsage
 from app.services import InjectedServices
 from predictions.errors import StoreUnavailable
+from predictions.models import announcements
 from predictions.models.served import ServedModel, served_models
-from predictions.record import commands
 
 router = APIRouter(tags=["service"])
 
@@ -19,7 +19,7 @@ router = APIRouter(tags=["service"])
 async def health_check(response: Response, services: InjectedServices) -> Health:
     """What serves right now. 200 as long as predictions are accepted or will be when a worker comes back."""
     try:
-        deployment = await services.store.run(commands.deployment())
+        deployment = await services.store.run(announcements.deployment())
     except StoreUnavailable:
         response.status_code = 503
         return Health(status="unavailable")

@@ -26,7 +26,7 @@ from predictions.errors import (
 from predictions.models.inputs import check_abilities, check_duration, with_defaults
 from predictions.record import commands
 from predictions.record.commands import Cursor, Outcome
-from predictions.record.prediction import ID_PATTERN, Prediction, new_id, output_prefix
+from predictions.record.prediction import ID_PATTERN, NewPrediction, Prediction, new_id, output_prefix
 from predictions.representation import PredictionBody, represent
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -166,21 +166,23 @@ async def _create(
     value, input_file = await files.resolve(services, owner, base_url, given)
     created = await services.store.run(
         commands.create(
-            prediction_id=prediction_id,
-            owner=owner,
-            digest=body.digest(),
-            input_json=value.with_seed().model_dump_json(),
-            input_file=input_file,
-            model=model.name,
-            version=model.card.version,
-            queue=model.entry.queue,
-            base_url=base_url,
-            webhook=body.webhook_target(),
+            NewPrediction(
+                id=prediction_id,
+                owner=owner,
+                digest=body.digest(),
+                input=value.with_seed().model_dump(mode="json"),
+                input_file=input_file,
+                model=model.name,
+                version=model.card.version,
+                queue=model.entry.queue,
+                base_url=base_url,
+                webhook=body.webhook_target(),
+                stream_token=new_id() if body.stream or stream_url else None,
+                live=body.stream,
+            ),
             idempotency_key=idempotency_key,
             remember_seconds=services.settings.remember_seconds,
             max_queued=services.settings.max_queued,
-            stream_token=new_id() if body.stream or stream_url else None,
-            live=body.stream,
             take_offered=take_offered,
         )
     )

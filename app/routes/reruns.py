@@ -27,7 +27,7 @@ from predictions.errors import FileNotFound, InvalidInput, NotRepeatable
 from predictions.models.inputs import Input, check_abilities, check_duration
 from predictions.models.served import ServedModel
 from predictions.record import commands
-from predictions.record.prediction import Prediction, new_id
+from predictions.record.prediction import NewPrediction, Prediction, new_id
 from predictions.representation import PredictionBody
 
 router = APIRouter(tags=["predictions"], responses=REFUSALS | MISSING)
@@ -62,23 +62,25 @@ async def rerun_prediction(
     model = await _same_model(original, services)
     value = await _same_input(original, model, services)
     repeated = commands.create(
-        prediction_id=new_id(),
-        owner=owner,
-        digest=hashlib.sha256(f"rerun {original.id} {asked.digest()}".encode()).hexdigest(),
-        input_json=value.model_dump_json(),
-        input_file=original.input_file,
-        model=original.model,
-        version=original.version,
-        queue=model.entry.queue,
-        base_url=services.base_url(request),
-        webhook=asked.webhook_target(),
+        NewPrediction(
+            id=new_id(),
+            owner=owner,
+            digest=hashlib.sha256(f"rerun {original.id} {asked.digest()}".encode()).hexdigest(),
+            input=value.model_dump(mode="json"),
+            input_file=original.input_file,
+            model=original.model,
+            version=original.version,
+            queue=model.entry.queue,
+            base_url=services.base_url(request),
+            webhook=asked.webhook_target(),
+            stream_token=new_id() if asked.stream else None,
+            live=asked.stream,
+            rerun_of=original.id,
+            wanted_audio_sha256=original.audio_sha256,
+        ),
         idempotency_key=idempotency_key or "",
         remember_seconds=services.settings.remember_seconds,
         max_queued=services.settings.max_queued,
-        stream_token=new_id() if asked.stream else None,
-        live=asked.stream,
-        rerun_of=original.id,
-        wanted_audio_sha256=original.audio_sha256,
     )
     return await answer_created(accepted(await services.store.run(repeated), original.id), services, prefer)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from predictions.estimates.simulation import Estimate, Work, beyond, estimate_all
 from predictions.models.card import ModelCard
-from predictions.record.commands import Command
+from predictions.record.command import Command
 from predictions.record.prediction import DELAY_STEPS, STEPS_PER_SECOND, Prediction
 
 NEWEST_SHARE = 0.3

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from predictions.errors import FieldError, InvalidInput, ModelNotFound, NoModel
+from predictions.models.announcements import QueueState
 from predictions.models.card import ModelCard
 from predictions.models.registry import ModelEntry, Registry
-from predictions.record.commands import QueueState
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,25 @@
-"""Every operation on the store, described but not performed.
-
-A Command names a Lua script, its arguments, and how to read its answer. `predictions.record.store` runs commands,
-with a blocking client for the workers and an asyncio client for the API, so that the operations are written once.
-"""
+"""What can be done to a prediction's record: each command is one Lua script, so that it happens whole or not at all."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from predictions.errors import FileNotFound, PredictionNotFound
-from predictions.files.record import File
-from predictions.models.card import ModelCard
+from predictions.errors import PredictionNotFound
+from predictions.record.command import Argument, Command, pairs, read_time
 from predictions.record.events import Chunk, Event, EventName
 from predictions.record.messages import GENERATE_TEMPLATE, GENERATION_QUEUE, WEBHOOK_TEMPLATE
-from predictions.record.prediction import Prediction, Progress, Provenance, Status, Webhook, WebhookEvent
-
-T = TypeVar("T")
+from predictions.record.prediction import (
+    NewPrediction,
+    Prediction,
+    Progress,
+    Provenance,
+    Status,
+    Webhook,
+    WebhookEvent,
+)
 
 ENDED_CHANNEL = "musicgen:ended-channel"
 """Where "{status} {id}" of every prediction that ends is published."""
@@ -30,17 +29,6 @@ EVENTS_CHANNEL = "musicgen:events-channel"
 
 FIRST_EVENT = "0-0"
 """Stands before every event's id."""
-
-Argument = str | int | float
-
-
-@dataclass(frozen=True)
-class Command(Generic[T]):
-    """One Lua script, its arguments, and the reader of its answer."""
-
-    script: str
-    arguments: tuple[Argument, ...]
-    read: Callable[[Any], T]
 
 
 class Outcome(StrEnum):
@@ -76,18 +64,6 @@ class Reaped:
 
 
 @dataclass(frozen=True)
-class QueueState:
-    """What serves a queue's model right now."""
-
-    card: ModelCard | None = None
-    """What its workers announced last; none where none ever has."""
-    workers: tuple[str, ...] = ()
-    """The names of those that are alive."""
-    queued: int = 0
-    running: int = 0
-
-
-@dataclass(frozen=True)
 class Cursor:
     """The place in an owner's list after which the next page begins."""
 
@@ -99,55 +75,43 @@ FIRST_PAGE = Cursor("+inf", "")
 
 
 def create(
+    new: NewPrediction,
     *,
-    prediction_id: str,
-    owner: str,
-    digest: str,
-    input_json: str,
-    input_file: str | None,
-    model: str,
-    version: str,
-    queue: str,
-    base_url: str,
-    webhook: Webhook | None,
-    idempotency_key: str,
+    idempotency_key: str = "",
     remember_seconds: int,
     max_queued: int,
-    stream_token: str | None = None,
-    live: bool = False,
     take_offered: bool = False,
-    rerun_of: str | None = None,
-    wanted_audio_sha256: str | None = None,
 ) -> Command[Created]:
-    """Create and enqueue; `digest` tells a repeated request from another one with the same id or key.
+    """Create and enqueue: both or neither.
 
-    `stream_token`: opens its stream to whoever has the URL. `live`: its sound is wanted while it is made.
-    `take_offered`: an identical request's prediction whose answer was lost (`offer`) will do. `rerun_of`: what it
-    repeats, and `wanted_audio_sha256` what that one's input audio was.
+    `idempotency_key` is remembered for `remember_seconds`; "": there is none. `max_queued`: how many may wait for the
+    same model. `take_offered`: a prediction whose answer was lost (`offer`) will do, if its request was identical.
     """
-    fields: list[Argument] = ["input", input_json, "model", model, "version", version, "base_url", base_url]
-    if input_file is not None:
-        fields += ["input_file", input_file]
-    if stream_token is not None:
-        fields += ["stream_token", stream_token]
-    if live:
-        fields += ["live", "1"]
-    for name, value in (("rerun_of", rerun_of), ("wanted_audio_sha256", wanted_audio_sha256)):
+    fields: list[Argument] = ["input", json.dumps(new.input), "model", new.model, "version", new.version]
+    fields += ["base_url", new.base_url]
+    optional = {
+        "input_file": new.input_file,
+        "stream_token": new.stream_token,
+        "live": "1" if new.live else None,
+        "rerun_of": new.rerun_of,
+        "wanted_audio_sha256": new.wanted_audio_sha256,
+        "webhook": new.webhook.url if new.webhook else None,
+        "webhook_events": ",".join(new.webhook.events) if new.webhook else None,
+    }
+    for name, value in optional.items():
         if value is not None:
             fields += [name, value]
-    if webhook is not None:
-        fields += ["webhook", webhook.url, "webhook_events", ",".join(webhook.events)]
     return Command(
         "create",
         (
-            prediction_id,
-            owner,
-            digest,
+            new.id,
+            new.owner,
+            new.digest,
             idempotency_key,
             remember_seconds,
             max_queued,
             GENERATE_TEMPLATE,
-            queue,
+            new.queue,
             int(take_offered),
             *fields,
         ),
@@ -178,15 +142,19 @@ def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Pred
         page = [_read_prediction(item) for item in answer[:limit]]
         if len(answer) <= limit:
             return page, None
-        last = dict(_pairs(answer[limit - 1][0]))
+        last = dict(pairs(answer[limit - 1][0]))
         return page, Cursor(last["created_at"], last["id"])
 
     return Command("list", (owner, cursor.score, cursor.prediction_id, limit), read)
 
 
-def claim(prediction_id: str, lease_seconds: float) -> Command[int]:
-    """Take the lease; the answer is the attempt, which is the fencing token, or 0 where there is nothing to take."""
-    return Command("claim", (prediction_id, lease_seconds, WEBHOOK_TEMPLATE), int)
+def claim(prediction_id: str, lease_seconds: float) -> Command[Prediction | None]:
+    """Take the lease: the prediction, whose `attempt` is the fencing token; None where there is nothing to take."""
+    return Command(
+        "claim",
+        (prediction_id, lease_seconds, WEBHOOK_TEMPLATE),
+        lambda answer: _read_prediction(answer) if answer else None,
+    )
 
 
 def renew(
@@ -245,7 +213,7 @@ def events(prediction_id: str, after: str = FIRST_EVENT) -> Command[list[Event] 
     def read(answer: Any) -> list[Event] | None:
         if answer is None:
             return None
-        entries = ((entry, dict(_pairs(flat))) for entry, flat in answer)
+        entries = ((entry, dict(pairs(flat))) for entry, flat in answer)
         return [Event(entry, EventName(fields["event"]), fields["data"]) for entry, fields in entries]
 
     return Command("events", (prediction_id, after), read)
@@ -267,77 +235,14 @@ def reap(max_attempts: int, requeue_after_seconds: float, limit: int = 100) -> C
     return Command("reap", arguments, lambda answer: Reaped(*answer))
 
 
-def announce(worker: str, model: ModelCard, alive_seconds: float, *, queue: str) -> Command[bool]:
-    """A worker's sign of life, with the queue it takes from and the model it serves."""
-    return Command("announce", (worker, queue, model.model_dump_json(), alive_seconds), bool)
-
-
-def withdraw(worker: str, *, queue: str) -> Command[bool]:
-    """A worker's farewell."""
-    return Command("withdraw", (worker, queue), bool)
-
-
-def deployment() -> Command[dict[str, QueueState]]:
-    """Of each queue that generates: which model is served, by which workers, and what waits."""
-
-    def read(answer: Any) -> dict[str, QueueState]:
-        return {
-            queue: QueueState(ModelCard.model_validate_json(card) if card else None, tuple(workers), queued, running)
-            for queue, card, workers, queued, running in answer
-        }
-
-    return Command("deployment", (), read)
-
-
-def put_file(
-    file_id: str,
-    *,
-    owner: str,
-    name: str,
-    content_type: str,
-    size: int,
-    sha256: str,
-    metadata: Mapping[str, Any] | None = None,
-) -> Command[File]:
-    """Remember an uploaded file, whose bytes are stored already."""
-    fields: list[Argument] = ["owner", owner, "name", name, "content_type", content_type, "size", size]
-    fields += ["sha256", sha256, "metadata", json.dumps(metadata or {})]
-    return Command("put_file", (file_id, *fields), _read_file)
-
-
-def get_file(file_id: str) -> Command[File]:
-    """An uploaded file's record; raises FileNotFound."""
-
-    def read(answer: Any) -> File:
-        if not answer:
-            raise FileNotFound(file_id)
-        return _read_file(answer)
-
-    return Command("get_file", (file_id,), read)
-
-
-def list_files(owner: str, limit: int) -> Command[list[File]]:
-    """An owner's uploaded files, newest first."""
-    return Command("list_files", (owner, limit), lambda answer: [_read_file(flat) for flat in answer])
-
-
-def delete_file(file_id: str) -> Command[bool]:
-    """Forget an uploaded file."""
-    return Command("delete_file", (file_id,), bool)
-
-
 def expired(retention_seconds: float, limit: int = 100) -> Command[tuple[list[str], list[str]]]:
     """The ids of ended predictions and of files that have been kept long enough."""
     return Command("expired", (retention_seconds, limit), lambda answer: (answer[0], answer[1]))
 
 
-def _pairs(flat: list[str]) -> list[tuple[str, str]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))
-
-
 def _read_prediction(answer: Any) -> Prediction:
     flat, position = answer
-    record = dict(_pairs(flat))
+    record = dict(pairs(flat))
     progress, webhook = record.get("progress"), record.get("webhook")
     events = record.get("webhook_events", "")
     return Prediction(
@@ -349,10 +254,10 @@ def _read_prediction(answer: Any) -> Prediction:
         version=record["version"],
         base_url=record["base_url"],
         input_file=record.get("input_file"),
-        created_at=_time(record["created_at"]),
+        created_at=read_time(record["created_at"]),
         attempt=int(record["attempt"]),
-        started_at=_time(record["started_at"]) if "started_at" in record else None,
-        completed_at=_time(record["completed_at"]) if "completed_at" in record else None,
+        started_at=read_time(record["started_at"]) if "started_at" in record else None,
+        completed_at=read_time(record["completed_at"]) if "completed_at" in record else None,
         output_key=record.get("output_key"),
         error=record.get("error"),
         logs=record.get("logs", ""),
@@ -367,21 +272,3 @@ def _read_prediction(answer: Any) -> Prediction:
         queue_position=position if position >= 0 else None,
         webhook=Webhook(webhook, tuple(WebhookEvent(event) for event in events.split(","))) if webhook else None,
     )
-
-
-def _read_file(flat: list[str]) -> File:
-    record = dict(_pairs(flat))
-    return File(
-        id=record["id"],
-        owner=record["owner"],
-        name=record["name"],
-        content_type=record["content_type"],
-        size=int(record["size"]),
-        sha256=record["sha256"],
-        created_at=_time(record["created_at"]),
-        metadata=json.loads(record.get("metadata", "{}")),
-    )
-
-
-def _time(seconds: str) -> datetime:
-    return datetime.fromtimestamp(float(seconds), UTC)

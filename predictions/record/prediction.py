@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -81,6 +82,33 @@ class Provenance:
     """Of the worker: the package's version, and the source's revision where it is known."""
     input_audio_sha256: str | None = None
     """Of the file that `input_audio` stands for; none where there is none, or it was not reached."""
+
+
+@dataclass(frozen=True)
+class NewPrediction:
+    """What is asked of the store when a prediction is created."""
+
+    id: str
+    owner: str
+    digest: str
+    """Tells a repetition of its request from another request with the same id or Idempotency-Key."""
+    input: Mapping[str, Any]
+    model: str
+    version: str
+    queue: str
+    base_url: str
+    """The service's address as its client reached it."""
+    input_file: str | None = None
+    """The uploaded file that `input_audio` stands for."""
+    webhook: Webhook | None = None
+    stream_token: str | None = None
+    """Opens its stream to whoever has the URL."""
+    live: bool = False
+    """Whether its sound is wanted while it is made."""
+    rerun_of: str | None = None
+    """The prediction that it repeats."""
+    wanted_audio_sha256: str | None = None
+    """What the input audio of that one was."""
 
 
 @dataclass(frozen=True)

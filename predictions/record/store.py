@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, Red
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from predictions.errors import StoreUnavailable
-from predictions.record.commands import Command
+from predictions.record.command import Command
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from predictions.errors import DeliveryNotFound
-from predictions.record.commands import Command
+from predictions.record.command import Command
 from predictions.record.messages import WEBHOOK_TEMPLATE
 from predictions.record.prediction import WebhookEvent
 

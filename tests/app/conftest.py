@@ -12,8 +12,8 @@ import uvicorn
 
 from app.main import create_app
 from app.retries.lost_answers import WatchingProtocol
+from predictions.models import announcements
 from predictions.models.card import ModelCard
-from predictions.record import commands
 from predictions.record.messages import GENERATION_QUEUE
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
@@ -51,7 +51,7 @@ def announce(store: PredictionStore) -> Callable[[ModelCard], None]:
     """Announce a model as a worker does."""
 
     def announce(card: ModelCard, queue: str = GENERATION_QUEUE) -> None:
-        store.run(commands.announce("worker", card, 60.0, queue=queue))
+        store.run(announcements.announce("worker", card, 60.0, queue=queue))
 
     return announce
 

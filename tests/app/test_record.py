@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from predictions.estimates import throughput
+from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record import commands
 from predictions.record.messages import GENERATION_QUEUE
@@ -16,6 +17,7 @@ from predictions.record.prediction import Progress, Provenance
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
+from tests.records import claim
 from tests.servers import wait_until
 
 AUDIO = "https://example.com/a.mp3"
@@ -41,7 +43,7 @@ def rerun(client: httpx.Client, prediction_id: str, **body: Any) -> httpx.Respon
 
 def end(store: PredictionStore, prediction_id: str, *, audio: str | None = None) -> None:
     """It succeeds, with audio of this SHA-256."""
-    attempt = store.run(commands.claim(prediction_id, 60))
+    attempt = claim(store, prediction_id, 60)
     succeeded = commands.succeed(
         prediction_id,
         attempt,
@@ -108,7 +110,7 @@ def test_a_rerun_has_the_same_input_seed_and_version(client: httpx.Client, store
 
 def test_what_failed_or_was_cancelled_can_be_done_again(client: httpx.Client, store: PredictionStore) -> None:
     failed, cancelled = post(client)["id"], post(client)["id"]
-    store.run(commands.fail(failed, store.run(commands.claim(failed, 60)), error="e", logs=""))
+    store.run(commands.fail(failed, claim(store, failed, 60), error="e", logs=""))
     client.post(f"/predictions/{cancelled}/cancel")
     assert [rerun(client, prediction_id).status_code for prediction_id in (failed, cancelled)] == [202, 202]
 
@@ -162,7 +164,7 @@ def test_an_idempotency_key_makes_a_rerun_safe(client: httpx.Client, store: Pred
 
 def test_only_its_owner_may_do_it_again(settings: Settings, store: PredictionStore) -> None:
     closed = Settings(**{**settings.model_dump(), "api_tokens": "a-token-of-ann,a-token-of-bob"})
-    store.run(commands.announce("worker", CARD, 60.0, queue=GENERATION_QUEUE))
+    store.run(announcements.announce("worker", CARD, 60.0, queue=GENERATION_QUEUE))
     ann, bob = ({"Authorization": f"Bearer a-token-of-{name}"} for name in ("ann", "bob"))
     with api_server(closed) as address, httpx.Client(base_url=address, trust_env=False) as client:
         prediction_id = client.post("/predictions", json={"input": {"prompt": "x"}}, headers=ann).json()["id"]

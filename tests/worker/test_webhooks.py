@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from predictions.record import commands
 from predictions.record.prediction import Webhook, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
@@ -25,6 +24,7 @@ from predictions.webhooks.signing import derived_key
 from tests.conftest import SECRET
 from tests.predictions.record.test_store import LEASE, create, succeed
 from tests.predictions.webhooks.test_deliveries import let_time_pass, log
+from tests.records import claim
 from tests.servers import wait_until
 from tests.webhook_receiver import HANG, Receiver, receiver
 from tests.worker.network.test_outbound import resolver
@@ -46,7 +46,7 @@ def courier_of(store: PredictionStore, settings: Settings) -> Courier:
 def running(store: PredictionStore, url: str, *events: WebhookEvent) -> int:
     """A prediction that a worker has claimed; returns the attempt."""
     create(store, webhook=Webhook(url, events or (START,)))
-    return store.run(commands.claim("one", LEASE))
+    return claim(store, "one", LEASE)
 
 
 def delivery(store: PredictionStore, name: str = "one-start") -> Delivery:

@@ -45,8 +45,8 @@ ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
 class Attempt:
     """One attempt at a prediction, and what it is made with."""
 
-    def __init__(self, prediction: Prediction, lease: Lease, card: ModelCard) -> None:
-        self.prediction = prediction
+    def __init__(self, lease: Lease, card: ModelCard) -> None:
+        self.prediction = lease.prediction
         self.lease = lease
         self.provenance = Provenance(card.checksum, card.code_version)
 
@@ -86,7 +86,7 @@ class Generator:
             if lease is None:
                 logger.info("%s is not to be done: it has ended or is being done", prediction_id)
                 return
-            attempt = Attempt(self._store.run(commands.get(prediction_id)), lease, self._card)
+            attempt = Attempt(lease, self._card)
             try:
                 self._carry_out(attempt)
             except (LeaseLost, GenerationCancelled):

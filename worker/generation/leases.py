@@ -18,7 +18,8 @@ from redis.exceptions import RedisError
 
 from predictions.errors import LeaseLost, StoreUnavailable
 from predictions.record import commands
-from predictions.record.prediction import Progress, Status
+from predictions.record.command import Command
+from predictions.record.prediction import Prediction, Progress, Status
 from predictions.record.store import PredictionStore
 
 logger = logging.getLogger(__name__)
@@ -30,15 +31,24 @@ TICK_SECONDS = 0.25
 class Lease:
     """The right to work on one prediction, and what has been reached under it."""
 
-    prediction_id: str
-    attempt: int
-    """The fencing token."""
+    prediction: Prediction
+    """As it was claimed; its `attempt` is the fencing token."""
     progress: Progress | None = None
     logs: str = ""
     _lost: threading.Event = field(default_factory=threading.Event)
     _on_lost: Callable[[], None] = lambda: None
     _written: tuple[Progress | None, str] = (None, "")
     _renewed_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def prediction_id(self) -> str:
+        """The prediction's id."""
+        return self.prediction.id
+
+    @property
+    def attempt(self) -> int:
+        """The fencing token."""
+        return self.prediction.attempt
 
     def check(self) -> None:
         """Raise LeaseLost where the prediction has been cancelled or taken over."""
@@ -57,7 +67,7 @@ class Lease:
         self._lost.set()
         self._on_lost()
 
-    def renewal(self, lease_seconds: float) -> commands.Command[bool] | None:
+    def renewal(self, lease_seconds: float) -> Command[bool] | None:
         """The command that renews the lease, or None where nothing is new and it is not yet time."""
         reached = (self.progress, self.logs)
         if reached == self._written and time.monotonic() - self._renewed_at < lease_seconds / 3:
@@ -90,11 +100,11 @@ class LeaseKeeper:
     @contextmanager
     def hold(self, prediction_id: str) -> Iterator[Lease | None]:
         """Claim the prediction and keep its lease inside the block; None where there is nothing to do."""
-        attempt = self._store.run(commands.claim(prediction_id, self._lease_seconds))
-        if not attempt:
+        prediction = self._store.run(commands.claim(prediction_id, self._lease_seconds))
+        if prediction is None:
             yield None
             return
-        lease = Lease(prediction_id, attempt)
+        lease = Lease(prediction)
         with self._lock:
             self._held[prediction_id] = lease
         try:

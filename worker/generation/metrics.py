@@ -12,7 +12,7 @@ from musicgen_core.audio import ffmpeg, loudness
 from musicgen_core.engine.engine import WorkDone
 from predictions.estimates import throughput
 from predictions.models.inputs import Input, OutputFormat
-from predictions.record.commands import Command
+from predictions.record.command import Command
 from predictions.record.prediction import Prediction
 
 

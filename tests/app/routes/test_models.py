@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from predictions.models import announcements
 from predictions.models.card import ModelCard
-from predictions.record import commands
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
@@ -186,7 +186,7 @@ def test_health_tells_which_models_have_workers(client: httpx.Client, store: Pre
         {"name": "bob/late", "workers": 0, "queued": 0, "running": 0},
     ]
     for name in ("ann/tune", "bob/words"):
-        store.run(commands.withdraw("worker", queue=f"generation:{name}"))
+        store.run(announcements.withdraw("worker", queue=f"generation:{name}"))
     health = client.get("/health-check").json()
     assert (health["status"], health["workers"], health["queued"]) == ("no workers", 0, 1)
     assert post(client).status_code == 202, "what has been announced once is accepted, and waits"

@@ -15,6 +15,7 @@ from predictions.record.prediction import Progress
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
+from tests.records import claim
 
 PROBLEM = "application/problem+json"
 
@@ -222,7 +223,7 @@ def test_cancel_and_delete(client: httpx.Client, store: PredictionStore) -> None
 def test_prefer_wait_answers_when_it_ends(client: httpx.Client, store: PredictionStore) -> None:
     def work() -> None:
         prediction_id = json.loads(json.loads(store.redis.brpop("generation", 10)[1])["body"])[0][0]
-        attempt = store.run(commands.claim(prediction_id, 30.0))
+        attempt = claim(store, prediction_id, 30.0)
         done = Progress(8, 8)
         store.run(commands.succeed(prediction_id, attempt, output_key="a/b.wav", metrics={}, logs="", progress=done))
 

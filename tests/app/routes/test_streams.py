@@ -22,6 +22,7 @@ from predictions.settings import Settings
 from predictions.storage.protocol import open_storage
 from predictions.wav import UNKNOWN_SIZE, float_wav
 from tests.app.conftest import api_server
+from tests.records import claim
 from tests.servers import wait_until
 
 RATE = 32_000
@@ -76,7 +77,7 @@ class Worker:
     attempt: int = 0
 
     def claim(self) -> None:
-        self.attempt = self.store.run(commands.claim(self.prediction_id, 30))
+        self.attempt = claim(self.store, self.prediction_id, 30)
 
     def reach(self, steps: int, logs: str) -> None:
         self.store.run(commands.renew(self.prediction_id, self.attempt, 30, progress=Progress(steps, 100), logs=logs))

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from predictions.models.card import ModelCard
-from predictions.record import commands
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import Verdict
 from tests.app.conftest import CARD, api_server
+from tests.records import claim
 
 ANN, BOB = {"Authorization": "Bearer ann-has-a-token"}, {"Authorization": "Bearer bob-has-a-token"}
 
@@ -32,7 +32,7 @@ def failed(client: httpx.Client, store: PredictionStore) -> str:
     """The path of the deliveries of a prediction whose start was answered with 500, for good."""
     body = {"input": {"prompt": "piano"}, "webhook": "http://127.0.0.1:1/hook"}
     prediction_id = client.post("/predictions", json=body, headers=ANN).json()["id"]
-    store.run(commands.claim(prediction_id, 30.0))
+    claim(store, prediction_id, 30.0)
     begun = store.run(deliveries.begin(f"{prediction_id}-start"))
     assert begun is not None
     store.run(deliveries.end(begun, Verdict.FAILED, status=500, error=None, seconds=0.25))

@@ -7,11 +7,13 @@ import pytest
 from predictions.estimates import throughput
 from predictions.estimates.simulation import Estimate
 from predictions.estimates.throughput import SHARING_COST, Pace
+from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record import commands
 from predictions.record.messages import GENERATION_QUEUE
-from predictions.record.prediction import Progress
+from predictions.record.prediction import NewPrediction, Progress
 from predictions.record.store import PredictionStore
+from tests.records import claim
 
 CARD = ModelCard(
     name="tests/noise", version="v", melody=True, channels=1, sample_rate=32000, max_duration=30, concurrency=1
@@ -19,23 +21,22 @@ CARD = ModelCard(
 
 
 def announce(store: PredictionStore, card: ModelCard = CARD) -> None:
-    store.run(commands.announce("worker", card, 60.0, queue=GENERATION_QUEUE))
+    store.run(announcements.announce("worker", card, 60.0, queue=GENERATION_QUEUE))
 
 
-def create(store: PredictionStore, prediction_id: str, seconds: int, *, diffusion: str = "false") -> None:
+def create(store: PredictionStore, prediction_id: str, seconds: int, *, diffusion: bool = False) -> None:
     store.run(
         commands.create(
-            prediction_id=prediction_id,
-            owner="ann",
-            digest="d",
-            input_json=f'{{"prompt": "piano", "duration": {seconds}, "multi_band_diffusion": {diffusion}}}',
-            input_file=None,
-            model="tests/noise",
-            version="v",
-            queue=GENERATION_QUEUE,
-            base_url="http://host",
-            webhook=None,
-            idempotency_key="",
+            NewPrediction(
+                id=prediction_id,
+                owner="ann",
+                digest="d",
+                input={"prompt": "piano", "duration": seconds, "multi_band_diffusion": diffusion},
+                model="tests/noise",
+                version="v",
+                queue=GENERATION_QUEUE,
+                base_url="http://host",
+            ),
             remember_seconds=60,
             max_queued=100,
         )
@@ -83,7 +84,7 @@ def test_nothing_is_known_without_a_worker_or_a_measurement(store: PredictionSto
     announce(store, CARD.model_copy(update={"version": "another"}))
     assert estimates(store) == {}
     announce(store)
-    store.run(commands.withdraw("worker", queue=GENERATION_QUEUE))
+    store.run(announcements.withdraw("worker", queue=GENERATION_QUEUE))
     assert estimates(store) == {}
 
 
@@ -92,7 +93,7 @@ def test_what_runs_and_waits_in_its_order(store: PredictionStore) -> None:
     measure(store)
     for number in range(7):
         create(store, f"p{number}", 2)
-    attempts = [store.run(commands.claim(f"p{number}", 60)) for number in range(5)]
+    attempts = [claim(store, f"p{number}", 60) for number in range(5)]
     store.run(commands.renew("p1", attempts[1], 60, progress=Progress(103, 103)))
     store.run(commands.renew("p2", attempts[2], 60, progress=Progress(40, 103)))
     found = estimates(store)
@@ -111,7 +112,7 @@ def test_diffusion_is_measured_by_itself(store: PredictionStore) -> None:
     measure(store)
     measure(store, beside=3.0, diffusion=True)
     create(store, "codec", 1)
-    create(store, "diffusion", 1, diffusion="true")
+    create(store, "diffusion", 1, diffusion=True)
     found = estimates(store)
     assert found["codec"].finish_seconds == pytest.approx(0.53 + 0.1)
     assert found["diffusion"].finish_seconds == pytest.approx(2 * 0.53 + 3.0)

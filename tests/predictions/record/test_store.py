@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from predictions.errors import PredictionNotFound, StoreUnavailable
+from predictions.files import commands as file_commands
+from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record import commands
 from predictions.record.commands import FIRST_PAGE, Created, Outcome, Reaped
 from predictions.record.events import Chunk, Event, EventName
 from predictions.record.messages import GENERATION_QUEUE
-from predictions.record.prediction import Prediction, Progress, Status, Webhook
+from predictions.record.prediction import NewPrediction, Prediction, Progress, Status, Webhook
 from predictions.record.store import PredictionStore
+from tests.records import claim
 
 LEASE = 30.0
 
@@ -32,16 +35,17 @@ def create(
 ) -> Created:
     return store.run(
         commands.create(
-            prediction_id=prediction_id,
-            owner=owner,
-            digest=digest,
-            input_json=json.dumps({"prompt": "piano"}),
-            input_file=None,
-            model="tests/noise",
-            version="v",
-            queue=queue,
-            base_url="http://host",
-            webhook=webhook,
+            NewPrediction(
+                id=prediction_id,
+                owner=owner,
+                digest=digest,
+                input={"prompt": "piano"},
+                model="tests/noise",
+                version="v",
+                queue=queue,
+                base_url="http://host",
+                webhook=webhook,
+            ),
             idempotency_key=key,
             remember_seconds=60,
             max_queued=max_queued,
@@ -97,7 +101,7 @@ def test_an_unknown_prediction_is_not_found(store: PredictionStore) -> None:
 
 def test_a_life_from_claim_to_success(store: PredictionStore) -> None:
     create(store)
-    attempt = store.run(commands.claim("one", LEASE))
+    attempt = claim(store, "one", LEASE)
     assert attempt == 1
     assert store.run(commands.renew("one", attempt, LEASE, progress=Progress(1, 4), logs="25%"))
     running = get(store)
@@ -114,7 +118,7 @@ def test_a_life_from_claim_to_success(store: PredictionStore) -> None:
 def test_only_one_of_many_workers_gets_the_lease(store: PredictionStore) -> None:
     create(store)
     with ThreadPoolExecutor(8) as threads:
-        attempts = list(threads.map(lambda _: store.run(commands.claim("one", LEASE)), range(8)))
+        attempts = list(threads.map(lambda _: claim(store, "one", LEASE), range(8)))
     assert sorted(attempts) == [0] * 7 + [1]
 
 
@@ -122,11 +126,11 @@ def test_a_dead_workers_prediction_is_brought_back_and_its_late_writes_are_refus
     store: PredictionStore,
 ) -> None:
     create(store)
-    first = store.run(commands.claim("one", LEASE))
+    first = claim(store, "one", LEASE)
     expire_leases(store)
     assert reap(store) == Reaped(requeued=1, failed=0, hinted=0)
     assert get(store).status is Status.STARTING
-    second = store.run(commands.claim("one", LEASE))
+    second = claim(store, "one", LEASE)
     assert second == 2
     assert not store.run(commands.renew("one", first, LEASE))
     assert not succeed(store, first)
@@ -137,14 +141,14 @@ def test_a_dead_workers_prediction_is_brought_back_and_its_late_writes_are_refus
 
 def test_a_live_lease_is_left_alone(store: PredictionStore) -> None:
     create(store)
-    store.run(commands.claim("one", LEASE))
+    claim(store, "one", LEASE)
     assert reap(store) == Reaped(0, 0, 0)
 
 
 def test_a_prediction_that_keeps_killing_its_worker_fails(store: PredictionStore) -> None:
     create(store)
     for _ in range(2):
-        assert store.run(commands.claim("one", LEASE))
+        assert claim(store, "one", LEASE)
         expire_leases(store)
         reap(store, max_attempts=2)
     ended = get(store)
@@ -164,7 +168,7 @@ def test_a_lost_message_is_replaced_and_one_that_waits_is_not_doubled(store: Pre
 def test_what_comes_back_keeps_its_place_in_the_queue(store: PredictionStore) -> None:
     for name in ("first", "second", "third"):
         create(store, name)
-    store.run(commands.claim("first", LEASE))
+    claim(store, "first", LEASE)
     assert get(store, "third").queue_position == 1
     expire_leases(store)
     reap(store)
@@ -176,17 +180,17 @@ def test_what_comes_back_keeps_its_place_in_the_queue(store: PredictionStore) ->
 @pytest.mark.parametrize("running", [False, True])
 def test_cancel_ends_it_for_good(store: PredictionStore, running: bool) -> None:
     create(store)
-    attempt = store.run(commands.claim("one", LEASE)) if running else 0
+    attempt = claim(store, "one", LEASE) if running else 0
     assert store.run(commands.cancel("one"))
     assert not store.run(commands.cancel("one"))
     assert not succeed(store, attempt)
-    assert store.run(commands.claim("one", LEASE)) == 0
+    assert claim(store, "one", LEASE) == 0
     assert get(store).status is Status.CANCELED
 
 
 def test_a_terminal_status_never_changes(store: PredictionStore) -> None:
     create(store)
-    attempt = store.run(commands.claim("one", LEASE))
+    attempt = claim(store, "one", LEASE)
     assert succeed(store, attempt)
     assert not store.run(commands.cancel("one"))
     assert not store.run(commands.fail("one", attempt, error="x", logs=""))
@@ -258,7 +262,7 @@ def test_retention_finds_what_has_been_kept_long_enough(store: PredictionStore) 
     create(store, "old")
     create(store, "waiting")
     store.run(commands.cancel("old"))
-    file = commands.put_file("f", owner="ann", name="n", content_type="t", size=1, sha256="0")
+    file = file_commands.put_file("f", owner="ann", name="n", content_type="t", size=1, sha256="0")
     assert store.run(file).owner == "ann"
     assert store.run(commands.expired(3600)) == ([], [])
     assert store.run(commands.expired(0)) == (["old"], ["f"])
@@ -266,7 +270,7 @@ def test_retention_finds_what_has_been_kept_long_enough(store: PredictionStore) 
 
 def test_every_transition_is_an_event(store: PredictionStore) -> None:
     create(store)
-    attempt = store.run(commands.claim("one", LEASE))
+    attempt = claim(store, "one", LEASE)
     store.run(commands.renew("one", attempt, LEASE, progress=Progress(1, 2)))
     succeed(store, attempt)
     assert [(event.name, event.data) for event in events(store)] == [
@@ -281,7 +285,7 @@ def test_every_transition_is_an_event(store: PredictionStore) -> None:
 
 def test_events_tell_what_is_new(store: PredictionStore) -> None:
     create(store)
-    attempt = store.run(commands.claim("one", LEASE))
+    attempt = claim(store, "one", LEASE)
     for steps, logs in ((100, "a\n"), (101, "a\n"), (150, "a\nb\n")):
         store.run(commands.renew("one", attempt, LEASE, progress=Progress(steps, 1000), logs=logs))
     told = events(store)
@@ -293,11 +297,11 @@ def test_events_tell_what_is_new(store: PredictionStore) -> None:
 
 def test_an_attempt_that_lost_its_lease_announces_nothing(store: PredictionStore) -> None:
     create(store)
-    first = store.run(commands.claim("one", LEASE))
+    first = claim(store, "one", LEASE)
     assert store.run(commands.announce_chunk("one", Chunk(first, 0, 0.0, 0.5)))
     expire_leases(store)
     store.run(commands.reap(3, 10))
-    second = store.run(commands.claim("one", LEASE))
+    second = claim(store, "one", LEASE)
     assert not store.run(commands.announce_chunk("one", Chunk(first, 1, 0.5, 0.5)))
     assert store.run(commands.announce_chunk("one", Chunk(second, 0, 0.0, 0.5)))
     told = [event.data for event in events(store) if event.name in ("status", "audio")]
@@ -338,7 +342,7 @@ def test_each_queue_is_counted_and_filled_by_itself(store: PredictionStore) -> N
     assert [get(store, name).queue_position for name in ("a1", "a2", "b1")] == [0, 1, 0]
     assert create(store, "a3", queue="generation:a/a", max_queued=2).outcome is Outcome.FULL
     assert (messages(store, "generation:a/a"), messages(store, "generation:b/b")) == (["a2", "a1"], ["b1"])
-    attempt = store.run(commands.claim("a1", LEASE))
+    attempt = claim(store, "a1", LEASE)
     assert counts(store) == {"generation:a/a": (1, 1), "generation:b/b": (1, 0)}
     assert succeed(store, attempt, "a1")
     store.run(commands.cancel("b1"))
@@ -347,13 +351,13 @@ def test_each_queue_is_counted_and_filled_by_itself(store: PredictionStore) -> N
 
 def counts(store: PredictionStore) -> dict[str, tuple[int, int]]:
     """Of each queue, what waits and what runs."""
-    return {queue: (state.queued, state.running) for queue, state in store.run(commands.deployment()).items()}
+    return {queue: (state.queued, state.running) for queue, state in store.run(announcements.deployment()).items()}
 
 
 def test_what_comes_back_goes_to_its_own_queue(store: PredictionStore) -> None:
     create(store, "claimed", queue="generation:a/a")
     create(store, "lost", queue="generation:b/b")
-    store.run(commands.claim("claimed", LEASE))
+    claim(store, "claimed", LEASE)
     store.redis.delete("generation:a/a", "generation:b/b")
     expire_leases(store)
     assert reap(store, requeue_after=0.0) == Reaped(requeued=1, failed=0, hinted=1)
@@ -374,13 +378,13 @@ def test_workers_are_known_by_the_queue_they_take_from(store: PredictionStore) -
     card = ModelCard(
         name="a/a", version="1", melody=False, channels=1, sample_rate=32000, max_duration=30, concurrency=1
     )
-    store.run(commands.announce("one", card, 60.0, queue="generation:a/a"))
-    store.run(commands.announce("two", card, 60.0, queue="generation:b/b"))
-    store.run(commands.announce("gone", card, -1.0, queue="generation:b/b"))
-    assert {queue: state.workers for queue, state in store.run(commands.deployment()).items()} == {
+    store.run(announcements.announce("one", card, 60.0, queue="generation:a/a"))
+    store.run(announcements.announce("two", card, 60.0, queue="generation:b/b"))
+    store.run(announcements.announce("gone", card, -1.0, queue="generation:b/b"))
+    assert {queue: state.workers for queue, state in store.run(announcements.deployment()).items()} == {
         "generation:a/a": ("one",),
         "generation:b/b": ("two",),
     }
-    store.run(commands.withdraw("two", queue="generation:b/b"))
-    state = store.run(commands.deployment())["generation:b/b"]
+    store.run(announcements.withdraw("two", queue="generation:b/b"))
+    state = store.run(announcements.deployment())["generation:b/b"]
     assert (state.workers, state.card) == ((), card), "the card stays: its predictions are accepted, and wait"

@@ -13,6 +13,7 @@ from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import Begun, Delivery, DeliveryState, Verdict
 from tests.predictions.record.test_store import LEASE, create, messages, succeed
+from tests.records import claim
 
 START, OUTPUT, LOGS, COMPLETED = WebhookEvent
 
@@ -20,7 +21,7 @@ START, OUTPUT, LOGS, COMPLETED = WebhookEvent
 def running(store: PredictionStore, *events: WebhookEvent) -> int:
     """A prediction that a worker has claimed and that owes these webhooks."""
     create(store, webhook=Webhook("http://receiver", events))
-    return store.run(commands.claim("one", LEASE))
+    return claim(store, "one", LEASE)
 
 
 def log(store: PredictionStore, attempt: int, logs: str) -> None:
@@ -72,7 +73,7 @@ def test_only_the_wanted_events_are_owed(store: PredictionStore, event: WebhookE
 
 def test_a_prediction_without_a_webhook_owes_none(store: PredictionStore) -> None:
     create(store)
-    succeed(store, store.run(commands.claim("one", LEASE)))
+    succeed(store, claim(store, "one", LEASE))
     assert listed(store) == {}
     assert messages(store, "webhooks") == []
 
@@ -196,7 +197,7 @@ def test_the_end_carries_the_last_logs_for_who_wants_it(
 def test_gone_ends_every_webhook_of_that_prediction_and_of_no_other(store: PredictionStore) -> None:
     attempt = running(store, *WebhookEvent)
     create(store, "two", webhook=Webhook("http://receiver"))
-    store.run(commands.claim("two", LEASE))
+    claim(store, "two", LEASE)
     log(store, attempt, "a")
     end(store, begin(store, "one-start"), Verdict.GONE, 410)
     succeed(store, attempt)

@@ -6,7 +6,7 @@ from typing import cast
 
 from musicgen_core import MusicGen
 from predictions.record import commands
-from predictions.record.prediction import Status
+from predictions.record.prediction import NewPrediction, Status
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import open_storage
@@ -18,17 +18,16 @@ from worker.generation.leases import LeaseKeeper
 def test_a_version_that_the_worker_does_not_serve_fails_and_says_so(store: PredictionStore, settings: Settings) -> None:
     store.run(
         commands.create(
-            prediction_id="one",
-            owner="ann",
-            digest="d",
-            input_json='{"prompt": "piano", "seed": 1}',
-            input_file=None,
-            model="ann/one",
-            version="1.0",
-            queue="generation:ann/one",
-            base_url="http://host",
-            webhook=None,
-            idempotency_key="",
+            NewPrediction(
+                id="one",
+                owner="ann",
+                digest="d",
+                input={"prompt": "piano", "seed": 1},
+                model="ann/one",
+                version="1.0",
+                queue="generation:ann/one",
+                base_url="http://host",
+            ),
             remember_seconds=60,
             max_queued=100,
         )

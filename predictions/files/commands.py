@@ -1,0 +1,62 @@
+"""What can be done to an uploaded file's record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from predictions.errors import FileNotFound
+from predictions.files.record import File
+from predictions.record.command import Argument, Command, pairs, read_time
+
+
+def put_file(
+    file_id: str,
+    *,
+    owner: str,
+    name: str,
+    content_type: str,
+    size: int,
+    sha256: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> Command[File]:
+    """Remember an uploaded file, whose bytes are stored already."""
+    fields: list[Argument] = ["owner", owner, "name", name, "content_type", content_type, "size", size]
+    fields += ["sha256", sha256, "metadata", json.dumps(metadata or {})]
+    return Command("put_file", (file_id, *fields), _read_file)
+
+
+def get_file(file_id: str) -> Command[File]:
+    """An uploaded file's record; raises FileNotFound."""
+
+    def read(answer: Any) -> File:
+        if not answer:
+            raise FileNotFound(file_id)
+        return _read_file(answer)
+
+    return Command("get_file", (file_id,), read)
+
+
+def list_files(owner: str, limit: int) -> Command[list[File]]:
+    """An owner's uploaded files, newest first."""
+    return Command("list_files", (owner, limit), lambda answer: [_read_file(flat) for flat in answer])
+
+
+def delete_file(file_id: str) -> Command[bool]:
+    """Forget an uploaded file."""
+    return Command("delete_file", (file_id,), bool)
+
+
+def _read_file(flat: list[str]) -> File:
+    record = dict(pairs(flat))
+    return File(
+        id=record["id"],
+        owner=record["owner"],
+        name=record["name"],
+        content_type=record["content_type"],
+        size=int(record["size"]),
+        sha256=record["sha256"],
+        created_at=read_time(record["created_at"]),
+        metadata=json.loads(record.get("metadata", "{}")),
+    )
