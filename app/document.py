@@ -1,6 +1,6 @@
 """Write the OpenAPI document of a service with tokens and default settings: `python -m app.document docs/openapi.json`.
 
-The stored document is what `make sdk` makes clients from.
+`make sdk` generates clients from the stored document.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from predictions.settings import Settings
 
 
 def document() -> str:
-    """The document as it is stored. It needs no Redis: nothing is asked of it."""
+    """Return the document as it is stored; needs no Redis."""
     with tempfile.TemporaryDirectory() as folder:
         app = create_app(Settings(data_dir=Path(folder), api_tokens="any-token-will-do", secret="x" * 32))
         return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"

@@ -1,96 +1,112 @@
-"""Settle at submit what `input_audio` refers to: a foreign URL, a data URI, or a file that was uploaded before."""
+"""What clients do with audio files, without HTTP, and what the `input_audio` of a prediction refers to.
+
+Every function that takes an owner raises FileNotFound for a file that belongs to another one.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from starlette.concurrency import run_in_threadpool
-
-from app.services import V1, Services
+from app.services import Services
 from predictions import addresses
 from predictions.errors import FieldError, FileNotFound, InvalidInput
-from predictions.files import commands as file_commands
-from predictions.files.record import File, file_key
+from predictions.files import commands
+from predictions.files.record import File, file_key, file_prefix
 from predictions.models.inputs import Input
 from predictions.record.prediction import new_id
+
+V1 = "/v1"
+"""Where the part of the API for Replicate's clients begins."""
 
 _DATA_URI = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.IGNORECASE)
 _FILE_PATH = re.compile(r"/files/(?P<id>[A-Za-z0-9_-]+)/?$")
 
 
-async def resolve(services: Services, owner: str, base_url: str, value: Input) -> tuple[Input, str | None]:
-    """The input to store, and the id of the uploaded file that it refers to, if it does.
+@dataclass(frozen=True)
+class Upload:
+    """An audio file as a client sent it."""
 
-    A data URI becomes an uploaded file, so that the queue and the records stay small. `base_url`: of the part of the
-    API that the client uses; files of either part are known. Raises InvalidInput.
+    name: str
+    content_type: str
+    content: bytes
+
+
+async def store(services: Services, owner: str, upload: Upload, metadata: Mapping[str, Any] | None = None) -> File:
+    """Keep an uploaded file: its bytes in object storage, its record in Redis."""
+    file_id = new_id()
+    # The record first: should the upload fail, retention finds the record and clears what there is.
+    file = await services.store.run(
+        commands.put_file(
+            file_id,
+            owner=owner,
+            name=upload.name,
+            content_type=upload.content_type,
+            size=len(upload.content),
+            sha256=hashlib.sha256(upload.content).hexdigest(),
+            metadata=metadata,
+        )
+    )
+    await asyncio.to_thread(services.storage.put, file_key(file_id), upload.content, upload.content_type)
+    return file
+
+
+async def read(services: Services, owner: str, file_id: str) -> File:
+    """Return an uploaded file's record."""
+    file = await services.store.run(commands.get_file(file_id))
+    if file.owner != owner:
+        raise FileNotFound(file_id)
+    return file
+
+
+async def list_newest(services: Services, owner: str, limit: int) -> list[File]:
+    """Return the records of the owner's files, newest first."""
+    return await services.store.run(commands.list_files(owner, limit))
+
+
+async def delete(services: Services, owner: str, file_id: str) -> None:
+    """Delete a file's bytes and its record."""
+    await read(services, owner, file_id)
+    await asyncio.to_thread(services.storage.delete_prefix, file_prefix(file_id))
+    await services.store.run(commands.delete_file(file_id))
+
+
+async def resolve_input_audio(services: Services, owner: str, base_url: str, value: Input) -> tuple[Input, str | None]:
+    """Return the input to store, and the id of the uploaded file that its `input_audio` refers to, if it does.
+
+    A data URI becomes an uploaded file, so that the queue and the records stay small. `base_url` belongs to the part of
+    the API that the client uses; files of either part are known. Raises InvalidInput, FileNotFound.
     """
     uri = value.input_audio
     if uri is None:
         return value, None
     if uri[:5].lower() == "data:":
-        name, content_type, content = (
-            "input_audio",
-            *_decode_data_uri(uri, services.settings.max_input_audio_bytes),
-        )
-        file = await store_file(services, owner, name, content_type, content)
+        file = await store(services, owner, _decode_data_uri(uri, services.settings.max_input_audio_bytes))
         return value.model_copy(update={"input_audio": f"{base_url}/files/{file.id}"}), file.id
     root = base_url.removesuffix(V1)
     if uri.startswith((f"{root}/files/", f"{root}{V1}/files/")) and (match := _FILE_PATH.search(uri)):
-        return value, (await owned_file(services, owner, match["id"])).id
-    check_foreign_url("input_audio", uri, services)
+        return value, (await read(services, owner, match["id"])).id
+    require_reachable(services, "input_audio", uri)
     return value, None
 
 
-def check_foreign_url(field: str, url: str, services: Services) -> None:
-    """Refuse what can be seen to be wrong before any name is resolved; raises InvalidInput."""
+def require_reachable(services: Services, field: str, url: str) -> None:
+    """Raise InvalidInput for a URL that can be seen to be forbidden before any name is resolved."""
     try:
         addresses.check_url(url, services.settings.outbound_allow)
     except addresses.ForbiddenAddress as error:
         raise InvalidInput(FieldError(field, str(error), "send a public http(s) URL")) from error
 
 
-async def owned_file(services: Services, owner: str, file_id: str) -> File:
-    """The uploaded file; raises FileNotFound where it is not this owner's."""
-    file = await services.store.run(file_commands.get_file(file_id))
-    if file.owner != owner:
-        raise FileNotFound(file_id)
-    return file
-
-
-async def store_file(
-    services: Services,
-    owner: str,
-    name: str,
-    content_type: str,
-    content: bytes,
-    metadata: Mapping[str, Any] | None = None,
-) -> File:
-    """Keep an uploaded file: its bytes in object storage, its record in Redis."""
-    file_id = new_id()
-    digest = hashlib.sha256(content).hexdigest()
-    # The record first: should the upload fail, retention finds the record and clears what there is.
-    file = await services.store.run(
-        file_commands.put_file(
-            file_id,
-            owner=owner,
-            name=name,
-            content_type=content_type,
-            size=len(content),
-            sha256=digest,
-            metadata=metadata,
-        )
-    )
-    await run_in_threadpool(services.storage.put, file_key(file_id), content, content_type)
-    return file
-
-
-def _decode_data_uri(uri: str, max_bytes: int) -> tuple[str, bytes]:
+def _decode_data_uri(uri: str, max_bytes: int) -> Upload:
+    """Return the file that a data URI (RFC 2397) holds; raises InvalidInput."""
     match = _DATA_URI.match(uri)
     if match is None:
         raise InvalidInput(
@@ -110,4 +126,4 @@ def _decode_data_uri(uri: str, max_bytes: int) -> tuple[str, bytes]:
         raise InvalidInput(FieldError("input_audio", "is empty", "send an audio file"))
     if len(content) > max_bytes:
         raise InvalidInput(FieldError("input_audio", f"holds {len(content)} bytes", f"send at most {max_bytes} bytes"))
-    return match["type"] or "application/octet-stream", content
+    return Upload("input_audio", match["type"] or "application/octet-stream", content)

@@ -1,6 +1,6 @@
 """The API process: the one place where its parts are put together.
 
-Imports no torch: the API stays small and starts at once. `tests/app/test_imports.py` holds it to that.
+Imports no torch, so that the API stays small and starts at once; `tests/app/test_main.py` checks it.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import logging
 from collections.abc import AsyncIterator
 
 import uvicorn
-from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app import replicate
-from app.auth import Tokens
+from app.application import Application
 from app.live.followers import Followers
 from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
-from app.openapi import describe
 from app.problems import add_problem_handlers
-from app.retries.lost_answers import LostAnswers, WatchingProtocol
+from app.retries.lost_answers import LostAnswers
+from app.retries.protocol import WatchingProtocol
 from app.routes import files, health, models, predictions, reruns, streams, webhooks
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
+from app.tokens import Tokens
 from predictions.models.registry import load_registry
 from predictions.record.store import AsyncPredictionStore
 from predictions.settings import Settings, load_settings
@@ -42,18 +42,18 @@ BODY_OVERHEAD = 1.4
 BODY_ALLOWANCE_BYTES = 64 * 1024
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application with everything it needs."""
+def create_app(settings: Settings) -> Application:
+    """Return the application with everything it needs."""
     services = _build_services(settings)
-    app = FastAPI(
+    app = Application(
+        services,
         title="MusicGen Server",
         version="0.1.0",
         description=DESCRIPTION,
-        lifespan=_lifespan,
+        lifespan=lambda _app: _running(services),
         generate_unique_id_function=_operation_id,
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
-    app.state.services = services
     add_problem_handlers(app)
     app.include_router(predictions.router)
     app.include_router(reruns.router)
@@ -65,7 +65,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(replicate.router, include_in_schema=False)
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
-    describe(app, needs_token=bool(settings.api_tokens), max_duration=settings.max_duration)
     return app
 
 
@@ -85,8 +84,8 @@ def _build_services(settings: Settings) -> Services:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    services: Services = app.state.services
+async def _running(services: Services) -> AsyncIterator[None]:
+    """Keep the parts that listen to Redis running while the application serves."""
     listening = [asyncio.create_task(part.listen()) for part in (services.ended, services.followers)]
     try:
         yield
@@ -98,12 +97,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _operation_id(route: APIRoute) -> str:
-    """Generated clients name their methods after these."""
+    """Return the name that generated clients give to the route's method."""
     return route.name
 
 
 def _calm_garbage_collector() -> None:
-    """Collect less often, and never what lives as long as the process: it halves the slowest answers."""
+    """Collect less often, and never what lives as long as the process, which halves the slowest answers."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)

@@ -1,14 +1,12 @@
-"""The OpenAPI document: what FastAPI derives from the routes, put right where it cannot know better."""
+"""The OpenAPI document: FastAPI derives it from the routes; what they do not say is completed here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-
 from app.problems import MEDIA_TYPE
+from predictions.settings import Settings
 
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 SCHEMAS = "#/components/schemas/"
@@ -28,35 +26,20 @@ NOTHING_TO_CONTINUE = {
 }
 
 
-def describe(app: FastAPI, *, needs_token: bool, max_duration: int) -> None:
-    """Have the application describe itself: problems under their media type, tokens only where they are needed, the
-    longest duration in seconds as the operator has set it."""
+def complete(schema: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return FastAPI's document with what the routes alone do not say.
 
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-                tags=TAGS,
-            )
-            app.openapi_schema = put_right(schema, needs_token=needs_token, max_duration=max_duration)
-        return app.openapi_schema
-
-    app.openapi = document  # type: ignore[method-assign]
-
-
-def put_right(schema: dict[str, Any], *, needs_token: bool, max_duration: int) -> dict[str, Any]:
-    """FastAPI's document with what it cannot know."""
+    Problems stand under their media type, tokens are asked for only where the operator has set some, and the longest
+    duration is the operator's.
+    """
     schemas = schema["components"]["schemas"]
-    schemas["Input"]["properties"]["duration"]["maximum"] = max_duration
+    schemas["Input"]["properties"]["duration"]["maximum"] = settings.max_duration
     schemas["Input"]["not"] = {"anyOf": [NOTHING_GIVEN, NOTHING_TO_CONTINUE]}
     schemas["Body_upload_file"]["properties"]["content"] = AUDIO_FILE
     schema = _name_schemas(schema)
     for operation in _operations(schema):
         _name_problems(operation)
-        if not needs_token:
+        if not settings.api_tokens:
             operation.pop("security", None)
     return schema
 
@@ -67,7 +50,7 @@ def _operations(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _name_schemas(schema: dict[str, Any]) -> dict[str, Any]:
-    """The document with its schemas under names that suit the classes of a generated client."""
+    """Return the document with its schemas under names that suit the classes of a generated client."""
     titles = {name: _title(name, item) for name, item in schema["components"]["schemas"].items()}
     schemas = schema["components"]["schemas"]
     schema["components"]["schemas"] = {titles[name]: {**item, "title": titles[name]} for name, item in schemas.items()}
@@ -83,7 +66,7 @@ def _name_schemas(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _title(name: str, schema: dict[str, Any]) -> str:
-    """Its own title; the body of a form, whose name FastAPI makes up, is called after its operation."""
+    """Return a schema's own title; a form's body, whose name FastAPI makes up, is named after its operation."""
     if name.startswith("Body_"):
         return name.removeprefix("Body_").title().replace("_", "")
     title: str = schema["title"]
@@ -91,7 +74,7 @@ def _title(name: str, schema: dict[str, Any]) -> str:
 
 
 def _name_problems(operation: dict[str, Any]) -> None:
-    """FastAPI lists every model under the media type of the route's success."""
+    """Move problems to their media type: FastAPI lists every model under that of the route's success."""
     for response in operation["responses"].values():
         content = response.get("content", {})
         for media_type in [name for name, item in content.items() if item.get("schema") == PROBLEM]:

@@ -1,1 +1,1 @@
-"""What an API process hears of predictions while they are made."""
+"""What an API process learns of predictions while they are made."""

@@ -1,6 +1,6 @@
 """Follow predictions: one subscription and a few readers a process, however many listeners there are.
 
-A followed prediction has one `_Feed`: its events, read once and kept while anybody listens. A listener is a place in
+A followed prediction has one `_Feed`: its events, read once and kept while anybody listens. A listener is a position in
 it.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 
+from app.live.subscription import subscribe
 from predictions.errors import PredictionNotFound, StoreUnavailable
 from predictions.record import commands
 from predictions.record.events import Event, position
@@ -23,8 +24,7 @@ logger = logging.getLogger(__name__)
 READERS = 8
 """Connections that read events at a time."""
 POLL_SECONDS = 5.0
-"""How often a feed looks for events of which it was not told: a published hint may be lost."""
-RECONNECT_SECONDS = 1.0
+"""How often a feed looks for events by itself: a published hint may be lost."""
 
 
 class Followers:
@@ -36,21 +36,15 @@ class Followers:
         self._turn = asyncio.Semaphore(READERS)
 
     async def listen(self) -> None:
-        """Hear of new events until cancelled; subscribes again when the connection breaks."""
-        while True:
-            try:
-                async with self._store.redis.pubsub() as pubsub:
-                    await pubsub.subscribe(commands.EVENTS_CHANNEL)
-                    async for message in pubsub.listen():
-                        if message["type"] == "message" and (feed := self._feeds.get(message["data"])):
-                            feed.hint.set()
-            except Exception as error:
-                # Nothing is lost: feeds also look for themselves.
-                logger.warning("Subscription to events broke, trying again: %s", error)
-            await asyncio.sleep(RECONNECT_SECONDS)
+        """Hear of new events until cancelled."""
+        await subscribe(self._store, commands.EVENTS_CHANNEL, self._wake)
+
+    def _wake(self, prediction_id: str) -> None:
+        if feed := self._feeds.get(prediction_id):
+            feed.hint.set()
 
     async def follow(self, prediction_id: str, after: str = commands.FIRST_EVENT) -> AsyncIterator[Event]:
-        """The prediction's events after one of them, as they come, to the last; or until the prediction is gone."""
+        """Yield the prediction's events after one of them, as they come, until the last or until it is deleted."""
         feed = self._enter(prediction_id)
         try:
             start, read = position(after), 0
@@ -94,7 +88,7 @@ class _Feed:
         self.hint = asyncio.Event()
         """Set when there may be more to read."""
         self.grown = asyncio.Event()
-        """Set, and replaced by another, when there are more events."""
+        """Set when there are more events, and then replaced by a new one."""
 
     async def read(self, store: AsyncPredictionStore, turn: asyncio.Semaphore) -> None:
         """Read until the prediction's last event."""

@@ -1,7 +1,7 @@
-"""When predictions will start and finish, as far as it is known: a forecast for each queue, read now and then.
+"""Estimate when predictions will start and finish, from one forecast a queue that is read now and then.
 
-Whoever polls is answered from the last forecast; it is read again when it is a second old, or does not know the
-prediction yet. So a queue costs the same whether one client polls or a thousand.
+Clients that poll are answered from the last forecast. It is read again when it is a second old or does not know the
+prediction yet, so a queue costs the same whether one client polls or a thousand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 MAX_AGE_SECONDS = 1.0
 ACCEPTING_AGE_SECONDS = 0.1
-"""Where many are accepted, none of which is known yet, it is read no more often than this; the next look knows them."""
+"""Where many predictions are accepted, none of which the forecast knows, it is read no more often than this."""
 
 
 class Forecasts:
@@ -34,13 +34,13 @@ class Forecasts:
         self._reading = asyncio.Lock()
 
     async def of(self, prediction: Prediction, *, just_accepted: bool = False) -> Estimate | None:
-        """The estimate; None where it has ended, nothing is known, or too many are being accepted to look at once."""
+        """Return its estimate; None where it has ended, nothing is known, or too many are accepted to read at once."""
         if prediction.status.is_terminal:
             return None
         unknown_age = ACCEPTING_AGE_SECONDS if just_accepted else 0.0
         if self._is_stale(prediction, unknown_age):
             async with self._reading:
-                # Others may have waited for the same reading.
+                # Somebody else may have read it in the meantime.
                 if self._is_stale(prediction, unknown_age):
                     await self._read(prediction.queue)
         read_at, forecast = self._known[prediction.queue]
@@ -50,7 +50,7 @@ class Forecasts:
     def _is_stale(self, prediction: Prediction, unknown_age: float) -> bool:
         read_at, forecast = self._known.get(prediction.queue, (float("-inf"), UNKNOWN))
         age = time.monotonic() - read_at
-        # What waits far behind is in no forecast.
+        # No forecast reaches those that wait far behind.
         is_near = (prediction.queue_position or 0) < MOST_WAITING
         is_unknown = prediction.id not in forecast.estimates and is_near and forecast.is_known
         return age > (unknown_age if is_unknown else MAX_AGE_SECONDS)
@@ -59,7 +59,7 @@ class Forecasts:
         try:
             forecast = await self._store.run(throughput.forecast(queue))
         except StoreUnavailable as error:
-            # It says less, but what was accepted or read before is still to be told.
+            # The prediction itself has been accepted or read: its client gets it without an estimate.
             logger.warning("No estimates for %s: %s", queue, error)
             forecast = UNKNOWN
         self._known[queue] = (time.monotonic(), forecast)

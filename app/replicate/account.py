@@ -1,4 +1,4 @@
-"""Who is asking, on what hardware, and the secret that signs webhooks."""
+"""The account, its hardware, and the secret that signs its webhooks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from app.application import InjectedServices
 from app.auth import Owner
-from app.routes.predictions import REFUSALS
-from app.services import InjectedServices
+from app.routes.responses import REFUSALS
 from predictions.webhooks.signing import current_key
 
 router = APIRouter(tags=["account"], responses=REFUSALS)
@@ -43,17 +43,17 @@ HARDWARE = HardwareBody(name="Whatever its workers run on", sku="local")
 
 @router.get("/account")
 async def get_account(_owner: Owner) -> AccountBody:
-    """There is one account."""
+    """Read the account; there is one."""
     return ACCOUNT
 
 
 @router.get("/hardware")
 async def list_hardware(_owner: Owner) -> list[HardwareBody]:
-    """There is one kind."""
+    """List the hardware; there is one kind."""
     return [HARDWARE]
 
 
 @router.get("/webhooks/default/secret")
 async def get_webhook_secret(_owner: Owner, services: InjectedServices) -> SecretBody:
-    """The current secret; the clients' own functions verify with it."""
+    """Read the current secret, with which the clients' own functions verify webhooks."""
     return SecretBody(key=current_key(services.settings))

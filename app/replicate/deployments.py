@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from app.application import InjectedServices
 from app.auth import Owner
 from app.replicate.account import ACCOUNT, HARDWARE, AccountBody
-from app.replicate.base import Page
 from app.replicate.models import UNKNOWN_TIME
-from app.replicate.predictions import InjectedPosted, ModelName, ModelOwner
-from app.routes.predictions import MISSING, REFUSALS, UNREADABLE
-from app.services import InjectedServices
+from app.replicate.pages import Page
+from app.replicate.parameters import ModelName, ModelOwner
+from app.replicate.predictions import InjectedPosted
+from app.routes.responses import MISSING, REFUSALS, UNREADABLE
 from predictions.models.served import ServedModel
 from predictions.representation import PredictionBody
 
@@ -19,7 +20,7 @@ router = APIRouter(tags=["deployments"], responses=REFUSALS | MISSING)
 
 
 class Configuration(BaseModel):
-    """What it runs on."""
+    """The hardware and the workers that a deployment runs on."""
 
     hardware: str
     min_instances: int
@@ -47,7 +48,7 @@ class DeploymentBody(BaseModel):
 
 @router.get("/deployments")
 async def list_deployments(_owner: Owner, services: InjectedServices) -> Page[DeploymentBody]:
-    """All of them."""
+    """List the deployments."""
     return Page(results=[_deployment(model) for model in await services.models.all() if model.versions])
 
 
@@ -55,7 +56,7 @@ async def list_deployments(_owner: Owner, services: InjectedServices) -> Page[De
 async def get_deployment(
     model_owner: ModelOwner, model_name: ModelName, _owner: Owner, services: InjectedServices
 ) -> DeploymentBody:
-    """One of them; 503 before a worker has announced its model."""
+    """Read a deployment; 503 before a worker has announced its model."""
     return _deployment(await services.models.named(f"{model_owner}/{model_name}"))
 
 

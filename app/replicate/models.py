@@ -8,11 +8,11 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from app.application import InjectedServices
 from app.auth import Owner
-from app.replicate.base import BaseUrl, Json, Page
-from app.replicate.predictions import ModelName, ModelOwner
-from app.routes.predictions import MISSING, REFUSALS
-from app.services import InjectedServices
+from app.replicate.pages import Page
+from app.replicate.parameters import BaseUrl, ModelName, ModelOwner
+from app.routes.responses import MISSING, REFUSALS
 from predictions.errors import ModelNotFound
 from predictions.models.inputs import Input
 from predictions.models.served import ServedModel
@@ -20,22 +20,22 @@ from predictions.models.served import ServedModel
 router = APIRouter(tags=["models"], responses=REFUSALS | MISSING)
 
 UNKNOWN_TIME = datetime.fromtimestamp(0, UTC)
-"""When a version was made is not known here."""
+"""Stands for when a version was made, which is not known here."""
 COG_VERSION = "0.9.0"
-"""Of the schema's form; clients treat those of older ones differently."""
+"""The version of Cog whose schemas ours are like; clients treat those of older ones differently."""
 
 
 class VersionBody(BaseModel):
-    """A model's version and what it takes and gives."""
+    """A version of a model, and the schemas of its input and output."""
 
     id: str
     created_at: datetime
     cog_version: str
-    openapi_schema: Json
+    openapi_schema: dict[str, Any]
 
 
 class ModelBody(BaseModel):
-    """A model."""
+    """A model, as Replicate describes one."""
 
     url: str
     owner: str
@@ -53,7 +53,7 @@ class ModelBody(BaseModel):
 
 @router.get("/models")
 async def list_models(base_url: BaseUrl, _owner: Owner, services: InjectedServices) -> Page[ModelBody]:
-    """All models of this deployment."""
+    """List the models of this deployment."""
     return Page(results=[_model(model, base_url) for model in await services.models.all()])
 
 
@@ -61,7 +61,7 @@ async def list_models(base_url: BaseUrl, _owner: Owner, services: InjectedServic
 async def get_model(
     model_owner: ModelOwner, model_name: ModelName, base_url: BaseUrl, _owner: Owner, services: InjectedServices
 ) -> ModelBody:
-    """One model."""
+    """Read one model."""
     return _model(await services.models.named(f"{model_owner}/{model_name}"), base_url)
 
 
@@ -69,7 +69,7 @@ async def get_model(
 async def list_versions(
     model_owner: ModelOwner, model_name: ModelName, _owner: Owner, services: InjectedServices
 ) -> Page[VersionBody]:
-    """The versions of a model that are served."""
+    """List the versions of a model that are served."""
     return Page(results=_versions(await services.models.named(f"{model_owner}/{model_name}")))
 
 
@@ -77,7 +77,7 @@ async def list_versions(
 async def get_version(
     model_owner: ModelOwner, model_name: ModelName, version_id: str, _owner: Owner, services: InjectedServices
 ) -> VersionBody:
-    """One of them."""
+    """Read one version of a model."""
     model = await services.models.named(f"{model_owner}/{model_name}")
     for version in _versions(model):
         if version.id == version_id:
@@ -105,7 +105,7 @@ def _versions(model: ServedModel) -> list[VersionBody]:
 
 
 def _schema(model: ServedModel) -> dict[str, Any]:
-    """An OpenAPI document with the schemas Input and Output, the model's own defaults in it."""
+    """Return an OpenAPI document with the schemas Input and Output, the former with the model's own defaults."""
     given = Input.model_json_schema(ref_template="#/components/schemas/{model}")
     parts = given.pop("$defs", {})
     for name, value in model.entry.defaults.items():

@@ -5,27 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
+from app import predictions
+from app.application import InjectedServices
 from app.auth import Owner
-from app.bodies import PredictionPage, PredictionRequest
-from app.live.waiting import wait_seconds
-from app.replicate.base import BaseUrl
-from app.routes.predictions import (
-    MISSING,
-    REFUSALS,
-    UNREADABLE,
-    IdempotencyKey,
-    PredictionId,
-    Prefer,
-    answer,
-    cancelled,
-    create,
-    owned,
-    page_of,
-)
-from app.services import InjectedServices
+from app.predictions import Submission
+from app.replicate.parameters import BaseUrl, ModelName, ModelOwner
+from app.retries.connection import connection_of
+from app.routes.pages import PredictionPage, page_of
+from app.routes.parameters import IdempotencyKey, PredictionId, Prefer, wait_seconds
+from app.routes.requests import PredictionRequest
+from app.routes.responses import MISSING, REFUSALS, UNREADABLE, answer
 from predictions.models.inputs import Input
 from predictions.record.prediction import Prediction, Status, Webhook, WebhookEvent
 from predictions.representation import PredictionBody
@@ -34,13 +26,13 @@ router = APIRouter(tags=["predictions"], responses=REFUSALS)
 
 PAGE = 100
 
-ModelOwner = Annotated[str, Path(max_length=200, description="The part before the slash in a model's name.")]
-ModelName = Annotated[str, Path(max_length=200, description="The part after it.")]
-
 
 class V1Request(PredictionRequest):
-    """What the clients post. Keys that mean nothing here are dropped before anything is stored or logged: with
-    `fileEncodingStrategy` in `run`'s options, the JavaScript client posts itself, token included, inside `input`."""
+    """What Replicate's clients post.
+
+    Keys that mean nothing here are dropped before anything is stored or logged: with `fileEncodingStrategy` in `run`'s
+    options, the JavaScript client posts itself, token included, inside `input`.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -55,7 +47,7 @@ class V1Request(PredictionRequest):
         return body
 
     def webhook_target(self) -> Webhook | None:
-        """Where the events go."""
+        """Return where the events go, and which of them."""
         if self.webhook is None and self.webhook_completed is not None:
             return Webhook(self.webhook_completed, (WebhookEvent.COMPLETED,))
         return super().webhook_target()
@@ -63,7 +55,7 @@ class V1Request(PredictionRequest):
 
 @dataclass
 class Posted:
-    """A request to create a prediction, at whichever of the routes that do."""
+    """A request to create a prediction, by whichever route it came."""
 
     request: Request
     body: V1Request
@@ -74,21 +66,24 @@ class Posted:
     idempotency_key: IdempotencyKey = None
 
     async def answer(self) -> Response:
-        """Create it, wait where that is asked for, and answer as the clients want it."""
-        prediction = await create(
-            self.request,
+        """Create the prediction, wait where that is asked for, and answer as the clients expect it."""
+        prediction = await predictions.create(
             self.services,
-            self.owner,
-            self.body,
-            self.base_url,
-            idempotency_key=self.idempotency_key,
-            stream_url=True,  # the JavaScript client streams without having asked for it
+            self._submission(),
+            self.body.input,
+            self.body.version,
+            connection=connection_of(self.request.scope),
         )
-        prediction = await self.services.ended.wait(prediction, _patience(self.prefer))
-        return await answer(_unfinished(prediction), self.services, 201)
+        prediction = await predictions.wait(self.services, prediction, _patience(self.prefer))
+        return await answer(self.services, _unfinished(prediction), 201)
+
+    def _submission(self) -> Submission:
+        submission = self.body.submission(self.owner, self.base_url, idempotency_key=self.idempotency_key)
+        # The JavaScript client streams without having asked for it.
+        return replace(submission, stream_url=True)
 
     async def answer_by(self, model_name: str) -> Response:
-        """The same with the current version of the model owner/name; raises ModelNotFound."""
+        """Do the same with the current version of the model owner/name; raises ModelNotFound."""
         model = await self.services.models.named(model_name)
         self.body = self.body.model_copy(update={"version": model.name})
         return await self.answer()
@@ -118,8 +113,8 @@ async def create_prediction_of_model(
 
 @router.get("/predictions/{prediction_id}", response_model=PredictionBody, responses=MISSING)
 async def get_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
-    """The prediction as it stands."""
-    return await answer(await owned(services, owner, prediction_id), services)
+    """Read a prediction as it stands."""
+    return await answer(services, await predictions.read(services, owner, prediction_id))
 
 
 @router.get("/predictions")
@@ -130,22 +125,22 @@ async def list_predictions(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE)] = PAGE,
 ) -> PredictionPage:
-    """This token's predictions, newest first; `next` is the next page's URL."""
+    """List this token's predictions, newest first; `next` is the next page's URL."""
     return await page_of(services, owner, base_url, cursor, limit)
 
 
 @router.post("/predictions/{prediction_id}/cancel", response_model=PredictionBody, responses=MISSING)
 async def cancel_prediction(prediction_id: PredictionId, owner: Owner, services: InjectedServices) -> Response:
-    """Stop a prediction; one that has ended stays as it is."""
-    return await answer(await cancelled(services, owner, prediction_id), services)
+    """Stop a prediction. One that has ended stays as it is."""
+    return await answer(services, await predictions.cancel(services, owner, prediction_id))
 
 
 def _patience(prefer: str | None) -> float:
-    """Seconds to wait: less than the client does. With `wait=n` the Python client reads for n + 0.5 seconds."""
+    """Return the seconds to wait: fewer than the client, which for `wait=n` reads n + 0.5 seconds (the Python one)."""
     seconds = wait_seconds(prefer)
     return max(seconds - 1, seconds / 2)
 
 
 def _unfinished(prediction: Prediction) -> Prediction:
-    """As an answer to whoever waited: they take everything but `starting` for finished, and would see no output."""
+    """Show an unfinished prediction as `starting`: clients take any other status for finished, and miss the output."""
     return prediction if prediction.status.is_terminal else replace(prediction, status=Status.STARTING)

@@ -1,4 +1,4 @@
-"""What `urls.stream` and `urls.audio` of a prediction that was created below /v1 lead to."""
+"""The routes that `urls.stream` and `urls.audio` of a prediction created below /v1 lead to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse
 from starlette.responses import StreamingResponse
 
-from app.routes.predictions import MISSING, REFUSALS
+from app.routes.responses import MISSING, REFUSALS
 from app.routes.streams import SOUND, get_audio, stream_for_replicate
 
 router = APIRouter(tags=["streams"], responses=REFUSALS | MISSING)

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Request
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from app.retries.connection import Connection
 from predictions.errors import StoreUnavailable
 from predictions.record import commands
 from predictions.record.prediction import Prediction
@@ -29,53 +26,42 @@ logger = logging.getLogger(__name__)
 CLAIM_SECONDS = 10
 """How long a prediction waits for its request to come again."""
 UNCERTAIN_SECONDS = 2.0
-"""A connection that is reset so soon after an answer was written has not brought it through."""
-TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
-"""States of a connection in Linux's tcp_info: reset, and closed by the other side alone."""
+"""A connection that is reset this soon after an answer was written may not have delivered it."""
 
 
 class ExpectedAnswer:
     """The answer to one request that creates a prediction."""
 
-    def __init__(self, owner: str, digest: str, answers: LostAnswers, transport: asyncio.BaseTransport | None) -> None:
+    def __init__(self, owner: str, digest: str, connection: Connection, answers: LostAnswers) -> None:
         self.owner, self.digest = owner, digest
         self.prediction: Prediction | None = None
-        self.is_lost = False
+        # The connection may have broken before there was anybody to tell.
+        self.is_lost = connection.is_lost
         self.is_written = False
-        self._transport = transport
         self.settled = asyncio.Event()
         """Set when nobody needs to wait for what becomes of it."""
+        self._connection = connection
         self._answers = answers
+        connection.answer = self
 
     def lost(self) -> None:
-        """The connection broke."""
+        """Learn that the connection broke."""
         self.is_lost = True
         self._answers.settle(self)
 
     def written(self) -> None:
-        """It has been sent."""
+        """Learn that the answer has been sent; for a moment longer it may still turn out to be lost."""
         self.is_written = True
         asyncio.get_running_loop().call_later(UNCERTAIN_SECONDS, self._answers.forget, self)
 
-    def look(self) -> None:
-        """Notice a broken connection at once: of what came in one moment, the loop may see the next request first."""
-        if not self.is_lost and _is_closed(self._transport, in_order=not self.is_written):
+    def check(self) -> None:
+        """Notice a broken connection now: of what arrives together, the event loop may see the next request first."""
+        if not self.is_lost and self._connection.is_closed(in_order=not self.is_written):
             self.lost()
 
 
-def _is_closed(transport: asyncio.BaseTransport | None, *, in_order: bool) -> bool:
-    """Whether the other side has reset the connection, or, where that counts, closed it `in_order`. Known on Linux."""
-    connection = transport.get_extra_info("socket") if transport else None
-    if connection is None or not hasattr(socket, "TCP_INFO"):
-        return False
-    if connection.fileno() < 0:
-        return in_order
-    state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-    return state == TCP_CLOSE or (in_order and state == TCP_CLOSE_WAIT)
-
-
 class LostAnswers:
-    """The answers that this API process expects to give, and what becomes of those that it cannot."""
+    """The answers that this API process expects to give, and what becomes of those that are lost."""
 
     def __init__(self, store: AsyncPredictionStore) -> None:
         self._store = store
@@ -83,12 +69,9 @@ class LostAnswers:
         self._settling: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def expecting(self, request: Request, owner: str, digest: str) -> AsyncIterator[ExpectedAnswer]:
-        """Create the prediction inside, and write it into what this gives."""
-        transport = getattr(request.state, "transport", None)
-        answer = request.state.answer = ExpectedAnswer(owner, digest, self, transport)
-        # It may have been lost before there was anybody to tell.
-        answer.is_lost = getattr(request.state, "connection_lost", False)
+    async def expecting(self, connection: Connection, owner: str, digest: str) -> AsyncIterator[ExpectedAnswer]:
+        """Expect to answer over the connection; the prediction is created inside and put into what this yields."""
+        answer = ExpectedAnswer(owner, digest, connection, self)
         self._expected[owner, digest].append(answer)
         try:
             # Each waits for those before it, and so gets what the last of them would have been given.
@@ -102,14 +85,14 @@ class LostAnswers:
             self.settle(answer)
 
     def settle(self, answer: ExpectedAnswer) -> None:
-        """Keep the prediction for whoever asks again, once there is one."""
+        """Offer a lost answer's prediction to the next identical request, once there is a prediction."""
         if answer.prediction is not None and answer in self._expected[answer.owner, answer.digest]:
             task = asyncio.create_task(self._offer(answer, answer.prediction))
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
 
     def forget(self, answer: ExpectedAnswer) -> None:
-        """It was given, or will never be."""
+        """Stop watching an answer that was given, or never will be."""
         known = self._expected[answer.owner, answer.digest]
         if answer in known:
             known.remove(answer)
@@ -121,7 +104,7 @@ class LostAnswers:
         for earlier in tuple(self._expected[answer.owner, answer.digest]):
             if earlier is answer:
                 break
-            earlier.look()
+            earlier.check()
             if earlier.is_lost:
                 return earlier
         return None
@@ -131,33 +114,6 @@ class LostAnswers:
         try:
             await self._store.run(commands.offer(answer.owner, answer.digest, prediction.id, CLAIM_SECONDS))
         except StoreUnavailable as error:
-            logger.warning("A repeated request for %s will make another prediction: %s", prediction.id, error)
+            logger.warning("If the request for %s is repeated, it makes another prediction: %s", prediction.id, error)
         finally:
             self.forget(answer)
-
-
-class WatchingProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which tells an expected answer what became of it."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed: by a reset, or in order, after the answer or before it."""
-        if self.cycle:
-            self.cycle.scope["state"]["connection_lost"] = True
-        answer = self._answer()
-        if answer is not None and (exc is not None or not self.cycle.response_complete):
-            answer.lost()
-        super().connection_lost(exc)
-
-    def on_headers_complete(self) -> None:
-        """A request begins."""
-        self.scope["state"]["transport"] = self.transport
-        super().on_headers_complete()
-
-    def on_response_complete(self) -> None:
-        """The answer has been handed to the operating system."""
-        if (answer := self._answer()) is not None:
-            answer.written()
-        super().on_response_complete()
-
-    def _answer(self) -> ExpectedAnswer | None:
-        return self.cycle.scope["state"].get("answer") if self.cycle else None

@@ -2,69 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Any
 
-from fastapi import APIRouter, HTTPException, Path, Request, UploadFile
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, HTTPException, UploadFile
+from pydantic import BaseModel, Field
 
 from app import files
+from app.application import BaseUrl, InjectedServices
 from app.auth import Owner
-from app.bodies import FileBody, FileUrls
 from app.problems import Problem
-from app.routes.predictions import MISSING, REFUSALS, UNREADABLE
-from app.services import InjectedServices, Services
-from predictions.files import commands as file_commands
-from predictions.files.record import File, file_prefix
-from predictions.record.prediction import ID_PATTERN
+from app.routes.parameters import FileId
+from app.routes.responses import MISSING, REFUSALS, UNREADABLE, Responses
+from predictions.files.record import File
 
 router = APIRouter(tags=["files"], responses=REFUSALS)
 
-TOO_LARGE: dict[int | str, dict[str, Any]] = {413: {"model": Problem, "description": "The file is too large."}}
+TOO_LARGE: Responses = {413: {"model": Problem, "description": "The file is too large."}}
 
-FileId = Annotated[str, Path(pattern=ID_PATTERN, description="The file's id.")]
+
+class FileUrls(BaseModel):
+    """Where the file is."""
+
+    get: str = Field(description="Read the file's record; also what to send as `input_audio`.")
+
+
+class FileBody(BaseModel):
+    """An uploaded audio file."""
+
+    id: str
+    name: str
+    content_type: str
+    size: int = Field(description="In bytes.")
+    etag: str
+    checksums: dict[str, str]
+    metadata: dict[str, Any]
+    created_at: datetime
+    urls: FileUrls
 
 
 @router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE)
-async def upload_file(request: Request, content: UploadFile, owner: Owner, services: InjectedServices) -> FileBody:
-    """Send an audio file as the form's part `content`; name its `urls.get` as `input_audio`."""
-    return represent(await keep(services, owner, content), services.base_url(request))
+async def upload_file(content: UploadFile, owner: Owner, services: InjectedServices, base_url: BaseUrl) -> FileBody:
+    """Send an audio file as the form's part `content`. Then send its `urls.get` as `input_audio`."""
+    upload = await read_upload(content, services.settings.max_input_audio_bytes)
+    return represent(await files.store(services, owner, upload), base_url)
 
 
 @router.get("/files/{file_id}", responses=MISSING)
-async def get_file(request: Request, file_id: FileId, owner: Owner, services: InjectedServices) -> FileBody:
-    """An uploaded file's record."""
-    return represent(await files.owned_file(services, owner, file_id), services.base_url(request))
+async def get_file(file_id: FileId, owner: Owner, services: InjectedServices, base_url: BaseUrl) -> FileBody:
+    """Read the record of an uploaded file."""
+    return represent(await files.read(services, owner, file_id), base_url)
 
 
 @router.delete("/files/{file_id}", status_code=204, responses=MISSING)
 async def delete_file(file_id: FileId, owner: Owner, services: InjectedServices) -> None:
-    """Delete an uploaded file now; otherwise it goes when its time is over."""
-    await remove(services, owner, file_id)
+    """Delete an uploaded file now. Otherwise it is deleted when its retention ends."""
+    await files.delete(services, owner, file_id)
 
 
-async def keep(services: Services, owner: str, content: UploadFile, metadata: Mapping[str, Any] | None = None) -> File:
-    """Store what was uploaded; raises 413, 422."""
-    limit = services.settings.max_input_audio_bytes
-    data = await content.read(limit + 1)
-    if len(data) > limit:
-        raise HTTPException(413, f"The file is larger than {limit} bytes; send a shorter or compressed one.")
+async def read_upload(content: UploadFile, max_bytes: int) -> files.Upload:
+    """Return what a form's part holds; raises 413, 422."""
+    data = await content.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise HTTPException(413, f"The file is larger than {max_bytes} bytes; send a shorter or compressed one.")
     if not data:
         raise HTTPException(422, "The file is empty; send an audio file as the part `content`.")
-    content_type = content.content_type or "application/octet-stream"
-    name = (content.filename or "")[:255]
-    return await files.store_file(services, owner, name, content_type, data, metadata)
-
-
-async def remove(services: Services, owner: str, file_id: str) -> None:
-    """Delete a file's bytes and its record; raises FileNotFound."""
-    await files.owned_file(services, owner, file_id)
-    await run_in_threadpool(services.storage.delete_prefix, file_prefix(file_id))
-    await services.store.run(file_commands.delete_file(file_id))
+    return files.Upload((content.filename or "")[:255], content.content_type or "application/octet-stream", data)
 
 
 def represent(file: File, base_url: str) -> FileBody:
-    """The file as clients see it, with its URL in that part of the API."""
+    """Return the file as clients see it, with its URL in that part of the API."""
     return FileBody(
         id=file.id,
         name=file.name,

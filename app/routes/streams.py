@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials
+from fastapi import APIRouter, Depends, Header, HTTPException, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from app.auth import authenticate, bearer
+from app import predictions
+from app.application import InjectedServices
+from app.auth import Credentials, authenticate
 from app.problems import Problem
-from app.routes.predictions import MISSING, REFUSALS, PredictionId, owned
-from app.services import InjectedServices, Services
-from predictions.errors import ObjectNotFound, PredictionNotFound, StorageError
+from app.routes.parameters import PredictionId
+from app.routes.responses import MISSING, REFUSALS, Responses
+from app.services import Services
+from predictions.errors import ObjectNotFound, StorageError
 from predictions.record import commands
 from predictions.record.events import Chunk, Event, EventName
 from predictions.record.prediction import Prediction, Status
@@ -33,7 +34,7 @@ router = APIRouter(tags=["streams"], responses=REFUSALS | MISSING)
 
 NARROW = frozenset({"output", "logs", "error", "done"})
 """The events that Replicate's clients know; another name makes the Python one fail."""
-SOUND: dict[int | str, dict[str, Any]] = {
+SOUND: Responses = {
     200: {
         "content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}},
         "description": "16-bit WAV of unknown length, sent as it is made.",
@@ -44,36 +45,33 @@ SOUND: dict[int | str, dict[str, Any]] = {
 LastEventId = Annotated[
     str,
     Header(
-        pattern=r"^[0-9]{1,15}-[0-9]{1,15}$", description="The id of the last event that came; those after it follow."
+        pattern=r"^[0-9]{1,15}-[0-9]{1,15}$",
+        description="The id of the last event that you received; the stream goes on after it.",
     ),
 ]
 StreamToken = Annotated[str | None, Query(max_length=100, description="From `urls.stream` or `urls.audio`.")]
 
 
-async def followed(
-    request: Request,
-    prediction_id: PredictionId,
-    services: InjectedServices,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
-    token: StreamToken = None,
+async def _followed(
+    prediction_id: PredictionId, services: InjectedServices, credentials: Credentials, token: StreamToken = None
 ) -> Prediction:
-    """The prediction, for its owner or whoever has the token of its URLs; raises PredictionNotFound, 401."""
-    if token is None:
-        return await owned(services, await authenticate(request, credentials), prediction_id)
-    prediction = await services.store.run(commands.get(prediction_id))
-    if not secrets.compare_digest((prediction.stream_token or "").encode(), token.encode()) or not token:
-        raise PredictionNotFound(prediction_id)
-    return prediction
+    """Return the prediction for its owner, or for whoever has the token of its URLs; raises PredictionNotFound, 401."""
+    if token is not None:
+        return await predictions.read_with_token(services, prediction_id, token)
+    return await predictions.read(services, await authenticate(services, credentials), prediction_id)
 
 
-Followed = Annotated[Prediction, Depends(followed)]
+Followed = Annotated[Prediction, Depends(_followed)]
 
 
 @router.get("/predictions/{prediction_id}/stream", response_class=EventSourceResponse)
 async def stream_prediction(
     prediction: Followed, services: InjectedServices, last_event_id: LastEventId = commands.FIRST_EVENT
 ) -> AsyncIterable[ServerSentEvent]:
-    """Server-sent events to its end: `status`, `progress`, `logs`, `audio`, at last `output` or `error`, and `done`."""
+    """Follow a prediction to its end by server-sent events.
+
+    They are `status`, `progress`, `logs` and `audio`, then `output` or `error`, and at last `done`.
+    """
     async for event in _stream(prediction, services, last_event_id):
         yield event
 
@@ -82,7 +80,7 @@ async def stream_prediction(
 async def stream_for_replicate(
     prediction: Followed, services: InjectedServices, last_event_id: LastEventId = commands.FIRST_EVENT
 ) -> AsyncIterable[ServerSentEvent]:
-    """The same in the narrower form that Replicate's clients expect at `urls.stream`."""
+    """Follow a prediction by the events that Replicate's clients know: `output`, `logs`, `error`, `done`."""
     async for event in _stream(prediction, services, last_event_id):
         if event.event in NARROW:
             yield event
@@ -90,10 +88,10 @@ async def stream_for_replicate(
 
 @router.get("/predictions/{prediction_id}/audio", response_class=StreamingResponse, responses=SOUND)
 async def get_audio(prediction: Followed, services: InjectedServices) -> StreamingResponse:
-    """The music while it is made, before normalization, as a WAV file that grows; it plays at once."""
+    """Listen to the music while it is made, before normalization, as a WAV file that grows. It plays at once."""
     if not prediction.live:
         raise HTTPException(409, 'This prediction was created without "stream": true; read its output instead.')
-    # For nginx: pass on each piece as it comes.
+    # Asks nginx to pass on each piece as it comes.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_sound(prediction, services), media_type="audio/wav", headers=headers)
 
@@ -108,12 +106,12 @@ async def _stream(prediction: Prediction, services: Services, after: str) -> Asy
         yield ServerSentEvent(event=parts[-1][0], raw_data=parts[-1][1], id=event.id)
         known, ended = event.id, event.ends
     if not ended:
-        # It had ended before, or has been deleted: whoever reconnects is told to stop.
+        # It had ended before, or has been deleted: a client that reconnects learns to stop.
         yield ServerSentEvent(event="done", raw_data="{}", id=known)
 
 
 def _parts(event: Event, prediction: Prediction, services: Services) -> list[tuple[str, str]]:
-    """Names and data of what an event becomes on the wire."""
+    """Return the names and data of the server-sent events that an event becomes."""
     match event.name:
         case EventName.PROGRESS:
             done, total = json.loads(event.data)
@@ -138,7 +136,7 @@ def _ending(prediction: Prediction | None, services: Services) -> list[tuple[str
 
 
 async def _sound(prediction: Prediction, services: Services) -> AsyncIterator[bytes]:
-    """A WAV file of one attempt's chunks. It ends early where the attempt does: another one's are another file."""
+    """Yield a WAV file of one attempt's chunks; it ends early if the attempt does, as the next one begins anew."""
     begun = False
     wanted = prediction.attempt + (prediction.status is Status.STARTING)
     async for event in services.followers.follow(prediction.id):
@@ -150,7 +148,7 @@ async def _sound(prediction: Prediction, services: Services) -> AsyncIterator[by
             # Storages are hashed by identity, which their interface does not say.
             header, samples = await run_in_threadpool(_chunk, services.storage, chunk.key(prediction.id))  # type: ignore[arg-type]
         except (ObjectNotFound, StorageError) as error:
-            # The status line has long been sent; a shorter file is all that can be said.
+            # The status line has long been sent: all that is left is to end the file early.
             logger.warning("The sound of %s ends early: %s", prediction.id, error)
             return
         yield samples if begun else header + samples
@@ -159,6 +157,6 @@ async def _sound(prediction: Prediction, services: Services) -> AsyncIterator[by
 
 @lru_cache(maxsize=64)
 def _chunk(storage: AudioStorage, key: str) -> tuple[bytes, bytes]:
-    """A chunk's samples at 16 bits, and the header of a file that begins with them. Kept for other listeners."""
+    """Return the header of a file that begins with a chunk, and its 16-bit samples; kept for other listeners."""
     content = storage.open(key)
     return growing_header(content), pcm16(content)

@@ -2,35 +2,73 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
 
+from app import predictions
+from app.application import InjectedServices
 from app.auth import Owner
-from app.bodies import DeliveryBody, DeliveryList
-from app.routes.predictions import MISSING, REFUSALS, PredictionId, owned
-from app.services import InjectedServices
-from predictions.webhooks import deliveries
+from app.routes.parameters import PredictionId
+from app.routes.responses import MISSING, REFUSALS
+from predictions.record.prediction import WebhookEvent
+from predictions.webhooks.deliveries import DeliveryState
 
 router = APIRouter(tags=["webhooks"], responses=REFUSALS | MISSING)
 
 DeliveryId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="The delivery's `webhook-id`.")]
 
 
+class WebhookAttemptBody(BaseModel):
+    """One POST to the receiver."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    number: int
+    started_at: datetime
+    status: int | None = Field(description="The status of the receiver's answer; null where none came.")
+    error: str | None = Field(description="Why no answer came. If `status` is null too, it runs or was interrupted.")
+    seconds: float | None = Field(description="How long the answer took.")
+
+
+class WebhookDeliveryBody(BaseModel):
+    """One webhook and every attempt to deliver it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str = Field(description="The `webhook-id` that the receiver sees.")
+    event: WebhookEvent
+    state: DeliveryState = Field(
+        description=(
+            "`failed`: after the last retry; `superseded`: a newer webhook says more; `disabled`: after a 410."
+        )
+    )
+    created_at: datetime
+    next_attempt_at: datetime | None = Field(description="Null where there will be none.")
+    attempts: list[WebhookAttemptBody]
+
+
+class DeliveryList(BaseModel):
+    """A prediction's webhooks, oldest first."""
+
+    results: list[WebhookDeliveryBody]
+
+
 @router.get("/predictions/{prediction_id}/webhook-deliveries")
 async def list_webhook_deliveries(
     prediction_id: PredictionId, owner: Owner, services: InjectedServices
 ) -> DeliveryList:
-    """Every webhook of a prediction, with every attempt to deliver it."""
-    await owned(services, owner, prediction_id)
-    found = await services.store.run(deliveries.of(prediction_id))
-    return DeliveryList(results=[DeliveryBody.model_validate(item) for item in found])
+    """List the webhooks of a prediction, with every attempt to deliver them."""
+    found = await predictions.list_deliveries(services, owner, prediction_id)
+    return DeliveryList(results=[WebhookDeliveryBody.model_validate(item) for item in found])
 
 
 @router.post("/predictions/{prediction_id}/webhook-deliveries/{delivery_id}/redeliver", status_code=202)
 async def redeliver_webhook(
     prediction_id: PredictionId, delivery_id: DeliveryId, owner: Owner, services: InjectedServices
-) -> DeliveryBody:
+) -> WebhookDeliveryBody:
     """Send a webhook again, whatever became of it: at once, under the same `webhook-id`, and with all its retries."""
-    await owned(services, owner, prediction_id)
-    return DeliveryBody.model_validate(await services.store.run(deliveries.redeliver(prediction_id, delivery_id)))
+    sent = await predictions.redeliver(services, owner, prediction_id, delivery_id)
+    return WebhookDeliveryBody.model_validate(sent)

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from app.main import create_app
-from app.retries.lost_answers import WatchingProtocol
+from app.retries.protocol import WatchingProtocol
 from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record.messages import GENERATION_QUEUE

@@ -1,0 +1,237 @@
+"""What clients do with predictions, without HTTP: the use cases that `routes/` and `replicate/` both call.
+
+Every function that takes an owner raises PredictionNotFound for a prediction that belongs to another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from dataclasses import dataclass, replace
+
+from app import files
+from app.retries.connection import Connection
+from app.services import Services
+from predictions.errors import (
+    FileNotFound,
+    IdempotencyMismatch,
+    InvalidInput,
+    NotRepeatable,
+    PredictionExists,
+    PredictionNotFound,
+    QueueFull,
+)
+from predictions.models.inputs import Input, check_abilities, check_duration, with_defaults
+from predictions.record import commands
+from predictions.record.commands import Created, Cursor, Outcome
+from predictions.record.prediction import NewPrediction, Prediction, Webhook, new_id, output_prefix
+from predictions.webhooks import deliveries
+from predictions.webhooks.deliveries import Delivery
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Who asks for a prediction, how a repetition of the request is recognized, and how its client follows it."""
+
+    owner: str
+    base_url: str
+    """The address of that part of the API by which the request came."""
+    digest: str
+    """The same for two requests with the same body, and only for these."""
+    prediction_id: str | None = None
+    """An id of the client's own choice."""
+    idempotency_key: str | None = None
+    webhook: Webhook | None = None
+    live: bool = False
+    """Whether its sound is wanted while it is made."""
+    stream_url: bool = False
+    """Whether it gets a URL to follow it by even where its sound is not wanted."""
+
+
+async def create(
+    services: Services,
+    submission: Submission,
+    value: Input,
+    version: str | None = None,
+    *,
+    connection: Connection | None = None,
+) -> Prediction:
+    """Accept a prediction, or find the one that the same request made before.
+
+    `version` is a reference to a model; None stands for the default model. `connection`: the answer goes through it;
+    should it break, the next identical request gets this prediction (decision 0013). A request with an Idempotency-Key
+    has no need of that.
+
+    Raises InvalidInput, FileNotFound, PredictionExists, IdempotencyMismatch, NoModel, QueueFull.
+    """
+    if connection is None or submission.idempotency_key is not None:
+        return await _create(services, submission, value, version)
+    async with services.lost_answers.expecting(connection, submission.owner, submission.digest) as answer:
+        prediction = answer.prediction = await _create(services, submission, value, version, take_offered=True)
+    return prediction
+
+
+async def rerun(services: Services, submission: Submission, prediction_id: str) -> Prediction:
+    """Repeat a prediction that has ended, as a new one: the same input, seed included, the same version of its model.
+
+    Raises NotRepeatable, and what `create` raises.
+    """
+    original = await read(services, submission.owner, prediction_id)
+    if not original.status.is_terminal:
+        raise NotRepeatable("It has not ended yet: wait for its end, or cancel it.")
+    version = f"{original.model}:{original.version}"
+    await _require_version(services, version)
+    if original.input_file is not None:
+        await _require_file(services, original.owner, original.input_file)
+    digest = hashlib.sha256(f"rerun {original.id} {submission.digest}".encode()).hexdigest()
+    value = Input.model_validate(original.input)
+    return await _create(services, replace(submission, digest=digest), value, version, original=original)
+
+
+async def read(services: Services, owner: str, prediction_id: str) -> Prediction:
+    """Return the prediction as it stands."""
+    prediction = await services.store.run(commands.get(prediction_id))
+    if prediction.owner != owner:
+        raise PredictionNotFound(prediction_id)
+    return prediction
+
+
+async def read_with_token(services: Services, prediction_id: str, stream_token: str) -> Prediction:
+    """Return the prediction for whoever has the token of its URLs; raises PredictionNotFound."""
+    prediction = await services.store.run(commands.get(prediction_id))
+    expected = prediction.stream_token or ""
+    if not stream_token or not secrets.compare_digest(expected.encode(), stream_token.encode()):
+        raise PredictionNotFound(prediction_id)
+    return prediction
+
+
+async def list_page(
+    services: Services, owner: str, cursor: Cursor, limit: int
+) -> tuple[list[Prediction], Cursor | None]:
+    """Return a page of the owner's predictions, newest first, and the next page's cursor, None after the last."""
+    return await services.store.run(commands.list_page(owner, cursor, limit))
+
+
+async def wait(services: Services, prediction: Prediction, seconds: float) -> Prediction:
+    """Return the prediction once it has ended, or as it stands after that many seconds."""
+    if prediction.status.is_terminal or not seconds:
+        return prediction
+    return await services.ended.wait(prediction, seconds)
+
+
+async def cancel(services: Services, owner: str, prediction_id: str) -> Prediction:
+    """Cancel a prediction and return it; one that has ended stays as it is."""
+    await read(services, owner, prediction_id)
+    await services.store.run(commands.cancel(prediction_id))
+    return await read(services, owner, prediction_id)
+
+
+async def delete(services: Services, owner: str, prediction_id: str) -> None:
+    """Delete a prediction and its audio; one that waits or runs is cancelled first."""
+    await read(services, owner, prediction_id)
+    await services.store.run(commands.cancel(prediction_id))
+    # The audio first: should storage fail, the record is still there to try again with.
+    await asyncio.to_thread(services.storage.delete_prefix, output_prefix(prediction_id))
+    await services.store.run(commands.delete(prediction_id))
+
+
+async def list_deliveries(services: Services, owner: str, prediction_id: str) -> list[Delivery]:
+    """Return the webhooks of a prediction, oldest first, with every attempt to deliver them."""
+    await read(services, owner, prediction_id)
+    return await services.store.run(deliveries.of(prediction_id))
+
+
+async def redeliver(services: Services, owner: str, prediction_id: str, delivery_id: str) -> Delivery:
+    """Send a webhook again, at once and with all its retries; raises DeliveryNotFound."""
+    await read(services, owner, prediction_id)
+    return await services.store.run(deliveries.redeliver(prediction_id, delivery_id))
+
+
+async def _create(
+    services: Services,
+    submission: Submission,
+    value: Input,
+    version: str | None,
+    *,
+    original: Prediction | None = None,
+    take_offered: bool = False,
+) -> Prediction:
+    new = await _new_prediction(services, submission, value, version, original)
+    created = await services.store.run(
+        commands.create(
+            new,
+            idempotency_key=submission.idempotency_key or "",
+            remember_seconds=services.settings.remember_seconds,
+            max_queued=services.settings.max_queued,
+            take_offered=take_offered,
+        )
+    )
+    return _accepted(created, new.id)
+
+
+async def _new_prediction(
+    services: Services, submission: Submission, value: Input, version: str | None, original: Prediction | None
+) -> NewPrediction:
+    """Check what is asked for, and store the audio that comes with it; `original`: the prediction that is repeated."""
+    model = await services.models.for_version(version)
+    value = value if original else with_defaults(value, model.entry.defaults)
+    check_duration(value, services.settings.max_duration)
+    check_abilities(value, model.card)
+    if submission.webhook is not None:
+        files.require_reachable(services, "webhook", submission.webhook.url)
+    input_file = original.input_file if original else None
+    if input_file is None:
+        value, input_file = await files.resolve_input_audio(services, submission.owner, submission.base_url, value)
+    return NewPrediction(
+        id=submission.prediction_id or new_id(),
+        owner=submission.owner,
+        digest=submission.digest,
+        input=value.with_seed().model_dump(mode="json"),
+        input_file=input_file,
+        model=model.name,
+        version=model.card.version,
+        queue=model.entry.queue,
+        base_url=submission.base_url,
+        webhook=submission.webhook,
+        stream_token=new_id() if submission.live or submission.stream_url else None,
+        live=submission.live,
+        rerun_of=original.id if original else None,
+        wanted_audio_sha256=original.audio_sha256 if original else None,
+    )
+
+
+def _accepted(created: Created, prediction_id: str) -> Prediction:
+    """Return the prediction that now stands; raises what stood in its way."""
+    match created.outcome:
+        case Outcome.CONFLICT:
+            raise PredictionExists(prediction_id)
+        case Outcome.MISMATCH:
+            raise IdempotencyMismatch(prediction_id)
+        case Outcome.FULL:
+            raise QueueFull("as many predictions wait as MUSICGEN_MAX_QUEUED allows")
+        case _:
+            assert created.prediction is not None
+            return created.prediction
+
+
+async def _require_version(services: Services, version: str) -> None:
+    """Raise NotRepeatable unless the version is served."""
+    try:
+        await services.models.for_version(version)
+    except InvalidInput as error:
+        raise NotRepeatable(
+            f"Its version, {version}, is no longer served. To have the current one make it, send its input to "
+            "POST /predictions."
+        ) from error
+
+
+async def _require_file(services: Services, owner: str, file_id: str) -> None:
+    """Raise NotRepeatable unless the uploaded file is still there."""
+    try:
+        await files.read(services, owner, file_id)
+    except FileNotFound as error:
+        raise NotRepeatable(
+            f"Its input_audio, the file {file_id}, has been deleted. Send the audio and the input, seed included, to "
+            "POST /predictions."
+        ) from error

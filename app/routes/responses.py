@@ -1,0 +1,43 @@
+"""What routes answer: predictions as clients see them, and the responses that the OpenAPI document lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Response
+
+from app import predictions
+from app.problems import Problem
+from app.routes.parameters import wait_seconds
+from app.services import Services
+from predictions.record.prediction import Prediction
+from predictions.representation import PredictionBody, represent
+
+Responses = dict[int | str, dict[str, Any]]
+
+REFUSALS: Responses = {
+    401: {"model": Problem, "description": "The token is missing or wrong."},
+    422: {"model": Problem, "description": "A field is wrong; `errors` names it and what to send instead."},
+    503: {"model": Problem, "description": "Nothing was accepted; try again after `Retry-After` seconds."},
+}
+MISSING: Responses = {404: {"model": Problem, "description": "It does not exist, or belongs to another token."}}
+UNREADABLE: Responses = {400: {"model": Problem, "description": "The body cannot be read."}}
+CREATED: Responses = {
+    200: {"model": PredictionBody, "description": "It ended while you waited, or had ended before."},
+    202: {"model": PredictionBody, "description": "Accepted; poll `urls.get`."},
+    **UNREADABLE,
+}
+
+
+async def answer(services: Services, prediction: Prediction, status: int = 200) -> Response:
+    """Return the prediction as its client sees it."""
+    estimate = await services.forecasts.of(prediction, just_accepted=status == 202)
+    # Written by pydantic's own serializer: FastAPI's would validate the body a second time on the hottest path.
+    body = represent(prediction, services.storage, estimate).model_dump_json()
+    return Response(body, status, media_type="application/json")
+
+
+async def answer_created(services: Services, prediction: Prediction, prefer: str | None) -> Response:
+    """Answer a request that created the prediction or found it created, after waiting where `Prefer` asks for it."""
+    prediction = await predictions.wait(services, prediction, wait_seconds(prefer))
+    return await answer(services, prediction, 200 if prediction.status.is_terminal else 202)
