@@ -5,7 +5,6 @@ Every function that takes an owner raises FileNotFound for a file that belongs t
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -14,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
+
+from anyio import to_thread
 
 from app.services import Services
 from predictions import addresses
@@ -54,7 +55,7 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
             metadata=metadata,
         )
     )
-    await asyncio.to_thread(services.storage.put, file_key(file_id), upload.content, upload.content_type)
+    await to_thread.run_sync(services.storage.put, file_key(file_id), upload.content, upload.content_type)
     return file
 
 
@@ -74,7 +75,7 @@ async def list_newest(services: Services, owner: str, limit: int) -> list[File]:
 async def delete(services: Services, owner: str, file_id: str) -> None:
     """Delete a file's bytes and its record."""
     await read(services, owner, file_id)
-    await asyncio.to_thread(services.storage.delete_prefix, file_prefix(file_id))
+    await to_thread.run_sync(services.storage.delete_prefix, file_prefix(file_id))
     await services.store.run(commands.delete_file(file_id))
 
 

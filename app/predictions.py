@@ -5,10 +5,11 @@ Every function that takes an owner raises PredictionNotFound for a prediction th
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 from dataclasses import dataclass, replace
+
+from anyio import to_thread
 
 from app import files
 from app.retries.connection import Connection
@@ -132,7 +133,7 @@ async def delete(services: Services, owner: str, prediction_id: str) -> None:
     await read(services, owner, prediction_id)
     await services.store.run(commands.cancel(prediction_id))
     # The audio first: should storage fail, the record is still there to try again with.
-    await asyncio.to_thread(services.storage.delete_prefix, output_prefix(prediction_id))
+    await to_thread.run_sync(services.storage.delete_prefix, output_prefix(prediction_id))
     await services.store.run(commands.delete(prediction_id))
 
 

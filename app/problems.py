@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: every refusal names what is wrong and what to do."""
+"""Answer errors with RFC 9457 problem details, which name what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """Problem details after RFC 9457."""
+    """Problem details (RFC 9457)."""
 
     model_config = ConfigDict(title="Problem")
 
@@ -58,22 +58,22 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = Field(default_factory=list)
 
 
-# Title, status and words of each error of the domain; a subclass stands before its base.
+# Status, title and detail of each error of the domain; a subclass stands before its base.
 PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
     (PredictionNotFound, 404, "No such prediction", "There is no prediction {0} for this token."),
-    (ModelNotFound, 404, "No such model", "There is no model {0} here; GET /models lists those that there are."),
+    (ModelNotFound, 404, "No such model", "There is no model {0} here; GET /models lists the models."),
     (FileNotFound, 404, "No such file", "There is no file {0} for this token."),
     (DeliveryNotFound, 404, "No such delivery", "This prediction has no webhook delivery {0}."),
     (ObjectNotFound, 404, "No such object", "There is nothing at this address, or it has been deleted."),
-    (NotRepeatable, 409, "Cannot be done again", "{0}"),
+    (NotRepeatable, 409, "Cannot be repeated", "{0}"),
     (PredictionExists, 409, "Id is taken", "A prediction {0} exists with another body; choose another id."),
     (
         IdempotencyMismatch,
         422,
         "Idempotency-Key reused",
-        "This Idempotency-Key came before with another body; send a new key with a new body.",
+        "This Idempotency-Key was used with another body; send a new key with a new body.",
     ),
-    (QueueFull, 503, "Queue is full", "Too many predictions wait; try again later."),
+    (QueueFull, 503, "Queue is full", "Too many predictions are waiting; try again later."),
     (NoModel, 503, "No model yet", "No worker has announced {0} yet; try again in a few seconds."),
     (StoreUnavailable, 503, "Store unavailable", "Nothing was accepted; try again later."),
     (StorageError, 503, "Storage unavailable", "The object storage did not answer; try again later."),
@@ -88,18 +88,18 @@ def problem_response(
     errors: Sequence[FieldProblem] = (),
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """The answer that carries the problem."""
+    """Return the answer that carries the problem."""
     problem = Problem(title=title, status=status, detail=detail, instance=request.url.path, errors=list(errors))
     return JSONResponse(problem.model_dump(), status, headers, media_type=MEDIA_TYPE)
 
 
 async def _prediction_error(request: Request, error: Exception) -> JSONResponse:
-    for kind, status, title, words in PROBLEMS:
+    for kind, status, title, detail in PROBLEMS:
         if isinstance(error, kind):
             if status == 503:
                 logger.warning("%s: %s", title, error)
             headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
-            return problem_response(request, status, title, words.format(error), headers=headers)
+            return problem_response(request, status, title, detail.format(error), headers=headers)
     raise error
 
 
@@ -120,7 +120,7 @@ def _unprocessable(request: Request, fields: list[FieldProblem]) -> JSONResponse
 
 
 def _field_problem(item: dict[str, Any]) -> FieldProblem:
-    """One of pydantic's errors, in words that say what to send."""
+    """Turn one of pydantic's errors into words that say what to send."""
     path = [str(part) for part in item["loc"] if part not in ("body", "input")]
     field = ".".join(path) or "body"
     if item["type"] == "extra_forbidden":
@@ -144,7 +144,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods that are served at the request's path, by whichever routes: Starlette names those of the first."""
+    """Return the methods of all routes at the request's path; Starlette names only those of the first."""
     routes: Sequence[BaseRoute] = request.app.routes
     return [
         method
@@ -155,7 +155,7 @@ def _allowed(request: Request) -> list[str]:
 
 async def _unexpected(request: Request, _error: Exception) -> JSONResponse:
     # Starlette logs the traceback itself; the client learns no internals.
-    return problem_response(request, 500, "Internal error", "The server made a mistake; its log says which.")
+    return problem_response(request, 500, "Internal error", "The server failed; its log says why.")
 
 
 def add_problem_handlers(app: FastAPI) -> None:

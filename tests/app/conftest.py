@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -27,6 +28,27 @@ CARD = ModelCard(
     sample_rate=32000,
     max_duration=30,
     concurrency=4,
+)
+
+REGISTRY = """
+default = "ann/tune"
+
+[[models]]
+name = "ann/tune"
+source = "tune"
+defaults = { duration = 12, normalization_strategy = "peak" }
+
+[[models]]
+name = "bob/words"
+source = "words"
+
+[[models]]
+name = "bob/late"
+source = "late"
+"""
+TUNE = CARD.model_copy(update={"name": "ann/tune", "version": "1.0", "multi_band_diffusion": True})
+WORDS = CARD.model_copy(
+    update={"name": "bob/words", "version": "w" * 64, "melody": False, "continuation": False, "max_duration": 10}
 )
 
 
@@ -61,4 +83,21 @@ def client(settings: Settings, announce: Callable[[ModelCard], None]) -> Iterato
     """A client of an open API whose workers have announced a melody model."""
     announce(CARD)
     with api_server(settings) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def several(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings of a service with three models."""
+    path = tmp_path / "models.toml"
+    path.write_text(REGISTRY)
+    return settings.model_copy(update={"models": path})
+
+
+@pytest.fixture
+def client_of_several(several: Settings, announce: Callable[[ModelCard, str], None]) -> Iterator[httpx.Client]:
+    """A client of an API with three models, of which two have been announced."""
+    announce(TUNE, "generation:ann/tune")
+    announce(WORDS, "generation:bob/words")
+    with api_server(several) as address, httpx.Client(base_url=address, trust_env=False) as client:
         yield client

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-import replicate
-from replicate.exceptions import ReplicateError
 
 from predictions.models.card import ModelCard
 from predictions.record.store import PredictionStore
@@ -35,23 +33,6 @@ def test_every_operation_asks_for_a_token(client: httpx.Client, document: str) -
             answer = client.request(method, re.sub(r"{\w+}", "x", path), json=REQUEST if method == "post" else None)
             assert (path, answer.status_code) in {(path, 401), ("/health-check", 200)}
             assert path.startswith("/v1/") == (document != "/openapi.json")
-
-
-def test_replicates_client_sees_what_its_token_owns(client: httpx.Client) -> None:
-    def client_of(token: str) -> replicate.Client:
-        return replicate.Client(api_token=token, base_url=str(client.base_url), trust_env=False)
-
-    ann, bob, nobody = (client_of(token) for token in ("ann-has-a-token", "bob-has-a-token", "wrong-token"))
-    made = ann.predictions.create(version=CARD.version, input={"prompt": "piano"})
-    assert [item.id for item in ann.predictions.list().results] == [made.id]
-    assert bob.predictions.list().results == []
-    for other, status in ((bob, 404), (nobody, 401)):
-        for refused in (other.predictions.get, other.predictions.cancel):
-            with pytest.raises(ReplicateError) as error:
-                refused(made.id)
-            assert error.value.status == status
-    for opened in (ann, bob, nobody):
-        opened._client.close()
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong-token"}, {"Authorization": "Basic YTpi"}])

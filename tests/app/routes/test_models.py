@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from tests.app.conftest import CARD, api_server
+from tests.app.conftest import TUNE, WORDS, api_server
 from tests.servers import wait_until
 
-REGISTRY = """
-default = "ann/tune"
-
-[[models]]
-name = "ann/tune"
-source = "tune"
-defaults = { duration = 12, normalization_strategy = "peak" }
-
-[[models]]
-name = "bob/words"
-source = "words"
-
-[[models]]
-name = "bob/late"
-source = "late"
-"""
-TUNE = CARD.model_copy(update={"name": "ann/tune", "version": "1.0", "multi_band_diffusion": True})
-WORDS = CARD.model_copy(
-    update={"name": "bob/words", "version": "w" * 64, "melody": False, "continuation": False, "max_duration": 10}
-)
 AUDIO = "https://example.com/a.mp3"
 
 
 @pytest.fixture
-def several(settings: Settings, tmp_path: Path) -> Settings:
-    path = tmp_path / "models.toml"
-    path.write_text(REGISTRY)
-    return settings.model_copy(update={"models": path})
-
-
-@pytest.fixture
-def client(several: Settings, announce: Callable[[ModelCard, str], None]) -> Iterator[httpx.Client]:
-    """A client of an API with three models, of which two have been announced."""
-    announce(TUNE, "generation:ann/tune")
-    announce(WORDS, "generation:bob/words")
-    with api_server(several) as address, httpx.Client(base_url=address, trust_env=False) as client:
-        yield client
+def client(client_of_several: httpx.Client) -> httpx.Client:
+    return client_of_several
 
 
 def post(client: httpx.Client, version: str | None = None, **value: Any) -> httpx.Response:
@@ -173,23 +140,6 @@ def test_models_are_listed_with_what_they_can_do(client: httpx.Client) -> None:
     missing = client.get("/models/eve/tune")
     assert missing.status_code == 404
     assert "eve/tune" in missing.json()["detail"]
-
-
-def test_health_tells_which_models_have_workers(client: httpx.Client, store: PredictionStore) -> None:
-    post(client)
-    health = client.get("/health-check").json()
-    assert health["status"] == "degraded"
-    assert health["model"]["name"] == "ann/tune"
-    assert health["models"] == [
-        {"name": "ann/tune", "workers": 1, "queued": 1, "running": 0},
-        {"name": "bob/words", "workers": 1, "queued": 0, "running": 0},
-        {"name": "bob/late", "workers": 0, "queued": 0, "running": 0},
-    ]
-    for name in ("ann/tune", "bob/words"):
-        store.run(announcements.withdraw("worker", queue=f"generation:{name}"))
-    health = client.get("/health-check").json()
-    assert (health["status"], health["workers"], health["queued"]) == ("no workers", 0, 1)
-    assert post(client).status_code == 202, "what has been announced once is accepted, and waits"
 
 
 def test_a_registry_that_is_wrong_stops_the_start(several: Settings) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable
 
 import httpx
 import pytest
 
 from predictions.models.card import ModelCard
-from predictions.record import commands
-from predictions.record.prediction import Progress
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
-from tests.records import claim
+from tests.servers import wait_until
 
 PROBLEM = "application/problem+json"
 
@@ -116,6 +112,12 @@ def test_several_wrong_fields_are_all_named(client: httpx.Client) -> None:
     assert {error["field"] for error in body["errors"]} == {"duration", "top_p", "x"}
 
 
+def wait_for_version(client: httpx.Client, version: str) -> None:
+    """The API may know the model announced before for another second."""
+    body = {"input": {"prompt": "piano"}, "version": version}
+    wait_until(lambda: client.post("/predictions", json=body).status_code == 202)
+
+
 def test_what_the_model_cannot_do_is_refused(client: httpx.Client, announce: Callable[[ModelCard], None]) -> None:
     announce(CARD.model_copy(update={"melody": False, "max_duration": 10, "version": "w"}))
     wait_for_version(client, "w")
@@ -148,14 +150,6 @@ def test_longer_than_30_seconds_where_the_operator_allows_it(
     assert answer.json()["errors"] == [
         {"field": "duration", "message": "is 121", "remedy": "it should be less than or equal to 120"}
     ]
-
-
-def wait_for_version(client: httpx.Client, version: str) -> None:
-    """The API may know the model announced before for another second."""
-    from tests.servers import wait_until
-
-    body = {"input": {"prompt": "piano"}, "version": version}
-    wait_until(lambda: client.post("/predictions", json=body).status_code == 202)
 
 
 def test_another_version_is_refused(client: httpx.Client) -> None:
@@ -218,39 +212,6 @@ def test_cancel_and_delete(client: httpx.Client, store: PredictionStore) -> None
     assert missing.status_code == 404
     assert missing.headers["content-type"] == PROBLEM
     assert client.delete(body["urls"]["get"]).status_code == 404
-
-
-def test_prefer_wait_answers_when_it_ends(client: httpx.Client, store: PredictionStore) -> None:
-    def work() -> None:
-        prediction_id = json.loads(json.loads(store.redis.brpop("generation", 10)[1])["body"])[0][0]
-        attempt = claim(store, prediction_id, 30.0)
-        done = Progress(8, 8)
-        store.run(commands.succeed(prediction_id, attempt, output_key="a/b.wav", metrics={}, logs="", progress=done))
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    answer = client.post("/predictions", json={"input": {"prompt": "piano"}}, headers={"Prefer": "wait=20"}, timeout=30)
-    worker.join()
-    assert answer.status_code == 200
-    body = answer.json()
-    assert body["status"] == "succeeded"
-    assert body["progress"] == {"completed_steps": 8, "total_steps": 8, "fraction": 1.0}
-    assert "/objects/a/b.wav?" in body["output"]
-
-
-def test_prefer_wait_gives_up_in_time(client: httpx.Client) -> None:
-    answer = client.post(
-        "/predictions", json={"input": {"prompt": "piano"}}, headers={"Prefer": "respond-async, wait=1"}
-    )
-    assert answer.status_code == 202
-    assert answer.json()["status"] == "starting"
-
-
-def test_health(client: httpx.Client) -> None:
-    health = client.get("/health-check").json()
-    assert health["status"] == "ready"
-    assert health["model"]["name"] == CARD.name
-    assert health["workers"] == 1
 
 
 def test_without_redis_the_api_says_so_and_accepts_nothing(settings: Settings) -> None:
