@@ -13,10 +13,10 @@ SCHEMAS = "#/components/schemas/"
 TAGS = [
     {"name": "predictions", "description": "Ask for music, and get it."},
     {"name": "models", "description": "The models of this deployment."},
-    {"name": "webhooks", "description": "What was sent to the receivers, and sending it again."},
+    {"name": "webhooks", "description": "What was sent to the receivers; send it again."},
     {"name": "streams", "description": "Follow a prediction while it is made: its events, and its sound."},
     {"name": "files", "description": "Audio files that predictions start from."},
-    {"name": "service", "description": "Whether the service serves, and what."},
+    {"name": "service", "description": "Whether the service is up, and what it serves."},
 ]
 AUDIO_FILE = {"type": "string", "format": "binary", "description": "The audio file."}
 NOTHING_GIVEN = {"properties": {"prompt": {"type": "null"}, "input_audio": {"type": "null"}}}
