@@ -59,6 +59,12 @@ class ExpectedAnswer:
         if not self.is_lost and self._connection.is_closed(in_order=not self.is_written):
             self.lost()
 
+    def release(self) -> None:
+        """Stop listening to the connection, and let those go on that wait for what becomes of the answer."""
+        # Without the cycle of references both are freed at once: the garbage collector comes by rarely.
+        self._connection.answer = None
+        self.settled.set()
+
 
 class LostAnswers:
     """The answers that this API process expects to give, and what becomes of those that are lost."""
@@ -98,7 +104,7 @@ class LostAnswers:
             known.remove(answer)
         if not known:
             del self._expected[answer.owner, answer.digest]
-        answer.settled.set()
+        answer.release()
 
     def _first_lost_before(self, answer: ExpectedAnswer) -> ExpectedAnswer | None:
         for earlier in tuple(self._expected[answer.owner, answer.digest]):
