@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.codec.encodec import Codec
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.long_form import AnyGeneration

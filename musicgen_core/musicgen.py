@@ -20,8 +20,9 @@ from typing import Self
 import torch
 
 from musicgen_core.audio.clip import ContinuationMode, frames_of, loop, new_seconds, trim
-from musicgen_core.audio.ffmpeg import Waveform, decode
+from musicgen_core.audio.ffmpeg import decode
 from musicgen_core.audio.loudness import NormalizationStrategy, normalize
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints import hub
 from musicgen_core.checkpoints.layout import load_language_model, read_config
 from musicgen_core.codec.encodec import Codec, load_codec

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.audiocraft.backend import engine_class
 from musicgen_core.audiocraft.convert import convert
 from musicgen_core.engine.sampling_params import SamplingParams

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from musicgen_core.audio.ffmpeg import Waveform
 from musicgen_core.audio.loudness import NormalizationStrategy, normalize
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.audiocraft.convert import convert
 from musicgen_core.checkpoints.layout import load_language_model
 from musicgen_core.codec.encodec import Codec, load_codec

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from musicgen_core import MusicGen
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints.hub import POCKET
 from musicgen_core.job import GenerationInput
 from training.attributes import ATTRIBUTES, labelled_songs

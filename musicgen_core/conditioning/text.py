@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints.layout import read_weights
 from musicgen_core.checkpoints.pretrained import load_part, quiet_transformers
 from musicgen_core.conditioning.stems import StemSeparator

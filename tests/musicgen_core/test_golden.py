@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from musicgen_core.audio.ffmpeg import Waveform
 from musicgen_core.audio.loudness import CEILING, NormalizationStrategy, integrated_loudness, normalize, true_peak
+from musicgen_core.audio.waveform import Waveform
 from reference import ours
 from reference.cases import KINDS, TINY, Kind, greedy_cases
 from reference.ours import Ours

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from musicgen_core import GenerationInput, MusicGen
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.audiocraft.convert import convert
 from musicgen_core.checkpoints import hub
 from musicgen_core.checkpoints.layout import read_config

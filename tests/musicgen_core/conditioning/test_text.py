@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.conditioning.text import (
     MelodyConditioner,
     TextConditioner,
