@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from musicgen_core.audio.clip import loop
 from musicgen_core.audio.waveform import Waveform
-from musicgen_core.conditioning.text import MelodyConditioner
+from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.engine.engine import Conditions, Engine, Request
 from musicgen_core.engine.long_form import LongGeneration, Window, plan_windows
 from musicgen_core.engine.sampling_params import SamplingParams

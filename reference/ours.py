@@ -17,7 +17,8 @@ from musicgen_core.audio.waveform import Waveform
 from musicgen_core.audiocraft.convert import convert
 from musicgen_core.checkpoints.layout import load_language_model
 from musicgen_core.codec.encodec import Codec, load_codec
-from musicgen_core.conditioning.text import MelodyConditioner, TextConditioner, load_text_conditioner
+from musicgen_core.conditioning.melody import MelodyConditioner
+from musicgen_core.conditioning.text import TextConditioner, load_text_conditioner
 from musicgen_core.engine.attention import Lane, SequenceAttention
 from musicgen_core.engine.engine import Conditions, Engine, Request
 from musicgen_core.engine.kv_cache import KVCache

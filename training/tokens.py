@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers.models.encodec.modeling_encodec import EncodecModel
 
-from musicgen_core.conditioning.text import MelodyConditioner
+from musicgen_core.conditioning.melody import MelodyConditioner
 from training.command import parse_arguments
 from training.instruments import SAMPLE_RATE
 from training.music import BARS, STEPS_PER_BAR, Style, compose, random_style, render
