@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> None:
     from musicgen_core.audiocraft.convert import convert, require_free
     from musicgen_core.audiocraft.diffusion import convert_diffusion
+    from musicgen_core.audiocraft.hub import resolve_checkpoint
     from musicgen_core.checkpoints import hub
     from musicgen_core.errors import CheckpointError
 
@@ -63,6 +64,6 @@ def _convert(args: argparse.Namespace) -> None:
         raise CheckpointError("Give SOURCE and --base, --diffusion and a model folder as --output, or all of them.")
     if args.source is not None:
         require_free(args.output)  # before anything is fetched
-        convert(hub.resolve_audiocraft(args.source), hub.resolve(args.base), args.output)
+        convert(resolve_checkpoint(args.source), hub.resolve(args.base), args.output)
     if args.diffusion is not None:
         convert_diffusion(args.diffusion, args.output)

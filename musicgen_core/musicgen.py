@@ -24,7 +24,8 @@ from musicgen_core.audio.ffmpeg import decode
 from musicgen_core.audio.loudness import NormalizationStrategy, normalize
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints import hub
-from musicgen_core.checkpoints.layout import load_language_model, read_config
+from musicgen_core.checkpoints.config import read_config
+from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.codec.encodec import Codec, load_codec
 from musicgen_core.conditioning.melody import MelodyConditioner, load_melody_conditioner
 from musicgen_core.conditioning.text import MAX_TOKENS, TextConditioner, load_text_conditioner

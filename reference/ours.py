@@ -15,7 +15,7 @@ from torch import Tensor
 from musicgen_core.audio.loudness import NormalizationStrategy, normalize
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.audiocraft.convert import convert
-from musicgen_core.checkpoints.layout import load_language_model
+from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.codec.encodec import Codec, load_codec
 from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.conditioning.text import TextConditioner, load_text_conditioner

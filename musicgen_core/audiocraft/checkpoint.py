@@ -13,7 +13,7 @@ Nothing in a file is run: torch reads it with `weights_only`, and omegaconf's ob
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,12 +23,12 @@ import torch
 import yaml
 from torch import Tensor
 
+from musicgen_core.checkpoints.tensors import require_names
 from musicgen_core.errors import CheckpointError
 
 INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
 """A value that stands elsewhere in the configuration: ${sample_rate}."""
 MAX_LINKS = 10
-NAMES_SHOWN = 5
 
 
 class _Inert:
@@ -151,9 +151,7 @@ def rename(
     Raises CheckpointError, naming them, where tensors are missing, unknown or of another shape.
     """
     tensors = checkpoint.tensors
-    missing, unknown = sources.keys() - tensors.keys(), tensors.keys() - sources.keys() - set(ignored)
-    if missing or unknown:
-        raise CheckpointError(f"{checkpoint.path}: {_listed('missing', missing)}, {_listed('unknown', unknown)}.")
+    require_names(checkpoint.path, expected=sources.keys(), found=tensors.keys() - set(ignored))
     renamed: dict[str, Tensor] = {}
     for name, source in sources.items():
         if tensors[name].shape != source.shape:
@@ -162,13 +160,6 @@ def rename(
         parts = tensors[name].detach().chunk(len(source.targets))
         renamed |= {target: part.contiguous() for target, part in zip(source.targets, parts, strict=True)}
     return renamed
-
-
-def _listed(what: str, names: Iterable[str]) -> str:
-    """`3 tensors missing (a, b, c)`, cut after a few names."""
-    known = sorted(names)
-    shown = ", ".join(known[:NAMES_SHOWN]) + (", ..." if len(known) > NAMES_SHOWN else "")
-    return f"{len(known)} tensors {what}" + (f" ({shown})" if known else "")
 
 
 def load_pickle(path: Path) -> dict[str, Any]:

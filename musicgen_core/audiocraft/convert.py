@@ -17,12 +17,13 @@ from torch import Tensor
 
 from musicgen_core.audiocraft.checkpoint import read_checkpoint
 from musicgen_core.audiocraft.codec import convert_codec
+from musicgen_core.audiocraft.hub import CODEC_FILE, LANGUAGE_MODEL_FILE
 from musicgen_core.audiocraft.lm import LanguageModelShape, read_shape, rename_language_model
-from musicgen_core.checkpoints.atomic_directory import whole_folder
+from musicgen_core.checkpoints.atomic_directory import atomic_directory
 from musicgen_core.checkpoints.auxiliary_files import generation_fields, write_preprocessor
-from musicgen_core.checkpoints.hub import AUDIOCRAFT
-from musicgen_core.checkpoints.layout import read_config, read_weights
+from musicgen_core.checkpoints.config import read_config
 from musicgen_core.checkpoints.pretrained import quiet_transformers
+from musicgen_core.checkpoints.tensors import read_weights
 from musicgen_core.conditioning.text import TOKENIZER_FILES
 from musicgen_core.errors import CheckpointError
 
@@ -53,7 +54,7 @@ def convert(source: Path, base: Path, output: Path) -> None:
     tensors = rename_language_model(checkpoint, shape)
     text, codec = _text_part(base, shape), _codec_part(base, codec_file, shape)
     _require_known_codec(weights, codec_file, str(checkpoint.config.get("compression_model_checkpoint", "")))
-    with whole_folder(output) as folder:
+    with atomic_directory(output) as folder:
         _write_configs(folder, shape, text[0], codec[0])
         _copy_tokenizer(base, folder)
         save_file(tensors | text[1] | codec[1], folder / "model.safetensors", metadata={"format": "pt"})
@@ -71,8 +72,8 @@ def _files(source: Path) -> tuple[Path, Path | None]:
     """The language model's file, and the codec's if the source is a folder that has one."""
     if not source.is_dir():
         return source, None
-    codec = source / AUDIOCRAFT[1]
-    return source / AUDIOCRAFT[0], codec if codec.is_file() else None
+    codec = source / CODEC_FILE
+    return source / LANGUAGE_MODEL_FILE, codec if codec.is_file() else None
 
 
 def _text_part(base: Path, shape: LanguageModelShape) -> Part:
@@ -122,7 +123,7 @@ def _require_known_codec(weights: Path, codec_file: Path | None, trained_on: str
     if codec_file is None and trained_on.startswith(prefix) and trained_on != f"{prefix}{OFFICIAL_CODEC}":
         raise CheckpointError(
             f"{weights} was trained on the codec {trained_on.removeprefix(prefix)}, which is not the base model's. Put "
-            f"it beside the weights, as {AUDIOCRAFT[1]}, and give their folder."
+            f"it beside the weights, as {CODEC_FILE}, and give their folder."
         )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.nn import ModuleList
 
-from musicgen_core.checkpoints.layout import read_weights
 from musicgen_core.checkpoints.pretrained import load_part
+from musicgen_core.checkpoints.tensors import read_weights
 from musicgen_core.codec.chunked import InPieces
 from musicgen_core.codec.streaming import GrowingDecoder
 from musicgen_core.errors import CheckpointError

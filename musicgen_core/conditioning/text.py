@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from musicgen_core.checkpoints.layout import read_weights
 from musicgen_core.checkpoints.pretrained import load_part, quiet_transformers
+from musicgen_core.checkpoints.tensors import read_weights
 from musicgen_core.errors import CheckpointError
 
 logger = logging.getLogger(__name__)

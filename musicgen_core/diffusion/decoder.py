@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from musicgen_core.checkpoints.atomic_directory import whole_folder
+from musicgen_core.checkpoints.atomic_directory import atomic_directory
 from musicgen_core.codec.encodec import Codec
 from musicgen_core.diffusion.filter_bank import FilterBank, match_bands
 from musicgen_core.diffusion.overlap_add import in_windows, window_starts
@@ -263,7 +263,7 @@ def save_diffusion(bands: list[Band], folder: Path, sample_rate: int, dtype: tor
             weights[f"{index}.unet.{name}"] = tensor.to(dtype).contiguous()
         if band.processor is not None:
             weights |= {f"{index}.processor.mean": band.processor.mean, f"{index}.processor.gain": band.processor.gain}
-    with whole_folder(home) as unfinished:
+    with atomic_directory(home) as unfinished:
         save_file(weights, unfinished / WEIGHTS)
         (unfinished / CONFIG).write_text(json.dumps({"sample_rate": sample_rate, "bands": described}, indent=2) + "\n")
 
