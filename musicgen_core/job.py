@@ -53,7 +53,7 @@ class Job:
     ) -> None:
         """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does. `run`: where."""
         self._run = run
-        self._growing = codec.growing() if generation.live and diffusion is None else None
+        self._growing = codec.streaming_decoder() if generation.live and diffusion is None else None
         self._handed_out: Tensor | None = None
         self._generation = generation
         self._codec = codec

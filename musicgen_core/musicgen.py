@@ -37,7 +37,8 @@ from musicgen_core.device import (
     describe,
     estimate_slot_bytes,
 )
-from musicgen_core.diffusion.decoder import MultiBandDiffusion, load_diffusion
+from musicgen_core.diffusion.checkpoint import load_diffusion
+from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.engine import Conditions, Engine, Request, WorkDone
 from musicgen_core.engine.long_form import AnyGeneration, LongGeneration, Window, plan_windows
 from musicgen_core.engine.sampling_params import SamplingParams

@@ -14,8 +14,10 @@ from transformers import EncodecConfig, EncodecModel
 
 from musicgen_core.audiocraft.diffusion import band_processor, convert_diffusion
 from musicgen_core.codec.encodec import Codec
-from musicgen_core.diffusion.decoder import Band, NoiseSchedule, load_diffusion
+from musicgen_core.diffusion.bands import Band
+from musicgen_core.diffusion.checkpoint import load_diffusion
 from musicgen_core.diffusion.filter_bank import FilterBank, match_bands
+from musicgen_core.diffusion.noise_schedule import NoiseSchedule
 from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
 from musicgen_core.executor import work_off
 from reference import diffusion_cases as cases
@@ -43,7 +45,7 @@ def noise_schedules() -> Results:
         schedule = NoiseSchedule(num_steps=cases.NUM_STEPS, **options)
         source = cases.noise_source(name)
         draws = [cases.numbers("start", 1, cases.SAMPLED), *(source((1, cases.SAMPLED)) for _ in range(19))]
-        yield f"schedule.{name}.signal_shares", schedule.signal_shares()
+        yield f"schedule.{name}.signal_shares", schedule.alpha_bars()
         sampled = work_off(Band(network, schedule, None).sample(torch.empty(0), iter(draws).__next__))
         yield f"schedule.{name}.sampled", sampled
 

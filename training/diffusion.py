@@ -17,8 +17,11 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers.models.encodec.modeling_encodec import EncodecModel
 
-from musicgen_core.diffusion.decoder import FOLDER, Band, BandProcessor, NoiseSchedule, save_diffusion
+from musicgen_core.checkpoints.hub import DIFFUSION_FOLDER
+from musicgen_core.diffusion.bands import Band, BandProcessor
+from musicgen_core.diffusion.checkpoint import save_diffusion
 from musicgen_core.diffusion.filter_bank import FilterBank
+from musicgen_core.diffusion.noise_schedule import NoiseSchedule
 from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
 from training.codec import segments
 from training.command import parse_arguments
@@ -56,8 +59,8 @@ class DiffusionTraining:
         self._average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING))  # type: ignore[no-untyped-call]
         self._split = FilterBank(BANDS, SAMPLE_RATE)
         self._processors = processors(self._split, np.random.default_rng([STATISTICS_STREAM, seed]), device)
-        self._levels = torch.tensor([transition.step for transition in SCHEDULE.transitions()], device=device)
-        self._shares = SCHEDULE.signal_shares().to(device)
+        self._levels = torch.tensor([transition.level for transition in SCHEDULE.transitions()], device=device)
+        self._alpha_bars = SCHEDULE.alpha_bars().to(device)
         self._device = device
         self.trainer = Trainer(
             name="diffusion",
@@ -85,8 +88,8 @@ class DiffusionTraining:
     def _band_loss(self, unet: nn.Module, clean: Tensor, latents: Tensor) -> Tensor:
         levels = self._levels[torch.randint(len(self._levels), (len(clean),), device=self._device)]
         noise = torch.randn_like(clean)
-        share = self._shares[levels][:, None]
-        noisy = share.sqrt() * clean + (1 - share).sqrt() * noise
+        alpha_bar = self._alpha_bars[levels][:, None]
+        noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
         return functional.mse_loss(unet(noisy[:, None], levels, latents)[:, 0], noise)
 
     @torch.no_grad()
@@ -126,7 +129,7 @@ def main() -> None:
     training = DiffusionTraining(codec, arguments.steps, arguments.seed, torch.device(arguments.device))
     training.trainer.resume(arguments.folder)
     training.trainer.run(training.learn, arguments.folder)
-    shutil.rmtree(arguments.folder / FOLDER, ignore_errors=True)
+    shutil.rmtree(arguments.folder / DIFFUSION_FOLDER, ignore_errors=True)
     save_diffusion(training.finished(), arguments.folder, SAMPLE_RATE, torch.float16)
 
 

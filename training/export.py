@@ -13,7 +13,7 @@ import torch
 from transformers.models.encodec.modeling_encodec import EncodecModel
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyForConditionalGeneration
 
-from musicgen_core.diffusion.decoder import FOLDER
+from musicgen_core.checkpoints.hub import DIFFUSION_FOLDER
 from training.codec import CODES
 from training.command import parse_arguments
 from training.language_model import AVERAGING_PREFIX, model_config
@@ -53,8 +53,8 @@ def write(folder: Path, target: Path, seed: int) -> None:
     (target / "training.json").write_text(json.dumps(record(folder, seed), indent=2) + "\n")
     for file in target.glob("*.*"):
         file.chmod(0o644)  # safetensors' are private, and the service may run as another user
-    if (folder / FOLDER).is_dir():
-        shutil.copytree(folder / FOLDER, target / FOLDER, dirs_exist_ok=True)
+    if (folder / DIFFUSION_FOLDER).is_dir():
+        shutil.copytree(folder / DIFFUSION_FOLDER, target / DIFFUSION_FOLDER, dirs_exist_ok=True)
 
 
 def record(folder: Path, seed: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import torch
 
 from musicgen_core.audio.clip import frames_of
 from musicgen_core.audiocraft import hub
-from musicgen_core.codec.encodec import Codec
+from musicgen_core.codec.encodec import Codec, match_channels
 from musicgen_core.device import Dtype, choose_device
 from musicgen_core.engine.engine import Generation, Request, WorkDone
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
@@ -188,7 +188,7 @@ class AudiocraftCodec(Codec):
     @torch.no_grad()
     def encode(self, waveform: torch.Tensor) -> torch.Tensor:
         """Tokens `[codebooks, frames]` of a `[channels, samples]` waveform."""
-        codes, scale = self._model.encode(self._match_channels(waveform.to(self.device))[None])
+        codes, scale = self._model.encode(match_channels(waveform.to(self.device), self.channels)[None])
         assert scale is None
         result: torch.Tensor = codes[0]
         return result

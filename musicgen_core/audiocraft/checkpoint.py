@@ -76,7 +76,8 @@ class TrainingConfig:
 
     def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
         self._path = path
-        self._values = values
+        self.values = values
+        """The whole configuration, nested as in its YAML text."""
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value, interpolations followed; `default` where it is absent, null or missing (???)."""
@@ -118,7 +119,7 @@ class TrainingConfig:
                 )
 
     def _find(self, name: str) -> Any:
-        value: Any = self._values
+        value: Any = self.values
         for part in name.split("."):
             if not isinstance(value, Mapping):
                 return None

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from musicgen_core.audiocraft.checkpoint import TrainingConfig, load_pickle, read_config
-from musicgen_core.diffusion.decoder import Band, BandProcessor, NoiseSchedule, save_diffusion
+from musicgen_core.diffusion.bands import Band, BandProcessor
+from musicgen_core.diffusion.checkpoint import save_diffusion
+from musicgen_core.diffusion.noise_schedule import NoiseSchedule
 from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
 from musicgen_core.errors import CheckpointError
 

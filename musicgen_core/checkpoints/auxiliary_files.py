@@ -1,4 +1,4 @@
-"""The small files of a model folder that transformers reads beside config and weights; our engine needs none of them."""
+"""The small files of a model folder that only transformers reads, not our engine."""
 
 from __future__ import annotations
 

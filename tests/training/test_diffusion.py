@@ -12,7 +12,7 @@ import torch
 from transformers import EncodecModel
 
 from musicgen_core.codec.encodec import Codec
-from musicgen_core.diffusion.decoder import load_diffusion, save_diffusion
+from musicgen_core.diffusion.checkpoint import load_diffusion, save_diffusion
 from musicgen_core.diffusion.filter_bank import FilterBank
 from training import diffusion
 from training.codec import codec_config, segments

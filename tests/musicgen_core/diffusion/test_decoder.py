@@ -17,9 +17,10 @@ from torch import Tensor
 
 from musicgen_core import GenerationCancelled, GenerationInput, MusicGen, UnsupportedByModel
 from musicgen_core.audiocraft.diffusion import convert_diffusion
-from musicgen_core.checkpoints.hub import checksum
+from musicgen_core.checkpoints.hub import DIFFUSION_FOLDER, checksum
 from musicgen_core.codec.encodec import Codec
-from musicgen_core.diffusion.decoder import FOLDER, MultiBandDiffusion, load_diffusion, noise
+from musicgen_core.diffusion.checkpoint import load_diffusion
+from musicgen_core.diffusion.decoder import MultiBandDiffusion, noise
 from musicgen_core.diffusion.filter_bank import FilterBank, match_bands
 from musicgen_core.errors import CheckpointError
 from reference import diffusion_cases as cases
@@ -85,7 +86,7 @@ def folder(tmp_path: Path) -> Path:
 def test_each_channel_of_a_stereo_model_is_decoded_on_its_own(codec: Codec, folder: Path) -> None:
     """Left has the even codebooks, right the odd ones."""
     convert_diffusion(CHECKPOINT, folder)
-    stereo = Codec(codec._model, channels=2)
+    stereo = Codec(codec.model, channels=2)
     both, alone = load_diffusion(folder, stereo), load_diffusion(folder, codec)
     assert both is not None
     assert alone is not None
@@ -107,7 +108,7 @@ def altered(tmp_path: Path, change: Any) -> Path:
     content = load_pickle(CHECKPOINT)
     for index in (0, 1):
         config = read_config(CHECKPOINT, content[index]["cfg"])
-        content[index]["cfg"] = dict(config._values)
+        content[index]["cfg"] = dict(config.values)
     change(content)
     torch.save(content, tmp_path / "altered.th")
     return tmp_path / "altered.th"
@@ -115,10 +116,10 @@ def altered(tmp_path: Path, change: Any) -> Path:
 
 def test_a_checkpoint_with_plain_configurations_is_the_same(tmp_path: Path, folder: Path) -> None:
     convert_diffusion(altered(tmp_path, lambda content: None), folder)
-    plain = load_file(folder / FOLDER / "model.safetensors")
-    shutil.rmtree(folder / FOLDER)
+    plain = load_file(folder / DIFFUSION_FOLDER / "model.safetensors")
+    shutil.rmtree(folder / DIFFUSION_FOLDER)
     convert_diffusion(CHECKPOINT, folder)
-    pickled = load_file(folder / FOLDER / "model.safetensors")
+    pickled = load_file(folder / DIFFUSION_FOLDER / "model.safetensors")
     assert plain.keys() == pickled.keys()
     assert all(torch.equal(plain[name], pickled[name]) for name in plain)
 
@@ -141,7 +142,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, folder: Path,
     source = altered(tmp_path, change)
     with pytest.raises(CheckpointError, match=message):
         convert_diffusion(source, folder)
-    assert not (folder / FOLDER).exists()
+    assert not (folder / DIFFUSION_FOLDER).exists()
 
 
 def test_a_checkpoint_with_code_is_refused(tmp_path: Path, folder: Path) -> None:
@@ -166,7 +167,7 @@ def test_what_is_there_is_not_overwritten(folder: Path) -> None:
 def test_what_cannot_be_loaded_is_named(codec: Codec, folder: Path) -> None:
     assert load_diffusion(folder, codec) is None
     convert_diffusion(CHECKPOINT, folder)
-    config = folder / FOLDER / "config.json"
+    config = folder / DIFFUSION_FOLDER / "config.json"
     whole = json.loads(config.read_text())
     for changed, message in (
         (whole | {"sample_rate": 24_000}, "24000 Hz"),
@@ -206,14 +207,20 @@ def test_the_model_says_that_it_can(model: MusicGen, text_model: Path) -> None:
             without.submit(wanted())
 
 
-def test_the_seed_decides_what_is_heard(model: MusicGen) -> None:
+def test_the_seed_decides_what_is_heard(model: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(model.diffusion, MultiBandDiffusion)
+    decode, decoded = model.diffusion.decode, []
+
+    def record(codes: Tensor, *rest: Any) -> Tensor:
+        decoded.append(codes)
+        return decode(codes, *rest)
+
+    monkeypatch.setattr(model.diffusion, "decode", record)
     first, again, plain = (model.submit(wanted(diffusion=choice)).audio().samples for choice in (True, True, False))
     assert np.array_equal(first, again)
     assert first.shape == plain.shape == (model.abilities.channels, 15 * 640)
     assert not np.allclose(first, plain, atol=1e-3)
-    codes = model.submit(wanted())._generation.codes()
-    assert isinstance(model.diffusion, MultiBandDiffusion)
-    assert not np.array_equal(model.diffusion.decode(codes, seed=2).numpy(), first)
+    assert not np.array_equal(decode(decoded[0], seed=2).numpy(), first)
 
 
 def test_progress_counts_both_kinds_of_steps(model: MusicGen) -> None:
