@@ -43,7 +43,7 @@ class FilterBank:
         spectrum = torch.fft.rfft(padded, length)
         below = torch.zeros_like(signal)
         for taps in self._filters:
-            # A convolution, for the filters are symmetric; its first samples are those before the filter's centre.
+            # A convolution, for the filters are symmetric; its first samples, before the filter is filled, are dropped.
             response = torch.fft.rfft(taps.to(signal.device), length)
             filtered = torch.fft.irfft(spectrum * response, length)[:, 2 * self._half :][:, :samples]
             low = filtered.reshape(signal.shape)
