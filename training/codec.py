@@ -129,7 +129,8 @@ class CodecTraining:
         latents = self.model.encoder(samples).transpose(1, 2)
         commitment = latents.new_zeros(())
         if self.trainer.step >= UNQUANTIZED * self.trainer.steps:
-            if not bool(self.quantizer.layers[0]._codebook.initted):
+            # vector-quantize-pytorch says nowhere else whether its k-means start has happened.
+            if not bool(self.quantizer.layers[0]._codebook.initted):  # noqa: SLF001
                 self._start_quantizer(random)
             latents, _, commitments = self.quantizer(latents)
             commitment = commitments.sum()

@@ -26,7 +26,7 @@ def assemble(folder: Path, seed: int) -> tuple[Any, Any]:
     """The whole model with its trained weights (float32), and its tokenizer."""
     tokenizer = load_tokenizer(folder, seed)
     codec: Any = EncodecModel.from_pretrained(folder / "codec")
-    codec.config._name_or_path = ""  # a folder of this machine
+    codec.config.name_or_path = ""  # it would be a folder of this machine
     model: Any = MusicgenMelodyForConditionalGeneration(model_config(len(tokenizer), codec.config))
     state = torch.load(folder / "language_model.pt", weights_only=True)
     averaged = {

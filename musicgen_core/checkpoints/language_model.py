@@ -17,10 +17,11 @@ from musicgen_core.checkpoints.tensors import iterate_tensors, require_names
 from musicgen_core.errors import CheckpointError
 from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
 
-_DECODER = "decoder.model.decoder."
+DECODER = "decoder.model.decoder."
+"""Prefix of the transformer's tensors."""
 _PREFIXES = ("decoder.", "enc_to_dec_proj.", "audio_enc_to_dec_proj.")
 # Positions are computed, not learnt; some checkpoints hold the table all the same.
-_COMPUTED = frozenset({f"{_DECODER}embed_positions.weights"})
+_COMPUTED = frozenset({f"{DECODER}embed_positions.weights"})
 
 
 def load_language_model(folder: Path, *, device: torch.device, dtype: torch.dtype, int8: bool = False) -> LanguageModel:
@@ -63,12 +64,12 @@ def _places(config: LanguageModelConfig) -> dict[str, _Place]:
     places = {}
     rows = config.vocabulary + 1
     for k in range(config.codebooks):
-        places[f"{_DECODER}embed_tokens.{k}.weight"] = _Place("embedding", k * rows, (k + 1) * rows)
+        places[f"{DECODER}embed_tokens.{k}.weight"] = _Place("embedding", k * rows, (k + 1) * rows)
         start = k * config.vocabulary
         places[f"decoder.lm_heads.{k}.weight"] = _Place("head.weight", start, start + config.vocabulary)
     for layer in range(config.layers):
-        places |= _layer_places(config, f"{_DECODER}layers.{layer}.", f"layers.{layer}.")
-    places |= _affine_places(f"{_DECODER}layer_norm", "norm")
+        places |= _layer_places(config, f"{DECODER}layers.{layer}.", f"layers.{layer}.")
+    places |= _affine_places(f"{DECODER}layer_norm", "norm")
     if config.text_dim != config.dim:
         places |= _affine_places("enc_to_dec_proj", "text_projection")
     if config.is_melody and config.chroma_bins != config.dim:

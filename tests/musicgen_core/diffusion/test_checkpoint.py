@@ -11,7 +11,7 @@ from musicgen_core.codec.encodec import Codec
 from musicgen_core.diffusion.checkpoint import load_diffusion
 from musicgen_core.errors import CheckpointError
 from reference import diffusion_cases as cases
-from reference.diffusion_ours import small_codec
+from reference.native_diffusion import small_codec
 
 CHECKPOINT = Path(__file__).parents[2] / "golden" / "diffusion.th"
 

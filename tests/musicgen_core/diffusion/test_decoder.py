@@ -1,6 +1,6 @@
 """MultiBand Diffusion: parts and whole against audiocraft's golden values, and the life of a job.
 
-tests/golden/diffusion.* are written by reference/diffusion.py (`make golden`).
+tests/golden/diffusion.* are written by reference/audiocraft_diffusion.py (`make golden`).
 """
 
 import json
@@ -21,7 +21,7 @@ from musicgen_core.codec.encodec import Codec
 from musicgen_core.diffusion.checkpoint import load_diffusion
 from musicgen_core.diffusion.decoder import MultiBandDiffusion, noise
 from reference import diffusion_cases as cases
-from reference.diffusion_ours import PARTS, small_codec, whole
+from reference.native_diffusion import PARTS, small_codec, whole
 from reference.table import TOLERANCE
 from tests.diffusion_model import STEPS, copy_with_diffusion
 

@@ -1,4 +1,4 @@
-"""More than 30 s by our engine, beside what audiocraft made of it."""
+"""Results of our engine for more than 30 s, each paired with audiocraft's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.musicgen import EXTEND_STRIDE, WINDOW_SECONDS
 from reference.cases import FRAME_RATE
 from reference.long_cases import CASES, RESULTS, melody, prompt
-from reference.ours import TEXT_TOKENS, Ours
+from reference.native_models import TEXT_TOKENS, NativeModel
 from reference.sounds import RATE
 from reference.table import Pair
 
@@ -25,22 +25,22 @@ HOP = RATE // FRAME_RATE
 
 
 def codes(folder: Path, name: str) -> Pair:
-    """The greedy codes [codebooks, frames] of a case."""
-    case, theirs = CASES[name], load_file(folder / RESULTS)[name].long()
-    ours, given = Ours(folder, case.kind), prompt() if case.prompted else None
-    windows = plan_windows(0 if given is None else given.shape[1], theirs.shape[1], window=WINDOW, stride=STRIDE)
+    """The greedy codes `[codebooks, frames]` of a case."""
+    case, expected = CASES[name], load_file(folder / RESULTS)[name].long()
+    native, given = NativeModel(folder, case.kind), prompt() if case.prompted else None
+    windows = plan_windows(0 if given is None else given.shape[1], expected.shape[1], window=WINDOW, stride=STRIDE)
     frames = sum(window.frames for window in windows)
-    with Engine(ours.model, max_requests=1, max_frames=WINDOW, max_text_tokens=TEXT_TOKENS) as engine:
-        request = Request(frames, SamplingParams(temperature=0), 0, Conditions(ours.text.encode(case.text)), given)
-        generation = LongGeneration(engine, request, windows, _hear if case.kind == "melody" else _deaf)
-        return Pair(name, generation.codes(), theirs)
+    with Engine(native.model, max_requests=1, max_frames=WINDOW, max_text_tokens=TEXT_TOKENS) as engine:
+        request = Request(frames, SamplingParams(temperature=0), 0, Conditions(native.text.encode(case.text)), given)
+        generation = LongGeneration(engine, request, windows, _chroma if case.kind == "melody" else _no_chroma)
+        return Pair(name, generation.codes(), expected)
 
 
-def _hear(window: Window) -> torch.Tensor | None:
-    """What a window hears of the melody."""
+def _chroma(window: Window) -> torch.Tensor | None:
+    """The chroma of a window: the melody's sound continues from window to window."""
     tune = loop(Waveform(melody(), RATE), first=window.start * HOP, samples=WINDOW * HOP)
     return MelodyConditioner(sample_rate=RATE, bins=12, frames=235).encode(tune)
 
 
-def _deaf(_: Window) -> None:
-    """A text model's windows."""
+def _no_chroma(_: Window) -> None:
+    """No chroma, in a text model's windows."""
