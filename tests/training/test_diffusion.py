@@ -43,7 +43,7 @@ def codec() -> Any:
 def train(codec: Any, folder: Path, steps: int, until: int | None = None) -> diffusion.DiffusionTraining:
     training = diffusion.DiffusionTraining(codec, steps, 1, CPU)
     training.trainer.resume(folder)
-    training.trainer.run(training.learn, folder, until)
+    training.trainer.train(training.learn, folder, until)
     return training
 
 
