@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.checkpoint import require_checkpoint
 from benchmarks.peer_models import OURS
 from musicgen_core.checkpoints import hub
-from musicgen_core.checkpoints.layout import load_language_model
+from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.engine.attention import Lane, SequenceAttention
 from musicgen_core.engine.engine import Conditions, Engine, Request
 from musicgen_core.engine.kv_cache import KVCache

@@ -1,4 +1,4 @@
-"""`musicgen convert`: audiocraft's checkpoint, official or fine-tuned, into a model folder."""
+"""`musicgen convert`: turns audiocraft's checkpoints, official or fine-tuned, into model folders."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the `convert` command; `run` carries it out."""
+    """Add the `convert` command, which `run` executes."""
     parser = subparsers.add_parser(
         "convert",
-        help="turn audiocraft's checkpoint into a model folder",
-        description="Turn a checkpoint of audiocraft's, official or fine-tuned, into a model folder, or put its "
-        "MultiBand Diffusion into one that is there. No code in the checkpoint is run.",
+        help="turn a checkpoint of audiocraft into a model folder",
+        description="Turn a checkpoint of audiocraft, official or fine-tuned, into a model folder, or put a MultiBand "
+        "Diffusion into an existing one. No code in the checkpoint is run.",
     )
     parser.set_defaults(run=run)
     parser.add_argument(
@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--base",
         metavar="FOLDER|ID",
-        help="a model to take T5, and where the source has none the codec, from: facebook/musicgen-small will do",
+        help="a model to take T5 from, and the codec where SOURCE has none, such as facebook/musicgen-small",
     )
     parser.add_argument(
         "--diffusion",
@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out `musicgen convert`; returns the exit code."""
+    """Execute `musicgen convert`; returns the exit code."""
     from musicgen_core.errors import CheckpointError
 
     try:
@@ -56,13 +56,14 @@ def run(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> None:
     from musicgen_core.audiocraft.convert import convert, require_free
     from musicgen_core.audiocraft.diffusion import convert_diffusion
+    from musicgen_core.audiocraft.hub import resolve_checkpoint
     from musicgen_core.checkpoints import hub
     from musicgen_core.errors import CheckpointError
 
     if (args.source is None) != (args.base is None) or (args.source is None and args.diffusion is None):
-        raise CheckpointError("Give SOURCE and --base, --diffusion and a model folder as --output, or all of them.")
+        raise CheckpointError("Give SOURCE and --base, or --diffusion with a model folder as --output, or all of them.")
     if args.source is not None:
         require_free(args.output)  # before anything is fetched
-        convert(hub.resolve_audiocraft(args.source), hub.resolve(args.base), args.output)
+        convert(resolve_checkpoint(args.source), hub.resolve(args.base), args.output)
     if args.diffusion is not None:
         convert_diffusion(args.diffusion, args.output)

@@ -180,7 +180,8 @@ def _require_folder(output: Path) -> None:
 
 
 def _encode(waveform: Waveform, output_format: str) -> bytes:
-    from musicgen_core.audio.ffmpeg import encode_mp3, encode_wav
+    from musicgen_core.audio.ffmpeg import encode_mp3
+    from musicgen_core.audio.files import encode_wav
 
     return encode_mp3(waveform) if output_format == "mp3" else encode_wav(waveform)
 

@@ -24,9 +24,9 @@ from musicgen_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from musicgen_core.audio.ffmpeg import Waveform
-    from musicgen_core.audio.ffmpeg import write as write_audio
+    from musicgen_core.audio.files import write_audio
     from musicgen_core.audio.loudness import NormalizationStrategy
+    from musicgen_core.audio.waveform import Waveform
     from musicgen_core.checkpoints.noise_model import write_noise_model
     from musicgen_core.engine.sampling_params import SamplingParams
     from musicgen_core.job import GenerationInput, Job
@@ -58,8 +58,8 @@ _HOMES = {
     "MusicGen": "musicgen.MusicGen",
     "NormalizationStrategy": "audio.loudness.NormalizationStrategy",
     "SamplingParams": "engine.sampling_params.SamplingParams",
-    "Waveform": "audio.ffmpeg.Waveform",
-    "write_audio": "audio.ffmpeg.write",
+    "Waveform": "audio.waveform.Waveform",
+    "write_audio": "audio.files.write_audio",
     "write_noise_model": "checkpoints.noise_model.write_noise_model",
 }
 

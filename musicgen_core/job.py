@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.codec.encodec import Codec
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.long_form import AnyGeneration
@@ -53,7 +53,7 @@ class Job:
     ) -> None:
         """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does. `run`: where."""
         self._run = run
-        self._growing = codec.growing() if generation.live and diffusion is None else None
+        self._growing = codec.streaming_decoder() if generation.live and diffusion is None else None
         self._handed_out: Tensor | None = None
         self._generation = generation
         self._codec = codec

@@ -20,18 +20,15 @@ from typing import Self
 import torch
 
 from musicgen_core.audio.clip import ContinuationMode, frames_of, loop, new_seconds, trim
-from musicgen_core.audio.ffmpeg import Waveform, decode
+from musicgen_core.audio.ffmpeg import decode
 from musicgen_core.audio.loudness import NormalizationStrategy, normalize
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints import hub
-from musicgen_core.checkpoints.layout import load_language_model, read_config
+from musicgen_core.checkpoints.config import read_config
+from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.codec.encodec import Codec, load_codec
-from musicgen_core.conditioning.text import (
-    MAX_TOKENS,
-    MelodyConditioner,
-    TextConditioner,
-    load_melody_conditioner,
-    load_text_conditioner,
-)
+from musicgen_core.conditioning.melody import MelodyConditioner, load_melody_conditioner
+from musicgen_core.conditioning.text import MAX_TOKENS, TextConditioner, load_text_conditioner
 from musicgen_core.device import (
     Dtype,
     choose_device,
@@ -40,7 +37,8 @@ from musicgen_core.device import (
     describe,
     estimate_slot_bytes,
 )
-from musicgen_core.diffusion.decoder import MultiBandDiffusion, load_diffusion
+from musicgen_core.diffusion.checkpoint import load_diffusion
+from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.engine import Conditions, Engine, Request, WorkDone
 from musicgen_core.engine.long_form import AnyGeneration, LongGeneration, Window, plan_windows
 from musicgen_core.engine.sampling_params import SamplingParams

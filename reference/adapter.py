@@ -1,9 +1,9 @@
-"""The same requests through both engines behind one interface; run by the Python of audiocraft's environment.
+"""Compares the two engines with the same requests; run it with the Python of audiocraft's environment.
 
 usage: python -m reference.adapter FOLDER [--kinds text melody stereo]
 
-FOLDER is what `python -m reference.write` wrote. Prints lines of the table that `reference.compare` prints; exits
-with 1 where the two engines make different music.
+FOLDER is the one that `python -m reference.write` wrote. Prints rows of the table that `reference.compare` prints;
+exits with 1 where the two engines make different music.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.audiocraft.backend import engine_class
 from musicgen_core.audiocraft.convert import convert
 from musicgen_core.engine.sampling_params import SamplingParams
@@ -44,13 +44,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         t5 = write_t5(args.folder / "base", Path(scratch) / "t5")
         for kind in args.kinds:
-            theirs = write_audiocraft_folder(args.folder, kind, Path(scratch) / kind, text_encoder=str(t5))
-            ours = Path(scratch) / f"{kind}-converted"
-            convert(theirs, args.folder / "base", ours)
+            checkpoint = write_audiocraft_folder(args.folder, kind, Path(scratch) / kind, text_encoder=str(t5))
+            converted = Path(scratch) / f"{kind}-converted"
+            convert(checkpoint, args.folder / "base", converted)
             with (
                 offline(t5),
-                engine_class("native").load(ours, device="cpu", dtype="float32") as native,
-                engine_class("audiocraft").load(theirs, device="cpu") as audiocraft,
+                engine_class("native").load(converted, device="cpu", dtype="float32") as native,
+                engine_class("audiocraft").load(checkpoint, device="cpu") as audiocraft,
             ):
                 for name, given in _requests(kind).items():
                     pair = _pair(name, given, native, audiocraft)
@@ -72,14 +72,14 @@ def _requests(kind: Kind) -> dict[str, GenerationInput]:
 
 
 def _pair(name: str, given: GenerationInput, native: MusicGen, audiocraft: MusicGen) -> Pair:
-    ours, theirs = (engine.submit(given).finish().samples for engine in (native, audiocraft))
-    if theirs.std() < 0.01:
+    ours, reference = (engine.submit(given).finish().samples for engine in (native, audiocraft))
+    if reference.std() < 0.01:
         raise AssertionError(f"{name}: audiocraft's sound is next to silent, so nothing is compared.")
-    return Pair(name, torch.from_numpy(ours), torch.from_numpy(theirs))
+    return Pair(name, torch.from_numpy(ours), torch.from_numpy(reference))
 
 
 def _require_cancelling(audiocraft: MusicGen) -> None:
-    """A job that is cancelled while it runs ends early, and the next one is not disturbed by it."""
+    """Raise AssertionError unless a cancelled job ends early and does not disturb the next one."""
     job = audiocraft.submit(GenerationInput(BATCH[0], 30, 0))
     while job.completed_steps < 5:
         time.sleep(0.01)

@@ -1,7 +1,7 @@
 """audiocraft's models with random weights; imports audiocraft.
 
-Two things that audiocraft fetches from the web are replaced: T5 is read from a folder, and Demucs, which separates the
-melody's stems, lets the sound through unchanged.
+Two things that audiocraft fetches from the web are replaced: T5 is read from a folder, and Demucs, which separates a
+melody's stems, returns the sound unchanged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reference.sounds import tune
 
 @contextmanager
 def offline(t5: Path) -> Iterator[None]:
-    """Within it audiocraft knows the T5 in the folder `t5`, by the folder's name and as `TEXT_ENCODER`."""
+    """Have audiocraft load T5 from the folder `t5`, by the folder's name and as `TEXT_ENCODER`."""
     width = json.loads((t5 / "config.json").read_text())["d_model"]
     names = (str(t5), TEXT_ENCODER)
     demucs = mock.MagicMock(sources=["drums", "bass", "other", "vocals"])
@@ -62,7 +62,7 @@ def language_model_state(kind: Kind, shape: Shape, t5: Path, seed: int) -> dict[
 
 @torch.no_grad()
 def codec_state(shape: Shape, seed: int) -> dict[str, Tensor]:
-    """The state of an EncodecModel in float16; its codebooks lie where a sound's frames do, so that all are used."""
+    """The state of an EncodecModel in float16; codebooks are made of a sound's frames, so that all codes are used."""
     model = builders.get_compression_model(OmegaConf.create(codec_config(shape) | {"device": "cpu"})).eval()
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
@@ -73,7 +73,7 @@ def codec_state(shape: Shape, seed: int) -> dict[str, Tensor]:
             parameter.normal_(0, 0.05 if parameter.dim() == 1 else fan**-0.5, generator=generator)
     residual = model.encoder(torch.from_numpy(tune(CALIBRATION_SECONDS))[None])[0].T
     for layer in model.quantizer.vq.layers:
-        book = layer._codebook
+        book = layer._codebook  # noqa: SLF001 (the only way to the buffers of audiocraft's codebook)
         chosen = torch.randperm(len(residual), generator=generator)[: shape.vocabulary]
         frames = residual[chosen]
         spread = 0.1 * residual.std() * torch.randn(shape.vocabulary, residual.shape[1], generator=generator)
@@ -98,6 +98,20 @@ def melody_conditioner() -> Any:
     )
 
 
+def attributes(model: MusicGen, texts: list[str], melodies: list[Tensor] | None) -> Any:
+    """The conditions of a batch, as `MusicGen.generate` prepares them."""
+    # audiocraft prepares them only inside the functions that also decode.
+    prepared, _ = model._prepare_tokens_and_attributes(texts, None, melody_wavs=melodies)  # noqa: SLF001
+    return prepared
+
+
+def fitted_chroma(conditioner: Any, melody: Any) -> Tensor:
+    """One-hot chroma `[batch, frames, bins]` of a melody's condition, fitted to 30 s, before its projection."""
+    # audiocraft returns only the projected chroma from its public functions.
+    chroma: Tensor = conditioner._get_wav_embedding(melody)  # noqa: SLF001
+    return chroma
+
+
 def _halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rounded to half the size; not the window of the chroma's spectrogram, which is no weight."""
+    """The state in float16, except the window of the chroma's spectrogram, which is not a weight."""
     return {name: tensor if name.endswith(".window") else tensor.half() for name, tensor in state.items()}

@@ -1,4 +1,4 @@
-"""What is compared: the models' shapes, as audiocraft's configuration spells them, and the requests."""
+"""The cases of the comparison: the models' shapes, in audiocraft's configuration, and the requests."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ Kind = Literal["text", "melody", "stereo"]
 Part = Kind | Literal["sounds", "diffusion", "long"]
 KINDS: tuple[Kind, ...] = ("text", "melody", "stereo")
 PARTS: tuple[Part, ...] = (*KINDS, "sounds", "diffusion", "long")
-"""Three kinds of model with their codec; chroma and levels; MultiBand Diffusion; more than 30 s."""
+"""The three kinds of model with their codec, chroma and levels, MultiBand Diffusion, and more than 30 s."""
 
 FRAME_RATE = 50
 TEXT_ENCODER = "t5-tiny"
 CODEC_SECONDS = 1.71
-"""Of the sound that is encoded; not a whole number of frames."""
+"""Length of the sound that is encoded; not a whole number of frames."""
 LEVEL_STEP = 61
-"""Of normalised sounds, every 61st sample is kept."""
+"""Every 61st sample of a normalised sound is stored."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A language model's size, and how much of it is compared."""
+    """A language model's size, and the extent of its comparison."""
 
     layers: int
     dim: int
@@ -43,7 +43,7 @@ TINY = Shape(
     layers=2, dim=48, heads=4, vocabulary=64, logit_frames=40, steps=500, prompts=(0, 2, 20), weight_scale=0.3,
     codec_filters=4, codec_dim=32, parts=PARTS,
 )  # fmt: skip
-"""For the golden files."""
+"""The shape of the golden files."""
 SMALL = Shape(
     layers=24, dim=1024, heads=16, vocabulary=2048, logit_frames=100, steps=50, prompts=(0, 2), weight_scale=0.06,
     codec_filters=64, codec_dim=128, parts=("text",),
@@ -58,24 +58,24 @@ BATCH = ("warm piano", "cold organ")
 
 @dataclass(frozen=True)
 class Greedy:
-    """Requests whose likeliest tokens are compared; all of `texts` are in one batch of audiocraft's."""
+    """Requests whose greedy tokens are compared; audiocraft generates all `texts` in one batch."""
 
     texts: tuple[str, ...]
     seconds: float
-    """Of the prompt."""
+    """Length of the audio prompt."""
     guidance: float
     melody: bool = True
-    """Whether a melody model gets one."""
+    """Whether a melody model gets a melody."""
 
     @property
     def name(self) -> str:
-        """As the golden files call it."""
+        """The case's name in the golden files."""
         melody = "" if self.melody else " without melody"
         return f"{'+'.join(self.texts) or 'empty'}, {self.seconds:g} s, guidance {self.guidance:g}{melody}"
 
 
 def greedy_cases(kind: Kind, shape: Shape) -> list[Greedy]:
-    """Prompts of all lengths, guidance 0, 1 and 3, an empty text; for melody models also a text alone."""
+    """Cases with prompts of all lengths, guidance 0, 1 and 3, an empty text, and for melody models a text alone."""
     cases = [Greedy(BATCH, seconds, 3) for seconds in shape.prompts]
     cases += [Greedy(BATCH, shape.prompts[1], guidance) for guidance in (0, 1)]
     cases.append(Greedy(("",), 0, 3))
@@ -127,7 +127,7 @@ def language_model_config(kind: Kind, shape: Shape) -> dict[str, Any]:
 
 
 def codec_config(shape: Shape) -> dict[str, Any]:
-    """`xp.cfg` of an EnCodec with the structure of MusicGen's 32 kHz one; there are fewer filters in the tiny one."""
+    """`xp.cfg` of an EnCodec with the structure of MusicGen's at 32 kHz; the tiny shape has fewer filters."""
     return {
         "compression_model": "encodec",
         "sample_rate": 32_000,

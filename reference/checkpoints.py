@@ -1,7 +1,7 @@
-"""The weights of a comparison: kept as safetensors, handed to either side in the layout that audiocraft saves.
+"""The weights of the comparison, stored as safetensors and given to both sides in the layout that audiocraft saves.
 
-`text.safetensors` and so on hold an LMModel's state, in float16, with its xp.cfg in the metadata; `codec.safetensors`
-the EncodecModel's; `base` T5 and its tokenizer, as in a model folder.
+`text.safetensors`, `melody.safetensors` and `stereo.safetensors` hold an LMModel's state in float16, with its xp.cfg in
+the metadata. `codec.safetensors` holds the EncodecModel's. `base` holds T5 and its tokenizer, as in a model folder.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ CODEC = "codec"
 
 
 def save(folder: Path, name: str, state: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Write one model's state."""
+    """Write one model's state and configuration."""
     metadata = {"xp.cfg": yaml.safe_dump(config), "version": "1.3.0"}
     save_file({key: value.contiguous() for key, value in state.items()}, folder / f"{name}.safetensors", metadata)
 
 
 def write_audiocraft_folder(source: Path, kind: Kind, target: Path, *, text_encoder: str | None = None) -> Path:
-    """`state_dict.bin` and `compression_state_dict.bin` of a kind in `target`; returns it.
+    """Write `state_dict.bin` and `compression_state_dict.bin` of a kind into `target`; returns `target`.
 
-    text_encoder: what the configuration calls T5 instead: a folder that audiocraft shall read it from.
+    `text_encoder`: the folder that audiocraft reads T5 from; None leaves the configuration as it is.
     """
     target.mkdir(parents=True, exist_ok=True)
     for name, file in ((kind, "state_dict.bin"), (CODEC, "compression_state_dict.bin")):

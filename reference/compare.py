@@ -1,8 +1,9 @@
-"""Prints how far our engine is from audiocraft; exits with 1 where it is too far.
+"""Prints the differences between our engine and audiocraft; exits with 1 where they are too large.
 
 usage: python -m reference.compare TINY [SMALL] [--parts text melody stereo sounds diffusion long]
 
-TINY is what `python -m reference.write TINY` wrote; SMALL, `python -m reference.write SMALL --shape small`.
+TINY is the folder that `python -m reference.write TINY` wrote; SMALL is the one that `python -m reference.write SMALL
+--shape small` wrote.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from musicgen_core.audio.loudness import NormalizationStrategy
-from reference import diffusion_ours, long_cases, long_ours, ours
+from reference import long_cases, native_diffusion, native_long, native_models
 from reference.cases import PARTS, SMALL, TINY, Kind, Part, Shape, greedy_cases
-from reference.ours import Ours
+from reference.native_models import NativeModel
 from reference.table import Pair, Row, print_header, print_row
 
 CODECS = ("text", "stereo")
-"""The kinds that differ in how they use the codec."""
+"""The kinds that use the codec in different ways."""
 SAME_LEVELS: dict[NormalizationStrategy, set[str]] = {
     NormalizationStrategy.CLIP: set(),
     NormalizationStrategy.PEAK: {"silence"},
     NormalizationStrategy.RMS: {"silence", "stereo", "opposite channels"},
 }
-"""The strategies that are meant to be equal, and the sounds for which they are not; see docs/parity.md."""
+"""The strategies that should be equal, each with the sounds for which it is not; see docs/parity.md."""
 
 
 def main() -> int:
@@ -45,7 +46,7 @@ def main() -> int:
 
 
 def rows(folder: Path, shape: Shape, parts: Sequence[Part]) -> Iterator[Row]:
-    """The lines of one folder."""
+    """The rows of one folder's results."""
     size = f"{shape.layers} layers of {shape.dim}"
     for part in parts:
         if part == "sounds":
@@ -55,13 +56,13 @@ def rows(folder: Path, shape: Shape, parts: Sequence[Part]) -> Iterator[Row]:
         elif part == "long":
             for case in long_cases.CASES:
                 what = f"greedy, {long_cases.SECONDS} s in windows: {case}"
-                yield Row(what, [long_ours.codes(folder, case)], exact=True)
+                yield Row(what, [native_long.codes(folder, case)], exact=True)
         else:
             yield from _model(folder, part, shape, f"{part}, {size}")
 
 
 def _model(folder: Path, kind: Kind, shape: Shape, name: str) -> Iterator[Row]:
-    model = Ours(folder, kind)
+    model = NativeModel(folder, kind)
     yield Row(f"{name}: T5's states", list(model.text_states()))
     yield Row(f"{name}: teacher-forced logits", list(model.logits()))
     cases = greedy_cases(kind, shape)
@@ -74,17 +75,17 @@ def _model(folder: Path, kind: Kind, shape: Shape, name: str) -> Iterator[Row]:
 
 
 def _sounds(folder: Path) -> Iterator[Row]:
-    yield Row("chroma, repetition and cutting", list(ours.chroma(folder)))
+    yield Row("chroma, repetition and cutting", list(native_models.chroma(folder)))
     for strategy, excepted in SAME_LEVELS.items():
-        pairs = [pair for name, of, pair in ours.normalized(folder) if of == strategy and name not in excepted]
+        pairs = [pair for name, of, pair in native_models.normalized(folder) if of == strategy and name not in excepted]
         yield Row(f"level: {strategy}", pairs)
 
 
 def _diffusion(folder: Path) -> Iterator[Row]:
-    theirs = load_file(folder / diffusion_ours.RESULTS)
-    whole = {"tokens to waveform": lambda: diffusion_ours.whole(folder / diffusion_ours.CHECKPOINT)}
-    for title, part in (diffusion_ours.PARTS | whole).items():
-        yield Row(f"MultiBand Diffusion: {title}", [Pair(name, result, theirs[name]) for name, result in part()])
+    expected = load_file(folder / native_diffusion.RESULTS)
+    whole = {"tokens to waveform": lambda: native_diffusion.whole(folder / native_diffusion.CHECKPOINT)}
+    for title, part in (native_diffusion.PARTS | whole).items():
+        yield Row(f"MultiBand Diffusion: {title}", [Pair(name, result, expected[name]) for name, result in part()])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What both sides of the comparison of MultiBand Diffusion are given: shapes, weights, inputs, noise.
+"""The cases of MultiBand Diffusion, for both sides: shapes, weights, inputs, noise.
 
-Numbers come from NumPy's legacy generator, whose streams never change, so that golden files hold results alone.
+Numbers come from NumPy's legacy generator, whose streams never change, so that golden files hold only results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UNETS: dict[str, dict[str, Any]] = {
     "transformer": {"transformer": True},
     "cross_attention": {"transformer": True, "cross_attention": True},
 }
-"""U-Nets that differ in what they are made of."""
+"""Options of the U-Nets, which have different parts."""
 UNET: dict[str, Any] = {
     "hidden": 4,
     "depth": 3,
@@ -43,10 +43,10 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "scaled": {"beta_t0": 1e-5, "beta_t1": 2.9e-2, "beta_exp": 7.5, "noise_scale": 0.8, "clip": 1.0},
 }
 SAMPLED = 640
-"""Samples that each schedule frees of noise, with an estimate of it that needs no network."""
+"""Samples that each schedule denoises, with an estimate that needs no network."""
 
 BANDS = ((4, 641), (8, 1200), (32, 1200))
-"""Numbers of bands, and samples to be split into them."""
+"""Numbers of bands, each with the samples to split."""
 
 CHECKPOINT: tuple[dict[str, Any], ...] = (
     {"channels": 1, "schedule": SCHEDULES["power"] | {"num_steps": NUM_STEPS, "repartition": "power"},
@@ -55,7 +55,7 @@ CHECKPOINT: tuple[dict[str, Any], ...] = (
      "diffusion_unet": UNET | {"emb_all_layers": True, "bilstm": True},
      "processor": {"use": True, "name": "multi_band_processor", "n_bands": 8, "num_samples": 10, "power_std": 0.4}},
 )  # fmt: skip
-"""The configurations of a checkpoint's two bands, as audiocraft's trainings have them."""
+"""The configurations of a checkpoint's two bands, as audiocraft's training writes them."""
 CODEC: dict[str, Any] = {
     "target_bandwidths": [2.2], "sampling_rate": SAMPLE_RATE, "audio_channels": 1, "num_filters": 4,
     "hidden_size": CODEC_DIM, "upsampling_ratios": [8, 5, 4, 4], "codebook_size": 2048, "use_causal_conv": False,
@@ -72,7 +72,7 @@ def numbers(name: str, *shape: int) -> Tensor:
 
 
 def tokens() -> Tensor:
-    """int64 [codebooks, frames]."""
+    """Tokens, int64 `[codebooks, frames]`."""
     return torch.from_numpy(np.random.RandomState(0).randint(2048, size=(CODEBOOKS, FRAMES)))
 
 
@@ -83,7 +83,7 @@ def noise_source(name: str) -> Callable[[tuple[int, ...]], Tensor]:
 
 
 def processor_state(bands: int) -> dict[str, Tensor]:
-    """The sums that a band processor has gathered from ten clips, of a signal with less and less treble."""
+    """The sums that a band processor gathered from ten clips of a signal whose bands become weaker with frequency."""
     strength = 0.1 * 0.5 ** torch.arange(bands)
     return {
         "counts": torch.tensor([10.0]),
@@ -94,7 +94,7 @@ def processor_state(bands: int) -> dict[str, Tensor]:
 
 
 def weights(shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of these names and shapes; signals keep about their size on the way through."""
+    """A state with these names and shapes, scaled so that signals keep about their size in each layer."""
     return {name: _weight(name, tensor) for name, tensor in shapes.items()}
 
 

@@ -1,4 +1,4 @@
-"""The pieces of more than 30 s that are compared."""
+"""The cases of more than 30 s."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ RESULTS = "long.expected.safetensors"
 
 @dataclass(frozen=True)
 class Long:
-    """One piece."""
+    """One piece of music."""
 
     kind: Kind
     text: str
     prompted: bool = False
-    """Whether audio is continued."""
+    """Whether it continues audio."""
 
 
 CASES = {"text": Long("text", TEXTS[2]), "melody": Long("melody", TEXTS[0]), "prompt": Long("text", TEXTS[0], True)}
@@ -33,5 +33,5 @@ def prompt() -> Tensor:
 
 
 def melody() -> Sound:
-    """A tune that no window is a multiple of."""
+    """A tune whose length does not divide a window's."""
     return tune(5.3)

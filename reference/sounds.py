@@ -1,6 +1,6 @@
-"""Sounds that both sides synthesise for themselves, so that no audio needs to be stored.
+"""Sounds that both sides synthesise, so that no audio is stored.
 
-numpy promises that RandomState's streams never change.
+NumPy guarantees that the streams of RandomState never change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def silence(seconds: float) -> Sound:
 
 
 def stereo(seconds: float) -> Sound:
-    """`[2, samples]`: a tune on the left, another one, quieter, on the right."""
+    """`[2, samples]`: a tune on the left, and another, quieter one on the right."""
     return np.concatenate([tune(seconds, 2), 0.5 * tune(seconds, 3)])
 
 
@@ -46,7 +46,7 @@ def click(seconds: float) -> Sound:
 
 
 def melodies() -> dict[str, Sound]:
-    """What melodies are read from, by name: shorter than a window, shorter and longer than 30 s, mono and stereo."""
+    """The sounds of the chroma's comparison by name: shorter than a window, around 30 s, mono and stereo."""
     return {
         "tune of 0.1 s": tune(0.1), "tune of 0.5 s": tune(0.5), "tune of 8.37 s": tune(8.37, 4),
         "tune of 29.9 s": tune(29.9, 5), "tune of 31.3 s": tune(31.3, 6), "stereo of 12 s": stereo(12),
@@ -55,7 +55,7 @@ def melodies() -> dict[str, Sound]:
 
 
 def levels() -> dict[str, Sound]:
-    """What is normalised, by name."""
+    """The sounds of the normalisation's comparison by name."""
     return {
         "quiet tune": 0.2 * tune(0.7, 7), "loud tune": np.clip(3 * tune(0.7, 8), -1.5, 1.5), "stereo": stereo(0.7),
         "almost silence": noise(0.7, 1e-3), "silence": silence(0.5), "click": click(0.7),

@@ -1,4 +1,4 @@
-"""The tiny T5 of a comparison: the noise model's, its weights rounded to float16."""
+"""The tiny T5 of the comparison: the noise model's, with its weights rounded to float16."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def write_base(folder: Path) -> Path:
-    """A model folder of which there is only T5 and its tokenizer; a checkpoint is converted on top of it."""
+    """Write a model folder with only T5 and its tokenizer, as the base that checkpoints are converted with."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        whole = write_noise_model(Path(scratch) / "noise", kind="text")
-        config = json.loads((whole / "config.json").read_text())
+        model = write_noise_model(Path(scratch) / "noise", kind="text")
+        config = json.loads((model / "config.json").read_text())
         for name in TOKENIZER:
-            shutil.copyfile(whole / name, folder / name)
-        weights = load_file(whole / "model.safetensors")
-    ours = {"model_type": config["model_type"], "text_encoder": config["text_encoder"]}
-    (folder / "config.json").write_text(json.dumps(ours, indent=2) + "\n")
+            shutil.copyfile(model / name, folder / name)
+        weights = load_file(model / "model.safetensors")
+    kept_config = {"model_type": config["model_type"], "text_encoder": config["text_encoder"]}
+    (folder / "config.json").write_text(json.dumps(kept_config, indent=2) + "\n")
     kept = {name: tensor.half() for name, tensor in weights.items() if name.startswith(PREFIX)}
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     return folder
 
 
 def write_t5(base: Path, folder: Path) -> Path:
-    """The T5 of a base as a folder of its own, in float32: what audiocraft's conditioner reads."""
+    """Write the T5 of a base into its own folder, in float32, as audiocraft's conditioner reads it."""
     config = T5Config(**json.loads((base / "config.json").read_text())["text_encoder"])
     tensors = load_file(base / "model.safetensors")
     state = {name.removeprefix(PREFIX): tensor.float() for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""What audiocraft makes of the cases; run by the Python of its environment.
+"""Writes audiocraft's results for the cases; run it with the Python of audiocraft's environment.
 
 usage: python -m reference.write FOLDER [--shape tiny|small] [--parts text melody stereo sounds diffusion long]
 
@@ -21,7 +21,7 @@ from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reference import audiocraft_models, checkpoints, diffusion, long
+from reference import audiocraft_diffusion, audiocraft_long, audiocraft_models, checkpoints
 from reference.cases import (
     BATCH,
     CODEC_SECONDS,
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def write(folder: Path, shape: Shape, parts: Sequence[Part], seed: int) -> None:
-    """The files of these parts."""
+    """Write the files of these parts."""
     base = write_base(folder / "base")
     with tempfile.TemporaryDirectory() as scratch:
         t5 = write_t5(base, Path(scratch) / "t5")
@@ -73,15 +73,15 @@ def write(folder: Path, shape: Shape, parts: Sequence[Part], seed: int) -> None:
                 save_file(expected_chroma(), folder / "chroma.expected.safetensors")
                 save_file(expected_levels(), folder / "levels.expected.safetensors")
             if "long" in parts:
-                long.write(folder, t5)
+                audiocraft_long.write(folder, t5)
     if "diffusion" in parts:
-        diffusion.write(folder)
+        audiocraft_diffusion.write(folder)
     for path in folder.rglob("*.safetensors"):
-        path.chmod(0o644)  # they are written for their owner alone
+        path.chmod(0o644)  # safetensors writes them readable by their owner only
 
 
 def _write_model(folder: Path, kind: Kind, shape: Shape, t5: Path, seed: int) -> None:
-    """A kind's weights, and what audiocraft makes of them."""
+    """Write a kind's weights and audiocraft's results with them."""
     state = audiocraft_models.language_model_state(kind, shape, t5, seed)
     checkpoints.save(folder, kind, state, language_model_config(kind, shape))
     with tempfile.TemporaryDirectory() as scratch:
@@ -93,7 +93,7 @@ def _write_model(folder: Path, kind: Kind, shape: Shape, t5: Path, seed: int) ->
 
 
 class Reference:
-    """audiocraft's model of one kind, and what it makes of the cases."""
+    """audiocraft's model of one kind, and its results for the cases."""
 
     def __init__(self, model: Any, kind: Kind, shape: Shape) -> None:
         self._model = model
@@ -103,25 +103,27 @@ class Reference:
 
     @torch.no_grad()
     def expected(self) -> dict[str, Tensor]:
-        """All tensors of the kind's file."""
+        """All tensors of the kind's file of results."""
         tensors = self._text_states() | self._logits() | self._codec()
         if self._kind == "melody":
             conditioner = self._model.lm.condition_provider.conditioners["self_wav"]
             [condition] = self._attributes(("",), melody=True)
-            tensors["melody"] = conditioner._get_wav_embedding(condition.wav["self_wav"])[0].to(torch.uint8)
+            tensors["melody"] = audiocraft_models.fitted_chroma(conditioner, condition.wav["self_wav"])[0].to(
+                torch.uint8
+            )
         tensors["prompt"] = self._codes(int(max(self._shape.prompts) * FRAME_RATE))
         for case in greedy_cases(self._kind, self._shape):
             tensors[f"greedy {case.name}"] = self._greedy(case, tensors["prompt"])
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
     def _text_states(self) -> dict[str, Tensor]:
-        """T5's states [tokens, width] of every text, before the projection to the model's width."""
+        """T5's states `[tokens, width]` of every text, before the projection to the model's width."""
         conditioner = self._model.lm.condition_provider.conditioners["description"]
         tokens = {text: conditioner.tokenize([text]) for text in {*TEXTS, *BATCH} if text}
         return {f"states {text}": conditioner.t5(**given).last_hidden_state[0] for text, given in tokens.items()}
 
     def _logits(self) -> dict[str, Tensor]:
-        """Teacher-forced logits [codebooks, frames, vocabulary]: of each text alone, of the first beside a longer."""
+        """Teacher-forced logits `[codebooks, frames, vocabulary]`: of each text alone, and of one padded to another."""
         codes = self._codes(self._shape.logit_frames)
         tensors = {"codes": codes}
         for text in TEXTS:
@@ -131,7 +133,7 @@ class Reference:
         return tensors
 
     def _teacher_forced(self, codes: Tensor, texts: tuple[str, ...], *, null: bool = False) -> Tensor:
-        """The first text's; 0 where a code's column lies beyond the last frame."""
+        """Logits of the first text; 0 where a code's column lies beyond the last frame."""
         lm, attributes = self._model.lm, self._attributes(texts, melody=self._kind == "melody")
         if null:  # beside the conditional row, as guidance computes it
             attributes = ClassifierFreeGuidanceDropout(p=1.0)(attributes) + attributes
@@ -142,7 +144,7 @@ class Reference:
         return logits
 
     def _greedy(self, case: Greedy, prompt: Tensor) -> Tensor:
-        """The codes [texts, codebooks, new frames] that `generate` finds after the prompt's first seconds."""
+        """The codes `[texts, codebooks, new frames]` that `generate` finds after the prompt's first seconds."""
         attributes = self._attributes(case.texts, melody=self._kind == "melody" and case.melody)
         given = prompt[:, : round(case.seconds * FRAME_RATE)].long()
         codes: Tensor = self._model.lm.generate(
@@ -157,15 +159,14 @@ class Reference:
 
     def _attributes(self, texts: tuple[str, ...], *, melody: bool) -> Any:
         wavs = [torch.from_numpy(tune(5.3))] * len(texts) if melody else None
-        attributes, _ = self._model._prepare_tokens_and_attributes(list(texts), None, melody_wavs=wavs)
-        return attributes
+        return audiocraft_models.attributes(self._model, list(texts), wavs)
 
     def _codes(self, frames: int) -> Tensor:
         shape = (self._model.lm.num_codebooks, frames)
         return torch.randint(self._shape.vocabulary, shape, generator=self._random).to(torch.int16)
 
     def _codec(self) -> dict[str, Tensor]:
-        """Codes of a sound [codebooks, frames], and the sound [channels, samples] of codes."""
+        """Codes `[codebooks, frames]` of a sound, and the sound `[channels, samples]` of codes."""
         if self._kind == "melody":
             return {}  # the same codec as the text model's
         sound: Sound = stereo(CODEC_SECONDS) if self._kind == "stereo" else tune(CODEC_SECONDS)
@@ -181,14 +182,14 @@ class Reference:
 
 @torch.no_grad()
 def expected_chroma() -> dict[str, Tensor]:
-    """For each melody the loudest pitch class of every frame: of the sound itself, and repeated or cut to 30 s."""
+    """The loudest pitch class of every frame of each melody, as it is and fitted to 30 s."""
     conditioner, tensors = audiocraft_models.melody_conditioner(), {}
     for name, sound in melodies().items():
         wav = torch.from_numpy(sound)[None]
         mono = wav.mean(dim=1, keepdim=True)
         features = {
             name: conditioner.chroma(mono)[0],
-            f"{name}, fitted": conditioner._get_wav_embedding(_condition(wav))[0],
+            f"{name}, fitted": audiocraft_models.fitted_chroma(conditioner, _condition(wav))[0],
         }
         for key, one_hot in features.items():
             assert torch.equal(one_hot, torch.nn.functional.one_hot(one_hot.argmax(-1), 12).float())

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from musicgen_core.checkpoints.noise_model import CODEC_DIM
-from musicgen_core.diffusion.decoder import Band, BandProcessor, NoiseSchedule, save_diffusion
+from musicgen_core.diffusion.bands import Band, BandProcessor
+from musicgen_core.diffusion.checkpoint import save_diffusion
+from musicgen_core.diffusion.noise_schedule import NoiseSchedule
 from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
 from reference.diffusion_cases import SAMPLE_RATE, weights
 

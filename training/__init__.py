@@ -1,5 +1,5 @@
-"""How musicgen-pocket is made: music is synthesised with its caption, then a codec and a language model learn it.
+"""Trains musicgen-pocket: a codec and a language model learn synthesised music and its captions.
 
-The order of a run, each a module with a `main`: `codec`, `diffusion`, `tokens`, `text_encoder`, `language_model`,
+Each stage is a module with a `main`, in this order: `codec`, `diffusion`, `tokens`, `text_encoder`, `language_model`,
 `export`, `measure`.
 """

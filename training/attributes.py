@@ -1,7 +1,7 @@
-"""Measure what music is like: tempo, percussion, mode, brightness and density of a signal, by librosa's features.
+"""Measures attributes of music: tempo, percussion, mode, brightness and density of a signal, with librosa's features.
 
-Each attribute is one number and a threshold, which was set on synthesised songs, of which the style is known, as they
-are and as the codec plays them; nothing here reads a caption or a token.
+Each attribute is one number and a threshold. The thresholds were set on synthesised songs of known style, both as they
+are and decoded by the codec. Captions and tokens are not used.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from training.music import BARS, FRAMES_PER_STEP, STEPS_PER_BAR, Style, compose,
 
 MEASURE_STREAM = 5
 HOP = 640
-"""Of the onset envelope, in samples: 50 frames a second."""
+"""Samples per frame of the onset envelope: 50 frames per second."""
 
 
 def tempo(samples: Samples) -> float:
-    """How much better two bars repeat after a fast tempo's two bars than after a slow one's.
+    """How much better the signal repeats after two bars of the fast tempo than after two bars of the slow one.
 
-    Beats cannot tell the two apart: eighths at 75 beats a minute are quarters at 150. Bars can.
+    Beats cannot distinguish the two: eighths at 75 beats per minute are quarters at 150. Bars can.
     """
     mel = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_fft=2048, hop_length=HOP, n_mels=40, power=1.0)
     rises = np.maximum(np.diff(np.log1p(30 * mel), axis=1), 0)
@@ -39,14 +39,17 @@ def tempo(samples: Samples) -> float:
 
 
 def percussion(samples: Samples) -> float:
-    """The energy above 10 kHz at the clip's most brilliant moments, where only drums reach, over all of it, log10."""
+    """Ratio, in log10, of the energy above 10 kHz in the clip's brightest moments to the mean energy of the clip.
+
+    Only drums reach above 10 kHz.
+    """
     power = np.abs(librosa.stft(samples, n_fft=1024, hop_length=HOP // 2)) ** 2
     high = power[librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=1024) > 10_000].sum(0)
     return float(np.log10(np.quantile(high, 0.98) / power.sum(0).mean() + 1e-9))
 
 
 def mode(samples: Samples) -> float:
-    """Evidence for major triads minus that for minor ones, over all roots and half seconds."""
+    """Evidence for major triads minus evidence for minor triads, over all roots and half seconds."""
     harmonic = librosa.effects.harmonic(samples, margin=2.0)
     chroma = librosa.feature.chroma_cqt(y=harmonic, sr=SAMPLE_RATE, hop_length=2048, fmin=65.4, n_octaves=5)
     chroma = librosa.util.normalize(chroma, axis=0, norm=2)
@@ -61,7 +64,7 @@ def mode(samples: Samples) -> float:
 
 
 def brightness(samples: Samples) -> float:
-    """The centroid of the whole clip's energy from 200 Hz to 5 kHz, log10 of Hz: neither bass nor cymbals count."""
+    """Centroid of the clip's energy in log10 of Hz, from 200 Hz to 5 kHz, which excludes bass and cymbals."""
     spectrum = np.abs(librosa.stft(samples, n_fft=2048, hop_length=1024))
     frequencies = librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=2048)
     kept = (frequencies > 200) & (frequencies < 5000)
@@ -70,7 +73,7 @@ def brightness(samples: Samples) -> float:
 
 
 def density(samples: Samples) -> float:
-    """Onsets a second: peaks of the spectral flux, deaf to wavering pitches (SuperFlux; Böck and Widmer, 2013)."""
+    """Onsets per second: peaks of a spectral flux that ignores vibrato (SuperFlux; Böck and Widmer, 2013)."""
     mel = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_fft=2048, hop_length=HOP, n_mels=60, power=1.0)
     levels = np.log1p(100 * mel / mel.max())
     flux = np.maximum(levels[:, 2:] - maximum_filter1d(levels, 3, axis=0)[:, :-2], 0).sum(0)
@@ -81,25 +84,28 @@ def density(samples: Samples) -> float:
 
 @dataclass(frozen=True)
 class Attribute:
-    """What is measured, the styles it must tell apart, and prompts that ask for them."""
+    """A measurement, the two kinds of style that it distinguishes, and prompts that ask for them."""
 
     measure: Callable[[Samples], float]
     threshold: float
-    """Between the two kinds' values on known songs."""
+    """Lies between the two kinds' values on songs of known style."""
     is_high: Callable[[Style], bool]
     """Whether a style is of the kind that measures high."""
     is_low: Callable[[Style], bool]
+    """Whether a style is of the kind that measures low."""
     high: tuple[str, ...]
+    """Prompts for the kind that measures high."""
     low: tuple[str, ...]
+    """Prompts for the kind that measures low."""
     seconds: int = 8
-    """Of the clips that are measured."""
+    """Length of the measured clips."""
 
     def is_right(self, samples: Samples, *, high: bool) -> bool:
-        """Whether a clip measures as it was asked to be."""
+        """Whether a clip is of the kind that its prompt asked for."""
         return (self.measure(samples) > self.threshold) == high
 
     def concerns(self, style: Style) -> bool:
-        """Whether a style is of either kind."""
+        """Whether a style is of one of the two kinds."""
         return self.is_high(style) or self.is_low(style)
 
 
@@ -159,7 +165,7 @@ ATTRIBUTES = {
 
 
 def labelled_songs(seed: int, count: int, frames: int) -> list[tuple[Style, Samples]]:
-    """Songs that no training has seen, with what they are like."""
+    """Songs that are not part of the training, each with its style."""
     songs = []
     for index in range(count):
         random = np.random.default_rng([MEASURE_STREAM, seed, index])

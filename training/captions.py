@@ -1,7 +1,6 @@
-"""Captions: a style in free words, said differently each time.
+"""Captions: a style in free words, different each time.
 
-A caption names some of a style's attributes, never all of the time and never in the same order, with synonyms
-and mood words that go with them.
+A caption names a random selection of a style's attributes in random order, with synonyms and matching mood words.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ NOUNS = ("music", "tune", "piece", "song", "track", "melody", "instrumental", "c
 
 
 def caption(style: Style, random: np.random.Generator) -> str:
-    """One of the many captions of `style`."""
+    """Draw a caption of `style`."""
 
     def pick(choices: Any) -> str:
         return str(choices[random.integers(len(choices))])

@@ -1,8 +1,9 @@
-"""Train the codec: a small EnCodec (Défossez et al., 2022), 32 kHz mono, 50 frames a second, 4 codebooks.
+"""Trains the codec: a small EnCodec for 32 kHz mono, with 50 frames per second and 4 codebooks.
 
-The model is transformers', the residual quantizer vector-quantize-pytorch's (k-means start, moving averages,
-dead codes replaced); its codebooks are copied into the model at the end. No adversary: on a CPU it would cost
-more than it brings. Losses: distances of log-mel and linear spectrograms at four resolutions, and of samples.
+After Défossez et al., "High Fidelity Neural Audio Compression" (2022, https://arxiv.org/abs/2210.13438). The model is
+transformers'. The residual quantizer is vector-quantize-pytorch's, with a k-means start, moving averages and replaced
+dead codes; its codebooks are copied into the model at the end. The losses are distances of samples, and of log-mel and
+linear spectrograms at four resolutions. There is no adversary, which would cost too much time on a CPU.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ BATCH = 8
 LEARNING_RATE = 3e-3
 WARM_UP = 100
 UNQUANTIZED = 0.1
-"""Share of the steps before the quantizer starts, from what the encoder has found."""
+"""Share of the steps before the quantizer is used."""
 SPECTRAL_FROM, SPECTRAL_TO = 0.15, 0.45
-"""Shares of the steps between which the spectral loss comes in. Samples alone first: measured, the encoder
-finds phases in a few hundred steps so, and not at all where spectra weigh from the start."""
+"""Shares of the steps between which the spectral loss is faded in. From samples alone, the encoder learns phases within
+a few hundred steps; with spectra from the start it never did."""
 SPECTRAL_WEIGHT = 0.4
 COMMITMENT_WEIGHT = 0.1
 RESOLUTIONS = (256, 512, 1024, 2048)
@@ -43,7 +44,7 @@ CODEC_STREAM = 1
 
 
 def codec_config() -> EncodecConfig:
-    """The architecture: EnCodec's, made cheap where samples are many (no residual blocks)."""
+    """The architecture: EnCodec's without residual blocks, which are costly at the waveform's rate."""
     return EncodecConfig(
         target_bandwidths=[2.0], sampling_rate=SAMPLE_RATE, audio_channels=1, num_filters=8, hidden_size=DIM,
         upsampling_ratios=[8, 5, 4, 4], codebook_size=CODES, use_causal_conv=False, num_lstm_layers=2,
@@ -52,7 +53,7 @@ def codec_config() -> EncodecConfig:
 
 
 class SpectralDistance(nn.Module):
-    """Mean distance of two waveforms `[batch, samples]` over several spectral resolutions."""
+    """Mean distance of two waveforms over several spectral resolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,11 +65,11 @@ class SpectralDistance(nn.Module):
             self.register_buffer(f"mel_{size}", torch.from_numpy(filters.T.copy()).float(), persistent=False)
             self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """A scalar."""
-        total = ours.new_zeros(())
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """The distance, a scalar, of two waveforms `[batch, samples]`."""
+        total = estimate.new_zeros(())
         for size in RESOLUTIONS:
-            a, b = self._magnitude(ours, size), self._magnitude(theirs, size)
+            a, b = self._magnitude(estimate, size), self._magnitude(target, size)
             mel = getattr(self, f"mel_{size}")
             total = total + functional.l1_loss(_log(mel @ a), _log(mel @ b))
             total = total + (a - b).square().sum().sqrt() / b.square().sum().sqrt()
@@ -85,9 +86,9 @@ def _log(mel: Tensor) -> Tensor:
 
 
 def segments(random: np.random.Generator, count: int, frames: int) -> Tensor:
-    """`[count, 1, frames * 640]` excerpts of as many songs.
+    """Excerpts `[count, 1, frames * 640]` of `count` songs.
 
-    One in five does not begin on the frame grid, so that audio of other makers is not wholly strange.
+    One in five does not begin on the frame grid, so that the codec also works for other audio.
     """
     excerpts = np.zeros((count, 1, frames * HOP), np.float32)
     for row in excerpts:
@@ -124,12 +125,13 @@ class CodecTraining:
         )
 
     def learn(self, random: np.random.Generator) -> dict[str, Tensor]:
-        """The losses of one step; "wave" is the error's energy in relation to the signal's."""
+        """The losses of one step; "wave" is the ratio of the error's energy to the signal's."""
         samples = segments(random, BATCH, SEGMENT_FRAMES).to(self._device)
         latents = self.model.encoder(samples).transpose(1, 2)
         commitment = latents.new_zeros(())
         if self.trainer.step >= UNQUANTIZED * self.trainer.steps:
-            if not bool(self.quantizer.layers[0]._codebook.initted):
+            # vector-quantize-pytorch has no public attribute for whether the k-means start has happened.
+            if not bool(self.quantizer.layers[0]._codebook.initted):  # noqa: SLF001
                 self._start_quantizer(random)
             latents, _, commitments = self.quantizer(latents)
             commitment = commitments.sum()
@@ -146,14 +148,14 @@ class CodecTraining:
 
     @torch.no_grad()
     def _start_quantizer(self, random: np.random.Generator) -> None:
-        """Give the k-means at the quantizer's start more latents than a training step has."""
+        """Run the quantizer's k-means start on more latents than one training step has."""
         batches = [segments(random, BATCH, SEGMENT_FRAMES).to(self._device) for _ in range(KMEANS_BATCHES)]
         latents = [self.model.encoder(samples).transpose(1, 2) for samples in batches]
         self.quantizer(torch.cat(latents).reshape(1, -1, DIM))
 
     @torch.no_grad()
     def finished(self) -> Any:
-        """The EncodecModel with the trained codebooks in it, on the CPU."""
+        """The EncodecModel with the trained codebooks, on the CPU."""
         for layer, codebook in zip(self.model.quantizer.layers, self.quantizer.codebooks, strict=True):
             layer.codebook.embed.copy_(codebook)
             layer.codebook.embed_avg.copy_(codebook)
@@ -163,11 +165,11 @@ class CodecTraining:
 
 
 def main() -> None:
-    """Train, or go on training, into a folder."""
+    """Train, or resume training, into a folder."""
     arguments = parse_arguments("codec", __doc__, steps=6000)
     training = CodecTraining(arguments.steps, arguments.seed, torch.device(arguments.device))
     training.trainer.resume(arguments.folder)
-    training.trainer.run(training.learn, arguments.folder)
+    training.trainer.train(training.learn, arguments.folder)
     training.finished().save_pretrained(arguments.folder / "codec")
 
 

@@ -1,4 +1,4 @@
-"""The options that all stages share."""
+"""The command-line options that all stages share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 import torch
 
 FOLDER = Path("build/pocket")
-"""Where training keeps its checkpoints, unless told otherwise."""
+"""The default folder of training's checkpoints."""
 
 
 def parse_arguments(stage: str, description: str | None, **defaults: int) -> argparse.Namespace:
-    """folder, seed and device, and the whole numbers in `defaults` as options of their own; makes the folder."""
+    """Parse the options of a stage: folder, seed, device, and one whole number for each of `defaults`.
+
+    Creates the folder.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m training.{stage}", description=description)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Write the trained parts as one model folder: the layout of transformers, float16 safetensors."""
+"""Writes the trained parts as one model folder, in transformers' layout and float16."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 from transformers.models.encodec.modeling_encodec import EncodecModel
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyForConditionalGeneration
 
-from musicgen_core.diffusion.decoder import FOLDER
+from musicgen_core.checkpoints.auxiliary_files import generation_fields, write_preprocessor
+from musicgen_core.checkpoints.hub import DIFFUSION_FOLDER
 from training.codec import CODES
 from training.command import parse_arguments
 from training.language_model import AVERAGING_PREFIX, model_config
@@ -23,10 +24,10 @@ LIBRARIES = ("torch", "transformers", "vector-quantize-pytorch", "tokenizers", "
 
 
 def assemble(folder: Path, seed: int) -> tuple[Any, Any]:
-    """The whole model with its trained weights (float32), and its tokenizer."""
+    """The whole model with its trained weights in float32, and its tokenizer."""
     tokenizer = load_tokenizer(folder, seed)
     codec: Any = EncodecModel.from_pretrained(folder / "codec")
-    codec.config._name_or_path = ""  # a folder of this machine
+    codec.config.name_or_path = ""  # it would be a folder of this machine
     model: Any = MusicgenMelodyForConditionalGeneration(model_config(len(tokenizer), codec.config))
     state = torch.load(folder / "language_model.pt", weights_only=True)
     averaged = {
@@ -36,10 +37,7 @@ def assemble(folder: Path, seed: int) -> tuple[Any, Any]:
     }
     model.load_state_dict(averaged)
     model.audio_encoder.load_state_dict(codec.state_dict())
-    model.generation_config.update(
-        bos_token_id=CODES, pad_token_id=CODES, decoder_start_token_id=CODES, do_sample=True, guidance_scale=3.0,
-        max_length=1500,
-    )  # fmt: skip
+    model.generation_config.update(**generation_fields(CODES))
     return model.eval(), tokenizer
 
 
@@ -49,20 +47,20 @@ def write(folder: Path, target: Path, seed: int) -> None:
     target.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(target)
     tokenizer.save_pretrained(str(target))
-    (target / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
-    (target / "training.json").write_text(json.dumps(record(folder, seed), indent=2) + "\n")
+    write_preprocessor(target, melody=True, channels=1)
+    (target / "training.json").write_text(json.dumps(training_record(folder, seed), indent=2) + "\n")
     for file in target.glob("*.*"):
-        file.chmod(0o644)  # safetensors' are private, and the service may run as another user
-    if (folder / FOLDER).is_dir():
-        shutil.copytree(folder / FOLDER, target / FOLDER, dirs_exist_ok=True)
+        file.chmod(0o644)  # safetensors writes private files, and the service may run as another user
+    if (folder / DIFFUSION_FOLDER).is_dir():
+        shutil.copytree(folder / DIFFUSION_FOLDER, target / DIFFUSION_FOLDER, dirs_exist_ok=True)
 
 
-def record(folder: Path, seed: int) -> dict[str, Any]:
-    """How the weights came to be: seed, steps, time, machine, versions."""
+def training_record(folder: Path, seed: int) -> dict[str, Any]:
+    """The record of the training: seed, steps, time, machine, versions."""
     stages = {}
     for stage in ("codec", "diffusion", "text_encoder", "language_model"):
         if stage == "diffusion" and not (folder / f"{stage}.pt").is_file():
-            continue  # a model may go without
+            continue  # it is optional
         state = torch.load(folder / f"{stage}.pt", weights_only=True)
         stages[stage] = {"steps": state["step"], "seconds": round(state["seconds"])}
     return {
@@ -77,18 +75,8 @@ def record(folder: Path, seed: int) -> dict[str, Any]:
     }
 
 
-PREPROCESSOR = {
-    "feature_extractor_type": "MusicgenMelodyFeatureExtractor",
-    "processor_class": "MusicgenMelodyProcessor",
-    "feature_size": 12, "num_chroma": 12, "sampling_rate": 32_000, "n_fft": 16_384, "hop_length": 4096,
-    "chunk_length": 30, "n_samples": 960_000, "padding_side": "right", "padding_value": 0.0,
-    "return_attention_mask": False, "stem_indices": [3, 2],
-}  # fmt: skip
-"""What `AutoProcessor` reads: the chromagram of MusicGen melody."""
-
-
 def main() -> None:
-    """Write the model into `model` of the training folder."""
+    """Write the model into the subfolder `model` of the training folder."""
     arguments = parse_arguments("export", __doc__)
     target = arguments.folder / "model"
     write(arguments.folder, target, arguments.seed)

@@ -1,7 +1,7 @@
-"""Sounds: additive instruments and synthesised drums, as functions of time without any randomness.
+"""Sounds: additive instruments and synthesised drums, as deterministic functions of time.
 
-One note of one instrument is always the same waveform, its phases zero at the onset. Together with onsets on
-the codec's frame grid (`music.py`) this keeps what a small codec must learn small.
+A note of an instrument is always the same waveform, with phases that are zero at the onset. With onsets on the codec's
+frame grid (`music.py`), a small codec has little to learn.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from numpy.typing import NDArray
 
 SAMPLE_RATE = 32_000
 HOP = 640
-"""Samples a codec frame: 50 frames a second."""
+"""Samples per codec frame: 50 frames per second."""
 HIGHEST_PARTIAL = 10_000.0
-"""In Hz; what lies above is left out."""
+"""In Hz; partials above it are left out."""
 CUTOFFS = {"dark": 700.0, "bright": 8000.0}
-"""Of the low-pass filter that each brightness puts on every instrument, in Hz."""
+"""Cutoff in Hz of the low-pass filter on every instrument, for each brightness."""
 LONGEST_NOTE = 4
 """Seconds."""
 RELEASE = np.linspace(1.0, 0.0, int(0.03 * SAMPLE_RATE), dtype=np.float32)
-"""How a note fades once it is let go."""
+"""Fade of a note after its release."""
 
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Instrument:
-    """A timbre: its partials, and how the note and each partial rise and fade."""
+    """A timbre: its partials, and how the note and each partial rise and decay."""
 
     names: tuple[str, ...]
-    """What captions call it."""
+    """Its names in captions."""
     partials: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    """Amplitude by number of the partial (1 is the fundamental)."""
+    """Amplitudes for the numbers of the partials; 1 is the fundamental."""
     attack: float
-    """Seconds."""
+    """Duration in seconds."""
     decay: float
-    """Of the fundamental, per second; 0: sustained."""
+    """Decay of the fundamental per second; 0: sustained."""
     damping: float = 0.0
-    """What each further partial's decay adds to it."""
+    """Additional decay of each further partial."""
     gain: float = 1.0
 
 
@@ -72,7 +72,7 @@ ARPEGGIOS = ("music_box", "guitar", "synth")
 
 
 def note(instrument: str, brightness: str, pitch: int, frames: int) -> Samples:
-    """A note `[frames * 640 + release]`, its fundamental's peak about 1. `pitch`: a MIDI number."""
+    """A note, `[frames * 640 + release]`, whose fundamental has a peak of about 1. `pitch`: a MIDI number."""
     samples = _held(instrument, brightness, pitch)[: frames * HOP + RELEASE.size].copy()
     samples[-RELEASE.size :] *= RELEASE
     return samples
@@ -80,7 +80,7 @@ def note(instrument: str, brightness: str, pitch: int, frames: int) -> Samples:
 
 @cache
 def _held(instrument: str, brightness: str, pitch: int) -> Samples:
-    """The note as it sounds while it is held, for as long as one can be."""
+    """A note of the longest duration, without its release."""
     sound = INSTRUMENTS[instrument]
     fundamental = 440.0 * 2.0 ** ((pitch - 69) / 12)
     h = np.arange(1, max(2, int(HIGHEST_PARTIAL / fundamental) + 1), dtype=np.float64)
@@ -94,7 +94,7 @@ def _held(instrument: str, brightness: str, pitch: int) -> Samples:
         phase = (2 * np.pi * number * fundamental * time) % (2 * np.pi)
         samples += np.float32(amplitude) * np.exp(-decay * time).astype(np.float32) * np.sin(phase.astype(np.float32))
     samples *= np.minimum(time / sound.attack, 1.0).astype(np.float32)
-    # Low notes sound softer at the same amplitude, and a dark filter takes away what is left of them.
+    # Low notes sound softer at the same amplitude, and the dark filter removes most of their partials.
     return samples * np.float32(sound.gain * (440.0 / fundamental) ** 0.25)
 
 
@@ -114,7 +114,7 @@ DRUM_NAMES = ("kick", "snare", "clap", "hat", "open_hat", "tom")
 
 @cache
 def drum(name: str) -> Samples:
-    """One hit of one of `DRUM_NAMES`, its peak about 1."""
+    """One hit of a drum in `DRUM_NAMES`, with a peak of about 1."""
     samples: NDArray[np.float64]
     if name == "kick":
         time = np.arange(int(0.22 * SAMPLE_RATE)) / SAMPLE_RATE

@@ -1,11 +1,12 @@
-"""Train the language model on the tokens of `training.tokens`, with the codec and the text encoder as they are.
+"""Trains the language model on the tokens of `training.tokens`; the codec and the text encoder are not changed.
 
-The architecture is MusicGen melody's (Copet et al., "Simple and Controllable Music Generation", 2023), as
-transformers builds it: chroma, then text, then the delayed codebooks in one causal sequence. Text and melody
-are left out of some examples, for guidance; clips that begin anywhere in a song prepare for continuation.
+The architecture is that of MusicGen melody (Copet et al., "Simple and Controllable Music Generation", 2023,
+https://arxiv.org/abs/2306.05284), as transformers builds it: chroma, text and the delayed codebooks in one causal
+sequence. Some examples have no text or no melody, for classifier-free guidance. Some clips begin in the middle of a
+song, for continuation.
 
-The first steps see only a song's first bars: there the text and the melody decide. What follows is the loop again, and
-is learnt from clips of several loops.
+The first steps use only a song's first bars, which depend on the text and the melody. Everything later repeats the
+loop, and is learnt from clips of several loops.
 """
 
 from __future__ import annotations
@@ -37,31 +38,31 @@ DIM = 192
 LAYERS = 6
 HEADS = 4
 BAR_FRAMES, BAR_BATCH = 160, 20
-"""A bar at the slowest tempo, the loop at the fastest."""
+"""Frames and clips of a batch of first bars: a bar at the slowest tempo, the loop at the fastest."""
 LOOPS_FRAMES, LOOPS_BATCH = 800, 5
-"""Two and a half loops at the slowest tempo."""
+"""Frames and clips of a batch of loops: two and a half loops at the slowest tempo."""
 LONG_BATCH = 2
 BARS_ALONE = 0.35
-"""The share of the training that sees nothing but first bars."""
+"""Share of the steps, at the start, that use only first bars."""
 BARS_EVERY = 3
-"""One step in so many is of first bars after that."""
+"""After that, one step in this number uses first bars."""
 LONG_EVERY = 24
-"""One step in so many is then of 30-second clips, that late positions be known."""
+"""After that, one step in this number uses clips of 30 s, so that late positions are learnt."""
 LEARNING_RATE = 2e-3
 WARM_UP = 100
 CODEBOOK_WEIGHTS = (4.0, 3.0, 2.0, 1.0)
-"""In the loss: the first codebooks carry most of the sound."""
+"""Weights of the codebooks in the loss; the first codebooks contribute most to the sound."""
 AVERAGING = 0.998
 AVERAGING_PREFIX = "module."
 LANGUAGE_STREAM = 4
 TEXTLESS = 0.08
-"""How often a whole batch has no text."""
+"""Probability that a whole batch has no text."""
 TEXT_ALONE, BOTH, MELODY_ALONE, NEITHER = 0.55, 0.28, 0.05, 0.12
-"""How often an example of the others has which condition."""
+"""Probabilities of the conditions of an example in the other batches."""
 
 
 def model_config(vocabulary: int, codec: Any) -> MusicgenMelodyConfig:
-    """The whole model's configuration; `vocabulary` is the tokenizer's."""
+    """The whole model's configuration; `vocabulary` is the size of the tokenizer's."""
     decoder = {
         "hidden_size": DIM, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "ffn_dim": 4 * DIM,
         "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "vocab_size": CODES,
@@ -74,22 +75,23 @@ def model_config(vocabulary: int, codec: Any) -> MusicgenMelodyConfig:
 
 
 class Batch(NamedTuple):
-    """What one training step reads."""
+    """The input of one training step."""
 
     text: Tensor
     """Token ids `[batch, tokens]`."""
     text_mask: Tensor
-    """1 where a token counts; all 0 for an example without text."""
+    """`[batch, tokens]`: 1 for a token, 0 for padding; all 0 for an example without text."""
     chroma: Tensor
-    """One-hot `[batch, CHROMA_FRAMES, 12]`; bin 0 throughout where there is no melody."""
+    """One-hot `[batch, CHROMA_FRAMES, 12]`; bin 0 in all frames for an example without melody."""
     codes: Tensor
     """`[batch, codebooks, frames]`."""
 
 
 def make_batch(clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.random.Generator) -> Batch:
-    """Draw captions and conditions for `clips`, cut to `frames`.
+    """Draw captions and conditions for `clips`, and cut or loop them to `frames`.
 
-    A request without text is one zero vector long, beside a text it is as long as that: both occur.
+    In inference, the text of a request without one is a single zero vector, or as many as guidance's conditional text
+    has. Both occur here, in batches without text and in examples without text.
     """
     textless = random.random() < TEXTLESS
     weights = np.array([0.0, 0.0, 0.5, 0.5]) if textless else np.array([TEXT_ALONE, BOTH, MELODY_ALONE, NEITHER])
@@ -107,15 +109,15 @@ def make_batch(clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.ra
 
 
 def delayed(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and targets `[batch, codebooks, frames + 3]` of the delay pattern; no target stands as -100."""
+    """Inputs and targets `[batch, codebooks, frames + 3]` in the delay pattern; -100 where there is no target."""
     columns = torch.stack([apply_delays(clip, codebook_delays(CODEBOOKS, 1), CODES) for clip in codes])
     targets = columns[:, :, 1:]
     return columns[:, :, :-1], targets.masked_fill(targets == CODES, -100)
 
 
 def loss_by_codebook(model: Any, batch: Batch) -> Tensor:
-    """Cross-entropy `[codebooks]`, in nats."""
-    # T5 may not see a row without any token; what it makes of one is masked below.
+    """The cross-entropy of each codebook, `[codebooks]`, in nats."""
+    # T5 needs at least one token in each row; the states of a row without text are masked below.
     attended = torch.where(batch.text_mask.any(1, keepdim=True), batch.text_mask, 1)
     states = model.text_encoder(input_ids=batch.text, attention_mask=attended).last_hidden_state
     text = model.enc_to_dec_proj(states) * batch.text_mask[..., None]
@@ -134,12 +136,11 @@ def loss_by_codebook(model: Any, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def initialize(model: Any, codebooks: Tensor) -> None:
-    """Draw the language model's weights by their fan-in, and let tokens begin near their sounds.
+    """Draw the language model's weights by their fan-in, and derive embeddings and heads from the codec's codebooks.
 
-    transformers draws all of them with a deviation of 0.02, against which the sinusoidal positions (0.7) drown the
-    tokens: measured, the loss fell from 6.65 to 6.53 in 250 steps so. `codebooks`: the codec's, `[codebooks,
-    codes, dim]`; embeddings and heads start as random projections of them, so that codes which sound alike
-    need not each be learnt alone.
+    transformers draws all weights with a standard deviation of 0.02; the tokens are then lost beside the sinusoidal
+    positions (0.7), and the loss fell only from 6.65 to 6.53 in 250 steps. Embeddings and heads start as random
+    projections of `codebooks`, `[codebooks, codes, dim]`, so that codes that sound alike are learnt together.
     """
     for name, module in model.decoder.named_modules():
         if isinstance(module, nn.Linear):
@@ -158,7 +159,7 @@ def initialize(model: Any, codebooks: Tensor) -> None:
 
 
 class LanguageTraining:
-    """The model, of which only the language model learns, its running average, and the clips it learns from."""
+    """The language model's training: the whole model, its running average, and the clips."""
 
     def __init__(
         self,
@@ -197,7 +198,7 @@ class LanguageTraining:
         )
 
     def learn(self, random: np.random.Generator) -> dict[str, Tensor]:
-        """The losses of one step: the codebooks' mean, and each."""
+        """The losses of one step: each codebook's, and their weighted mean."""
         pool, batch_size, frames = self._crops()
         chosen = [pool[i] for i in random.integers(len(pool), size=batch_size)]
         batch = Batch(*(part.to(self._device) for part in make_batch(chosen, frames, self._tokenizer, random)))
@@ -208,7 +209,7 @@ class LanguageTraining:
         }
 
     def _crops(self) -> tuple[Sequence[Clip], int, int]:
-        """The clips to draw from at this step, how many, and to how many frames they are cut."""
+        """The clips to draw from at this step, the number to draw, and their length in frames."""
         step = self.trainer.step
         if step < BARS_ALONE * self.trainer.steps or step % BARS_EVERY == 0:
             return self._clips, BAR_BATCH, BAR_FRAMES
@@ -218,7 +219,7 @@ class LanguageTraining:
 
 
 def main() -> None:
-    """Train, or go on training, into a folder."""
+    """Train, or resume training, into a folder."""
     arguments = parse_arguments("language_model", __doc__, steps=5000)
     tokenizer = load_tokenizer(arguments.folder, arguments.seed)
     codec = EncodecModel.from_pretrained(arguments.folder / "codec")
@@ -228,7 +229,7 @@ def main() -> None:
         clips, tokenizer, text_encoder, codec, arguments.steps, arguments.seed, torch.device(arguments.device)
     )
     training.trainer.resume(arguments.folder)
-    training.trainer.run(training.learn, arguments.folder)
+    training.trainer.train(training.learn, arguments.folder)
 
 
 if __name__ == "__main__":

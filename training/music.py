@@ -1,7 +1,7 @@
-"""Songs: what one is like (`Style`), its notes (`compose`) and its sound (`render`).
+"""Songs: their style (`Style`), their notes (`compose`) and their sound (`render`).
 
 A song is a loop of two bars in 4/4, with a chord for each half bar. Every onset lies on the codec's frame grid: a
-sixteenth lasts a whole number of frames, so tempi come in steps.
+sixteenth lasts a whole number of frames, which allows only some tempi.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ Pace = Literal["slow", "moderate", "fast"]
 
 DENSITIES: tuple[Density, ...] = ("sparse", "medium", "dense")
 FRAMES_PER_STEP: dict[Pace, int] = {"slow": 10, "moderate": 7, "fast": 5}
-"""Codec frames a sixteenth: 75, 107 and 150 beats a minute."""
+"""Codec frames per sixteenth: 75, 107 and 150 beats per minute."""
 KEYS = {"C": 0, "D": 2, "F": 5, "G": 7, "A": 9}
 """Pitch classes of the tonics."""
 SCALES: dict[Mode, tuple[int, ...]] = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 PROGRESSIONS = ((0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4), (0, 4, 3, 0))
-"""Roots of four half bars as steps of the scale: 0 is the tonic. The first, fourth and fifth are major triads in major
-and minor ones in minor, so that a mode is heard whatever the key."""
+"""Roots of four half bars as steps of the scale; 0 is the tonic. The triads on the first, fourth and fifth step are
+major in major keys and minor in minor keys, so that the mode is audible in any key."""
 STEPS_PER_BAR = 16
 BARS = 2
 STEPS_PER_CHORD = 8
 REGISTERS: dict[Brightness, int] = {"dark": -9, "bright": 5}
-"""Semitones by which melody and chords move."""
+"""Semitones by which melody and chords are transposed."""
 GAIN = 0.38
-"""Of the mix: keeps its peaks below 1."""
+"""Gain of the mix, which keeps its peaks below 1."""
 DRUM_GAINS = {"kick": 0.9, "snare": 0.6, "clap": 0.6, "hat": 0.35, "open_hat": 0.35, "tom": 0.6}
 
 
 @dataclass(frozen=True)
 class Style:
-    """What a caption can speak of, and what the composer is bound to."""
+    """The attributes of a song, which captions describe and `compose` follows."""
 
     mode: Mode
     key: str
-    """Of `KEYS`."""
+    """One of `KEYS`."""
     pace: Pace
     drums: bool
     brightness: Brightness
@@ -55,7 +55,7 @@ class Style:
 
     @property
     def frames_per_step(self) -> int:
-        """Codec frames a sixteenth."""
+        """Codec frames per sixteenth."""
         return FRAMES_PER_STEP[self.pace]
 
     @property
@@ -70,18 +70,23 @@ class Style:
 
 
 class Event(NamedTuple):
-    """A note or, with pitch 0, a drum; times in sixteenths from the loop's start."""
+    """A note or a drum's hit."""
 
     part: str
+    """chords, bass, arpeggio, lead or drums."""
     sound: str
+    """The instrument's or the drum's name."""
     pitch: int
+    """MIDI number; 0 for a drum."""
     step: int
+    """Onset in sixteenths from the start of the loop."""
     steps: int
+    """Duration in sixteenths."""
     gain: float
 
 
 def random_style(random: np.random.Generator) -> Style:
-    """A style; every attribute drawn on its own, so that the model cannot learn one from another."""
+    """Draw a style, each attribute independently, so that the model cannot infer one from another."""
     density = DENSITIES[random.integers(len(DENSITIES))]
     has_arpeggio = random.random() < {"sparse": 0.0, "medium": 0.25, "dense": 0.5}[density]
     has_lead = not has_arpeggio and random.random() < 0.75
@@ -100,7 +105,7 @@ def random_style(random: np.random.Generator) -> Style:
 
 
 def compose(style: Style, random: np.random.Generator) -> list[Event]:
-    """The events of the song's loop, ordered by part."""
+    """The events of a song's loop, ordered by part."""
     roots = PROGRESSIONS[random.integers(len(PROGRESSIONS))]
     events: list[Event] = []
     events += _chords(style, roots)
@@ -118,9 +123,9 @@ def compose(style: Style, random: np.random.Generator) -> list[Event]:
 def render(
     style: Style, events: list[Event], frames: int, *, start: int = 0, parts: frozenset[str] | None = None
 ) -> Samples:
-    """`frames` codec frames of the song as mono samples `[frames * 640]` from frame `start` of its loop.
+    """Mono samples `[frames * 640]` of a song, from frame `start` of its loop.
 
-    `parts` limits it to some of "chords", "bass", "arpeggio", "lead" and "drums".
+    `parts`: only these of chords, bass, arpeggio, lead and drums; None: all.
     """
     mix = np.zeros(frames * HOP, np.float32)
     for event in events:
@@ -131,7 +136,7 @@ def render(
         else:
             sound = drum(event.sound)
         first = event.step * style.frames_per_step - start
-        # From the repeat before the window, which may still ring into it, to the last that begins in it.
+        # From the repeat before the window, which may still sound in it, to the last that begins in it.
         first -= style.loop_frames * (1 + first // style.loop_frames)
         for onset in range(first * HOP, mix.size, style.loop_frames * HOP):
             begin, end = max(onset, 0), min(onset + sound.size, mix.size)
@@ -141,7 +146,7 @@ def render(
 
 
 def _pitch(style: Style, step: int, around: int) -> int:
-    """The MIDI number of a step of the scale (any integer), its octave the one that starts nearest `around`."""
+    """The MIDI number of a step of the scale (any integer), in the octave whose tonic is nearest to `around`."""
     scale = SCALES[style.mode]
     tonic = around + (KEYS[style.key] - around + 6) % 12 - 6
     return tonic + 12 * (step // 7) + scale[step % 7]

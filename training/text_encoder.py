@@ -1,8 +1,7 @@
-"""Train the text encoder: from a caption, what the song is like.
+"""Trains the text encoder to classify a song's attributes from its caption.
 
-MusicGen takes T5, which knows language already, and leaves it as it is. This one learns captions first, for a minute
-or so, because in a song only the first bars leave anything for the text to say: too little for the language
-model's loss to teach words.
+MusicGen uses a pretrained T5 and does not train it. This encoder learns captions first, for about a minute, because the
+text predicts only the first bars of a song: too little for the language model's loss to teach words.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "arpeggio": (None, *ARPEGGIOS),
     "bass": (False, True),
 }
-"""What is to be named, and what it can be."""
+"""The attributes to classify, each with its values."""
 
 
 def text_config(vocabulary: int) -> T5Config:
-    """The encoder's configuration; `vocabulary` is the tokenizer's."""
+    """The encoder's configuration; `vocabulary` is the size of the tokenizer's."""
     return T5Config(
         vocab_size=vocabulary, d_model=DIM, d_kv=32, d_ff=512, num_layers=2, num_heads=4,
         feed_forward_proj="relu", dropout_rate=0.0,
@@ -53,7 +52,7 @@ def text_config(vocabulary: int) -> T5Config:
 
 
 class Classifier(nn.Module):
-    """The encoder, and on the mean of its states a linear classifier for each of `VALUES`."""
+    """The encoder, with a linear classifier on the mean of its states for each attribute of `VALUES`."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -61,14 +60,14 @@ class Classifier(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(DIM, len(values)) for name, values in VALUES.items()})
 
     def forward(self, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Logits `[batch, values]` by name, for token ids and their mask `[batch, tokens]`."""
+        """Logits `[batch, values]` of each attribute, for token ids and their mask, `[batch, tokens]`."""
         states = self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return {name: head(mean) for name, head in self.heads.items()}
 
 
 class TextTraining:
-    """The classifier, at work on captions drawn for each step."""
+    """The classifier's training, with new captions at each step."""
 
     def __init__(self, tokenizer: Any, steps: int, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
@@ -87,7 +86,7 @@ class TextTraining:
         )
 
     def learn(self, random: np.random.Generator) -> dict[str, Tensor]:
-        """The losses of one step: their mean, and each attribute's, in nats."""
+        """The losses of one step in nats: each attribute's, and their mean."""
         styles = [random_style(random) for _ in range(BATCH)]
         encoded = self._tokenizer([caption(style, random) for style in styles], padding=True, return_tensors="pt")
         logits = self.model(encoded["input_ids"].to(self._device), encoded["attention_mask"].to(self._device))
@@ -96,17 +95,17 @@ class TextTraining:
 
 
 def targets(styles: list[Style], name: str, device: torch.device) -> Tensor:
-    """Which of `VALUES[name]` each style has, `[batch]`."""
+    """The index in `VALUES[name]` of each style's value, `[batch]`."""
     return torch.tensor([VALUES[name].index(getattr(style, name)) for style in styles], device=device)
 
 
 def main() -> None:
-    """Train, or go on training, into a folder."""
+    """Train, or resume training, into a folder."""
     arguments = parse_arguments("text_encoder", __doc__, steps=1500)
     tokenizer = load_tokenizer(arguments.folder, arguments.seed)
     training = TextTraining(tokenizer, arguments.steps, arguments.seed, torch.device(arguments.device))
     training.trainer.resume(arguments.folder)
-    training.trainer.run(training.learn, arguments.folder)
+    training.trainer.train(training.learn, arguments.folder)
     training.model.encoder.save_pretrained(arguments.folder / "text_encoder")
 
 

@@ -1,4 +1,4 @@
-"""The text encoder's tokenizer: a SentencePiece-style unigram model learnt from captions, as T5's is."""
+"""The text encoder's tokenizer: a SentencePiece-style unigram model like T5's, learnt from captions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPECIAL = ["<pad>", "</s>", "<unk>"]
 
 
 def load_tokenizer(folder: Path, seed: int) -> T5Tokenizer:
-    """The tokenizer in `folder`/tokenizer, learnt first where there is none."""
+    """Load the tokenizer in `folder`/tokenizer; learn it first if there is none."""
     target = folder / "tokenizer"
     if not target.is_dir():
         T5Tokenizer(vocab=_learn_pieces(seed), extra_ids=0, model_max_length=512).save_pretrained(str(target))
@@ -34,7 +34,7 @@ def _learn_pieces(seed: int) -> list[tuple[str, float]]:
     """Pieces and their log-probabilities, T5's three special ones first."""
     random = np.random.default_rng([TOKENIZER_STREAM, seed])
     captions = [caption(random_style(random), random) for _ in range(CAPTIONS)]
-    # Prompts come in either case: a piece is learnt for both.
+    # Prompts may be in any case, so pieces are learnt for all cases.
     captions += [text.lower() for text in captions] + [text.title() for text in captions[::4]]
     tokenizer = Tokenizer(Unigram())
     tokenizer.pre_tokenizer = Sequence([WhitespaceSplit(), Metaspace()])  # as T5Tokenizer splits

@@ -1,7 +1,7 @@
-"""Encode songs with the trained codec: what the language model learns from.
+"""Encodes songs with the trained codec, as the language model's training data.
 
-Short clips for the music, some of 30 s for the positions up to the longest prediction. What is stored is
-tokens, chroma and style; captions are drawn anew whenever a clip is used.
+Most clips are short; some have 30 s, for the positions up to the longest prediction. Tokens, chroma and style are
+stored; captions are drawn whenever a clip is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers.models.encodec.modeling_encodec import EncodecModel
 
-from musicgen_core.conditioning.text import MelodyConditioner
+from musicgen_core.conditioning.melody import MelodyConditioner
 from training.command import parse_arguments
 from training.instruments import SAMPLE_RATE
 from training.music import BARS, STEPS_PER_BAR, Style, compose, random_style, render
@@ -28,29 +28,31 @@ from training.music import BARS, STEPS_PER_BAR, Style, compose, random_style, re
 SHORT_FRAMES = 384
 LONG_FRAMES = 1500
 CHROMA_FRAMES = 59
-"""7.5 s, a loop at the slowest tempo: MusicGen's own 235 would be more than half of what is computed for a clip."""
+"""7.5 s, enough for a loop at the slowest tempo; MusicGen's 235 frames would take most of a clip's computation."""
 CHROMA_BINS = 12
 TOKEN_STREAM = 2
 SHARD = 128
+"""Clips per file."""
 LONG_EVERY = 12
-"""One clip in twelve is long."""
+"""One clip in this number is long."""
 MELODIC = frozenset({"lead", "arpeggio", "chords", "bass"})
+"""The parts that a melody is read from, unless it is the lead alone."""
 
 
 class Clip(NamedTuple):
-    """A song's style and what the language model sees of its sound."""
+    """A song's style, and the tokens and chroma of its sound."""
 
     style: Style
     codes: NDArray[np.int16]
     """`[codebooks, frames]`."""
     chroma: NDArray[np.uint8]
-    """`[CHROMA_FRAMES]`: the loudest pitch class of each chroma frame, of the lead alone or of all but the drums."""
+    """The loudest pitch class of each frame, `[CHROMA_FRAMES]`, of the lead alone or of all parts but the drums."""
 
 
 def looped(clip: Clip, frames: int) -> NDArray[np.int16]:
-    """The clip's codes `[codebooks, frames]`: cut, or gone on with as its song does, by its last loop again.
+    """The clip's codes `[codebooks, frames]`, cut to `frames` or extended by its last loop.
 
-    Encoding the longer song gives the same codes, but for 1 to 7 in a hundred (measured).
+    Encoding the longer song gives the same codes, except for 1 to 7 percent of them.
     """
     known = clip.codes.shape[1]
     at = np.arange(frames)
@@ -59,12 +61,12 @@ def looped(clip: Clip, frames: int) -> NDArray[np.int16]:
 
 
 def frames_of(index: int) -> int:
-    """How long clip `index` is."""
+    """The length of clip `index`."""
     return LONG_FRAMES if index % LONG_EVERY == LONG_EVERY - 1 else SHORT_FRAMES
 
 
 class Encoder:
-    """The trained codec and the chromagram, at work on songs."""
+    """Encodes songs with the trained codec and the melody conditioner."""
 
     def __init__(self, folder: Path, seed: int, device: torch.device) -> None:
         codec: Any = EncodecModel.from_pretrained(folder / "codec")
@@ -75,7 +77,7 @@ class Encoder:
 
     @torch.no_grad()
     def clip(self, index: int) -> Clip:
-        """Clip `index`: most begin with the song, some with a bar or anywhere, as clips to continue do."""
+        """Encode clip `index`; most begin with the song, some with a bar or anywhere, as audio to continue does."""
         random = np.random.default_rng([TOKEN_STREAM, self._seed, index])
         style = random_style(random)
         events = compose(style, random)
@@ -91,13 +93,13 @@ class Encoder:
         mix = torch.from_numpy(render(style, events, frames, start=start)).to(self._device)
         tune = torch.from_numpy(render(style, events, frames, start=start, parts=parts))
         chroma = self._melody.chroma(tune).argmax(1).numpy().astype(np.uint8)
-        # One clip at a time: on a CPU half the time of batches, whose activations no cache holds.
+        # One clip at a time takes half the time of batches on a CPU, whose caches do not hold a batch's activations.
         codes = self._codec.encode(mix[None, None]).audio_codes[0, 0].cpu().numpy().astype(np.int16)
         return Clip(style, codes, np.resize(chroma, CHROMA_FRAMES))
 
 
 def save(path: Path, clips: list[Clip]) -> None:
-    """Write a shard."""
+    """Write clips into a file, which appears complete or not at all."""
     arrays: dict[str, Any] = {f"codes_{i}": clip.codes for i, clip in enumerate(clips)}
     arrays["styles"] = np.array([json.dumps(asdict(clip.style)) for clip in clips])
     arrays["chroma"] = np.stack([clip.chroma for clip in clips])
@@ -108,7 +110,7 @@ def save(path: Path, clips: list[Clip]) -> None:
 
 
 def load(folder: Path) -> list[Clip]:
-    """All clips of a folder of shards, in order."""
+    """Read all clips of a folder, in order."""
     clips = []
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as shard:
@@ -118,7 +120,7 @@ def load(folder: Path) -> list[Clip]:
 
 
 def encode(folder: Path, songs: int, seed: int, device: torch.device) -> None:
-    """Encode songs into `folder`/tokens, on as many processes as there are cores; shards that are there stay."""
+    """Encode songs into `folder`/tokens, with one process per core; existing files are kept."""
     target = folder / "tokens"
     target.mkdir(exist_ok=True)
     missing = [first for first in range(0, songs, SHARD) if not (target / f"{first:06}.npz").is_file()]
@@ -133,7 +135,7 @@ def encode(folder: Path, songs: int, seed: int, device: torch.device) -> None:
 
 
 _encoder: Encoder
-"""A worker process's own."""
+"""The encoder of a worker process."""
 
 
 def _start(folder: Path, seed: int, device: torch.device) -> None:
@@ -147,7 +149,7 @@ def _encode_shard(target: Path, first: int, end: int) -> None:
 
 
 def main() -> None:
-    """Encode."""
+    """Encode songs into a folder that holds the trained codec."""
     arguments = parse_arguments("tokens", __doc__, songs=6144)
     encode(arguments.folder, arguments.songs, arguments.seed, torch.device(arguments.device))
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.errors import InvalidRequest
 
 ContinuationMode = Literal["extend", "total"]

@@ -1,30 +1,27 @@
-"""Audio files in and out, through ffmpeg's command line in a process of its own.
+"""Decodes audio files and encodes MP3, with ffmpeg's command line in a separate process.
 
-What comes in may be hostile: ffmpeg gets a file that is already here, may open nothing else, reads only audio formats
-from a list, and runs under limits of CPU time, memory and wall-clock time.
+Uploaded files may be hostile: ffmpeg gets one local file, may open nothing else, reads only the listed audio formats,
+and runs under limits on CPU time, memory and wall-clock time.
 """
 
 from __future__ import annotations
 
-import io
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 import ffmpeg
 import numpy as np
-from numpy.typing import NDArray
 
+from musicgen_core.audio.waveform import Waveform, mix_channels, to_pcm16
 from musicgen_core.errors import AudioDecodeError, AudioEncodeError
 
 FORMATS = "wav,w64,mp3,flac,ogg,mov,mp4,m4a,aac,matroska,webm,aiff,caf,au"
@@ -36,39 +33,18 @@ MEMORY_BYTES = 2 * 1024**3
 CHUNK_FRAMES = 65_536
 MESSAGE_BYTES = 16 * 1024
 TOLERANCE_SECONDS = 0.1
-"""Encoders pad: a clip of exactly the allowed length comes out a little longer."""
+"""Accepted beyond the longest duration: encoders pad, so a clip of exactly that length decodes to a little more."""
 AU_HEADER = struct.Struct(">4sIIIII")
-
-
-@dataclass(frozen=True)
-class Waveform:
-    """Sound: float32 samples `[channels, samples]`, full scale at 1, and their rate in Hz."""
-
-    samples: NDArray[np.float32]
-    sample_rate: int
-
-    def __post_init__(self) -> None:
-        if self.samples.ndim != 2 or self.samples.dtype != np.float32:
-            raise ValueError(f"expected float32 [channels, samples], got {self.samples.dtype} {self.samples.shape}")
-
-    @property
-    def channels(self) -> int:
-        """1: mono, 2: stereo."""
-        return int(self.samples.shape[0])
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-        return int(self.samples.shape[1]) / self.sample_rate
+"""Magic, offset of the samples, their size, encoding, sample rate, channels."""
 
 
 class _NoAudio(AudioDecodeError):
-    """Nothing came out of ffmpeg; its status and messages say why."""
+    """ffmpeg wrote no audio; its exit status and messages say why."""
 
 
 @cache
 def ffmpeg_path() -> str:
-    """The ffmpeg on PATH, else the one that imageio-ffmpeg carries."""
+    """The ffmpeg on PATH, else the one that comes with imageio-ffmpeg."""
     found = shutil.which("ffmpeg")
     if found:
         return found
@@ -79,10 +55,10 @@ def ffmpeg_path() -> str:
 
 
 def decode(path: Path, *, sample_rate: int, channels: int, max_seconds: float) -> Waveform:
-    """Read a file as `channels` (1 or 2) at `sample_rate`.
+    """Read a file as `channels` (1 or 2, see `mix_channels`) at `sample_rate` Hz.
 
-    Mono is the mean of all channels; stereo is the first two, or a mono file twice. Raises AudioDecodeError for what is
-    no audio, is longer than `max_seconds`, or has an unreasonable number of channels or sample rate.
+    Raises AudioDecodeError where the file is not audio, is longer than `max_seconds`, or has an unreasonable number of
+    channels or sample rate.
     """
     _check_header(path)
     parts = []
@@ -90,10 +66,10 @@ def decode(path: Path, *, sample_rate: int, channels: int, max_seconds: float) -
     with _decoding(path, seconds=max_seconds + 1, ar=sample_rate) as output:
         _, file_channels = _read_header(output)
         while chunk := output.read(CHUNK_FRAMES * file_channels * 4):
-            # Mixed piece by piece: sixteen channels of a long file would fill the memory.
+            # Mixed chunk by chunk: sixteen channels of a long file would fill the memory.
             whole = len(chunk) // (4 * file_channels) * file_channels
             samples = np.frombuffer(chunk, ">f4", count=whole).reshape(-1, file_channels).T
-            parts.append(_mix(samples, channels))
+            parts.append(mix_channels(samples, channels))
             frames += samples.shape[1]
             if frames > limit:
                 raise AudioDecodeError(f"The audio is longer than {max_seconds:g} s; send a shorter file.")
@@ -102,47 +78,19 @@ def decode(path: Path, *, sample_rate: int, channels: int, max_seconds: float) -
     return Waveform(np.ascontiguousarray(np.concatenate(parts, axis=1)), sample_rate)
 
 
-def encode_wav(waveform: Waveform) -> bytes:
-    """16-bit PCM in a WAV file; what exceeds full scale is clipped."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(waveform.channels)
-        file.setsampwidth(2)
-        file.setframerate(waveform.sample_rate)
-        file.writeframes(_pcm16(waveform))
-    return buffer.getvalue()
-
-
-def decode_wav(content: bytes) -> Waveform:
-    """What `encode_wav` wrote, as players read it."""
-    with wave.open(io.BytesIO(content)) as file:
-        values = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
-        return Waveform(np.ascontiguousarray(values.T / np.float32(32768)), file.getframerate())
-
-
 def encode_mp3(waveform: Waveform) -> bytes:
-    """MP3 at 320 kb/s. Raises AudioEncodeError where ffmpeg fails."""
+    """An MP3 file at 320 kbit/s. Raises AudioEncodeError for NaN and infinities, and where ffmpeg fails."""
     try:
-        # A file, not a pipe: the exact length stands in the first frame, which ffmpeg writes last.
+        # A file, not a pipe: ffmpeg writes the first frame, which holds the exact length, last.
         with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
             target = Path(folder) / "audio.mp3"
             command = _mp3_command(waveform, target)
-            done = subprocess.run(command, input=_pcm16(waveform), capture_output=True, timeout=WALL_CLOCK_SECONDS)
+            done = subprocess.run(command, input=to_pcm16(waveform), capture_output=True, timeout=WALL_CLOCK_SECONDS)
             if done.returncode:
                 raise AudioEncodeError(f"ffmpeg could not write the mp3: {_last_line(done.stderr)}")
             return target.read_bytes()
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AudioEncodeError(f"ffmpeg could not write the mp3: {error}") from error
-
-
-def write(path: Path | str, waveform: Waveform) -> None:
-    """Write a file; its suffix, .wav or .mp3, says in which format. Raises AudioEncodeError."""
-    path = Path(path)
-    encoders = {".wav": encode_wav, ".mp3": encode_mp3}
-    encode = encoders.get(path.suffix.lower())
-    if encode is None:
-        raise AudioEncodeError(f"Cannot write {path.name}: choose a name that ends in .wav or .mp3.")
-    path.write_bytes(encode(waveform))
 
 
 def _mp3_command(waveform: Waveform, target: Path) -> list[str]:
@@ -152,27 +100,14 @@ def _mp3_command(waveform: Waveform, target: Path) -> list[str]:
     return command
 
 
-def _pcm16(waveform: Waveform) -> bytes:
-    if not np.isfinite(waveform.samples).all():
-        raise AudioEncodeError("The audio holds values that are not numbers; it cannot be written.")
-    scaled = np.rint(waveform.samples.T * 32767.0)
-    return bytes(np.clip(scaled, -32768, 32767).astype("<i2").tobytes())
-
-
-def _mix(samples: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    if channels == 1:
-        mixed = samples.mean(axis=0, keepdims=True, dtype=np.float32)
-    else:
-        mixed = samples[:2] if samples.shape[0] > 1 else np.repeat(samples, 2, axis=0)
-    cleaned: NDArray[np.float32] = np.nan_to_num(mixed.astype(np.float32), posinf=0.0, neginf=0.0)
-    return cleaned
-
-
 def _check_header(path: Path) -> None:
-    """Raise AudioDecodeError for a rate or channels out of bounds. Decodes a moment: there may be no ffprobe."""
+    """Raise AudioDecodeError where the sample rate or the channels are out of bounds.
+
+    Decodes 0.1 s to learn them: ffprobe may not be installed.
+    """
     with _decoding(path, seconds=0.1) as output:
         rate, channels = _read_header(output)
-        # Before all is read: at 1 Hz ffmpeg rounds a tenth of a second to no limit at all.
+        # Checked before reading on: at 1 Hz ffmpeg rounds 0.1 s to no limit at all.
         if not MIN_RATE <= rate <= MAX_RATE:
             raise AudioDecodeError(f"The audio has a sample rate of {rate} Hz; send {MIN_RATE} to {MAX_RATE} Hz.")
         if channels > MAX_CHANNELS:
@@ -192,7 +127,7 @@ def _read_header(output: IO[bytes]) -> tuple[int, int]:
 
 @contextmanager
 def _decoding(path: Path, *, seconds: float, **options: object) -> Iterator[IO[bytes]]:
-    """Run ffmpeg on the file and yield its output, AU with big-endian float samples. Raises AudioDecodeError."""
+    """Run ffmpeg on the file and yield its output: AU with big-endian float32 samples. Raises AudioDecodeError."""
     process = subprocess.Popen(
         _command(path, seconds, options), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -202,14 +137,14 @@ def _decoding(path: Path, *, seconds: float, **options: object) -> Iterator[IO[b
     assert process.stdout is not None
     assert process.stderr is not None
     messages, read = bytearray(), False
-    # Read beside the output, so that a full pipe of messages cannot stop ffmpeg.
+    # Read in a thread, so that a full pipe of messages cannot block ffmpeg.
     reader = threading.Thread(target=_keep_end, args=(process.stderr, messages))
     reader.start()
     try:
         with suppress(_NoAudio):
             yield process.stdout
             read = True
-        # Its output has ended; what hangs nevertheless is stopped by the killer.
+        # The output has ended; if the process hangs all the same, the timer kills it.
         status = process.wait()
         reader.join()
         if status < 0:
@@ -226,7 +161,7 @@ def _decoding(path: Path, *, seconds: float, **options: object) -> Iterator[IO[b
 
 
 def _keep_end(pipe: IO[bytes], kept: bytearray) -> None:
-    """Read the pipe to its end, keeping only the last of it: a hostile file can cause messages without end."""
+    """Read the pipe to its end and keep only the last part: a hostile file can cause endless messages."""
     while chunk := pipe.read(4096):
         kept += chunk
         del kept[:-MESSAGE_BYTES]
@@ -237,7 +172,7 @@ def _command(path: Path, seconds: float, options: dict[str, object]) -> list[str
         f"file:{path}", protocol_whitelist="file,pipe", format_whitelist=FORMATS, threads=1, t=f"{seconds:.3f}"
     )
     target = ffmpeg.output(
-        # The first audio track alone: a film may have one a language.
+        # The first audio track only: a film may have one for each language.
         source["a:0"],
         "pipe:1",
         format="au",
@@ -255,7 +190,7 @@ def _command(path: Path, seconds: float, options: dict[str, object]) -> list[str
 
 
 def _limit(pid: int) -> None:
-    """Limit the running process. Not between fork and exec: code there can deadlock in a program with threads."""
+    """Limit the running process. A preexec_fn would run after fork, where a program with threads can deadlock."""
     if sys.platform != "linux":
         return
     import resource
@@ -265,8 +200,7 @@ def _limit(pid: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, 0))
     except ProcessLookupError:
-        # It has ended already.
-        pass
+        pass  # it has ended already
 
 
 def _last_line(stderr: bytes | bytearray) -> str:

@@ -1,4 +1,4 @@
-"""The four normalization strategies, and loudness and true peak after ITU-R BS.1770-4."""
+"""Loudness and true peak as ITU-R BS.1770-4 defines them, and four strategies that normalize by them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import lfilter, resample_poly
 
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.errors import InvalidRequest
 
 Samples = NDArray[np.float32]
@@ -17,40 +17,40 @@ Samples = NDArray[np.float32]
 TARGET_LUFS = -14.0
 TARGET_RMS = 10 ** (-18 / 20)
 CEILING = 10 ** (-1 / 20)
-"""-1 dB below full scale: the level of the strategies clip and peak, and the true-peak limiter's."""
+"""-1 dBFS: the level of the strategies clip and peak, and of the true-peak limiter."""
 QUIET_RMS = 2e-3
-"""Below it, loudness normalization would only lift the noise."""
+"""Audio below this level is left as it is by loudness normalization, which would only amplify noise."""
 
 BLOCK_SECONDS = 0.4
 ABSOLUTE_GATE_LUFS = -70.0
 RELATIVE_GATE_LU = -10.0
 OVERSAMPLING = 4
 BLOCK_SAMPLES = 2**20
-"""Oversampled at once: four times 300 s in double precision would take gigabytes."""
+"""Samples that are oversampled at a time: 300 s at four times the rate in float64 would take gigabytes."""
 REACH = 64
-"""More samples than the oversampling filter looks to either side."""
+"""Samples of context on either side of a block; more than the oversampling filter's half-width."""
 LOOK_AHEAD_SECONDS = 0.005
 LIMITER_ROUNDS = 8
 MAX_LIMITING_DB = 20.0
-"""The limiter takes no more than this off a peak: without a bound, the noise between two clicks would be lifted to the
+"""The most that the limiter reduces a peak: without a bound, the noise between two clicks would be raised to the
 target."""
 
 
 class NormalizationStrategy(StrEnum):
-    """How the level is set."""
+    """A rule that sets the level of a waveform."""
 
     LOUDNESS = "loudness"
-    """-14 LUFS, peaks brought under -1 dBTP by a limiter."""
+    """-14 LUFS, with peaks limited to -1 dBTP."""
     CLIP = "clip"
-    """No gain; clipped at -1 dBFS."""
+    """No gain; samples are clipped at -1 dBFS."""
     PEAK = "peak"
     """The highest sample at -1 dBFS."""
     RMS = "rms"
-    """-18 dBFS over all channels, then clipped."""
+    """-18 dBFS RMS over all channels; samples are clipped at full scale."""
 
 
 def normalize(waveform: Waveform, strategy: NormalizationStrategy) -> Waveform:
-    """The waveform at its strategy's level; silence stays silence. Raises InvalidRequest for NaN and infinities."""
+    """The waveform at the strategy's level; silence stays silence. Raises InvalidRequest for NaN and infinities."""
     samples = waveform.samples
     if not np.isfinite(samples).all():
         raise InvalidRequest("The audio holds values that are not numbers; it cannot be normalised.")
@@ -67,7 +67,7 @@ def normalize(waveform: Waveform, strategy: NormalizationStrategy) -> Waveform:
 
 
 def integrated_loudness(waveform: Waveform) -> float:
-    """Gated loudness in LUFS; -inf for silence. A clip shorter than one block (0.4 s) is measured as one."""
+    """Gated loudness in LUFS; -inf for silence. A clip shorter than one block (0.4 s) is measured as one block."""
     weighted = _k_weighted(waveform)
     block = min(round(BLOCK_SECONDS * waveform.sample_rate), weighted.shape[1])
     if not block:
@@ -84,21 +84,21 @@ def integrated_loudness(waveform: Waveform) -> float:
 
 
 def true_peak(waveform: Waveform) -> float:
-    """The highest level between and at the samples, in dBTP, by fourfold oversampling; -inf for silence."""
-    peak = float(_peaks(waveform.samples).max()) if waveform.samples.size else 0.0
+    """The highest level at and between the samples in dBTP, by fourfold oversampling; -inf for silence."""
+    peak = float(peak_envelope(waveform.samples).max()) if waveform.samples.size else 0.0
     return 20 * float(np.log10(peak)) if peak else -np.inf
 
 
 def _to_loudness(waveform: Waveform) -> Samples:
-    """At -14 LUFS, or as near as the limiter lets it come.
+    """Samples at -14 LUFS, or as near to it as the limiter allows.
 
-    Limiting takes loudness away, so gain and limiter are repeated until what comes out is right.
+    Limiting reduces loudness, so gain and limiter are repeated until the result has the target's loudness.
     """
     samples = waveform.samples
     loudness = integrated_loudness(waveform)
     if _rms(samples) < QUIET_RMS or not np.isfinite(loudness):
         return samples
-    peaks, limited = _peaks(samples), samples
+    peaks, limited = peak_envelope(samples), samples
     highest_db = 20 * np.log10(CEILING / peaks.max()) + MAX_LIMITING_DB
     gain_db = min(TARGET_LUFS - loudness, highest_db)
     for _ in range(LIMITER_ROUNDS):
@@ -111,14 +111,17 @@ def _to_loudness(waveform: Waveform) -> Samples:
     return limited
 
 
-def _peaks(samples: Samples) -> NDArray[np.float64]:
-    """For each sample `[samples]` the highest of it and of the points between it and its neighbours, over channels."""
+def peak_envelope(samples: Samples) -> NDArray[np.float64]:
+    """The true peak around each sample, `[channels, samples]` to `[samples]`.
+
+    It is the highest absolute value, over all channels, of the sample and of the points between it and its neighbours.
+    """
     firsts = range(0, samples.shape[1], BLOCK_SAMPLES)
     return np.concatenate([_block_peaks(samples[:, max(0, first - REACH) :], min(first, REACH)) for first in firsts])
 
 
 def _block_peaks(samples: Samples, first: int) -> NDArray[np.float64]:
-    """Of one block, from sample `first` on; those around it are what the filter reaches."""
+    """`peak_envelope` of one block that begins at sample `first`; the samples around it are the filter's context."""
     samples = samples[:, : first + BLOCK_SAMPLES + REACH]
     padded = np.pad(_oversampled_peaks(samples).max(axis=0), (OVERSAMPLING - 1, OVERSAMPLING))
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * OVERSAMPLING - 1)[::OVERSAMPLING]
@@ -127,12 +130,12 @@ def _block_peaks(samples: Samples, first: int) -> NDArray[np.float64]:
 
 
 def _limit(samples: Samples, peaks: NDArray[np.float64], sample_rate: int) -> Samples:
-    """Bring true peaks under the ceiling by a gain that falls before each peak and rises smoothly after it."""
+    """Keep true peaks under the ceiling with a gain that falls before each peak and rises smoothly after it."""
     needed = np.minimum(1.0, CEILING / np.maximum(peaks, 1e-12))
     if needed.min() == 1.0:
         return samples
     half = round(LOOK_AHEAD_SECONDS * sample_rate)
-    # The minimum is held as long as the smoothing is wide, so that the smoothed gain is low enough at the peak itself.
+    # The minimum is held for the width of the smoothing, so that the smoothed gain is low enough at the peak itself.
     held = minimum_filter1d(needed, 2 * half + 1, mode="nearest")
     gain = uniform_filter1d(held, 2 * half + 1, mode="nearest")
     limited: Samples = (samples * np.minimum(gain, needed)).astype(np.float32)
@@ -165,9 +168,9 @@ def _k_weighted(waveform: Waveform) -> NDArray[np.float64]:
 
 
 def _k_filters(rate: int) -> list[tuple[list[float], list[float]]]:
-    """The head's high shelf and the low cut of BS.1770-4 for any sample rate.
+    """The K-weighting filters of BS.1770-4 at any sample rate: a high shelf for the head and a low cut.
 
-    The recommendation lists coefficients for 48 kHz alone; the bilinear transform gives them from these parameters.
+    The recommendation lists coefficients for 48 kHz only; the bilinear transform derives them from these parameters.
     """
     k = np.tan(np.pi * 1681.974450955533 / rate)
     q, high = 0.7071752369554196, 10 ** (3.999843853973347 / 20)

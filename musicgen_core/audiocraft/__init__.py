@@ -1,1 +1,1 @@
-"""Everything that knows audiocraft's formats, and audiocraft itself as a second backend."""
+"""audiocraft: conversion of its checkpoints, and audiocraft itself as a second engine."""

@@ -21,8 +21,8 @@ from typing import Any, Literal, Self
 import torch
 
 from musicgen_core.audio.clip import frames_of
-from musicgen_core.checkpoints import hub
-from musicgen_core.codec.encodec import Codec
+from musicgen_core.audiocraft import hub
+from musicgen_core.codec.encodec import Codec, match_channels
 from musicgen_core.device import Dtype, choose_device
 from musicgen_core.engine.engine import Generation, Request, WorkDone
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
@@ -78,11 +78,9 @@ class AudiocraftMusicGen(MusicGen):
         """
         where = choose_device(device)
         _require_dtype(dtype, where)
-        folder = hub.resolve_audiocraft(source)
+        folder = hub.resolve_checkpoint(source)
         if folder.is_file():
-            raise CheckpointError(
-                f"audiocraft loads a folder with {' and '.join(hub.AUDIOCRAFT)}, not the file {source}."
-            )
+            raise CheckpointError(f"audiocraft loads a folder with {' and '.join(hub.FILES)}, not the file {source}.")
         if max_requests not in (None, 1):
             logger.info("audiocraft generates one request at a time, not %d.", max_requests)
         if max_seconds > WINDOW_SECONDS:
@@ -98,7 +96,7 @@ class AudiocraftMusicGen(MusicGen):
     def checksum(self) -> str:
         """The model's version: SHA-256 over its two files, in hex. Reads them, the first time."""
         total = hashlib.sha256()
-        for path in sorted(path for name in hub.AUDIOCRAFT if (path := self._folder / name).is_file()):
+        for path in sorted(path for name in hub.FILES if (path := self._folder / name).is_file()):
             with path.open("rb") as file:
                 total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
         return total.hexdigest()
@@ -190,7 +188,7 @@ class AudiocraftCodec(Codec):
     @torch.no_grad()
     def encode(self, waveform: torch.Tensor) -> torch.Tensor:
         """Tokens `[codebooks, frames]` of a `[channels, samples]` waveform."""
-        codes, scale = self._model.encode(self._match_channels(waveform.to(self.device))[None])
+        codes, scale = self._model.encode(match_channels(waveform.to(self.device), self.channels)[None])
         assert scale is None
         result: torch.Tensor = codes[0]
         return result

@@ -1,19 +1,19 @@
-"""What audiocraft saves with torch.save: weights, and the configuration they were trained with.
+"""Reads the checkpoints that audiocraft saves with torch.save: weights, and the configuration of their training.
 
-Three forms, after audiocraft 1.3's `utils/export.py` and `solvers/base.py`:
+There are three forms (see audiocraft 1.3's `utils/export.py` and `solvers/base.py`):
 
     exported   {"best_state": tensors, "xp.cfg": YAML text}
     raw        {"model": tensors, "xp.cfg": an omegaconf object}, with or without {"best_state": {"model": tensors}}:
-               what training leaves, and what public fine-tuners hand out
-    pointer    {"pretrained": a model's name} in the place of a codec's weights
+               what training and public fine-tuners write
+    pointer    {"pretrained": a model's name} instead of a codec's weights
 
-Nothing in a file is run: torch reads it with `weights_only`, and omegaconf's objects become inert ones of ours.
+No code in a file is run: torch reads it with `weights_only`, and omegaconf's objects become inert ones of ours.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,16 +23,16 @@ import torch
 import yaml
 from torch import Tensor
 
+from musicgen_core.checkpoints.tensors import require_names
 from musicgen_core.errors import CheckpointError
 
 INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
-"""A value that stands elsewhere in the configuration: ${sample_rate}."""
+"""A reference to another value of the configuration, such as ${sample_rate}."""
 MAX_LINKS = 10
-NAMES_SHOWN = 5
 
 
 class _Inert:
-    """Stands for any object of a pickled configuration: keeps what was stored in it, and does nothing."""
+    """Replaces any object of a pickled configuration: keeps its attributes, and does nothing."""
 
     def __new__(cls, *_: object) -> _Inert:
         return super().__new__(cls)
@@ -42,7 +42,7 @@ _CONFIG_CLASSES = (
     *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
     *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
     *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "String", "Integer", "Float", "Boolean", "Path", "Bytes")),
-    # Types that the metadata of a configuration mentions.
+    # Types in the metadata of a configuration.
     *(f"builtins.{name}" for name in ("dict", "list", "tuple", "int", "float", "str", "bool")),
     "collections.defaultdict",
     "typing.Any",
@@ -51,35 +51,35 @@ _CONFIG_CLASSES = (
 
 @dataclass(frozen=True)
 class AudiocraftCheckpoint:
-    """A file's weights, still on disk until they are used, and their configuration."""
+    """The content of a checkpoint's file."""
 
     path: Path
     config: TrainingConfig
     tensors: Mapping[str, Tensor]
+    """The weights, read from disk when they are used."""
     pretrained: str | None = None
-    """A pointer's name of the model that is meant; it has neither weights nor a configuration."""
+    """The model's name in a pointer, which has neither weights nor a configuration."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor that a checkpoint must hold.
-
-    shape: its own. targets: the names that its rows, split evenly, have in transformers.
-    """
+    """A tensor that a checkpoint must hold."""
 
     shape: tuple[int, ...]
     targets: tuple[str, ...]
+    """Names in transformers; its rows are split evenly between them."""
 
 
 class TrainingConfig:
-    """A checkpoint's `xp.cfg`: plain values, asked for by their dotted names (transformer_lm.dim)."""
+    """A checkpoint's `xp.cfg`: plain values with dotted names, such as transformer_lm.dim."""
 
     def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
         self._path = path
-        self._values = values
+        self.values = values
+        """The whole configuration, nested as in its YAML text."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value, interpolations followed; `default` where it is absent, null or missing (???)."""
+        """The value of a field, with references followed; `default` where it is absent, null or missing (???)."""
         value = self._find(name)
         for _ in range(MAX_LINKS):
             link = INTERPOLATION.fullmatch(value) if isinstance(value, str) else None
@@ -89,19 +89,19 @@ class TrainingConfig:
         return default if value is None or value == "???" else value
 
     def names(self, name: str) -> set[str]:
-        """The keys of a mapping or the items of a list; none where it is absent."""
+        """The keys of a mapping or the items of a list; empty where the field is absent."""
         value = self.get(name, ())
         return {str(item) for item in value} if isinstance(value, (Mapping, list)) else set()
 
     def number(self, name: str) -> int:
-        """A whole number that must be there. Raises CheckpointError."""
+        """The whole number in a field. Raises CheckpointError where there is none."""
         value = self.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
             raise CheckpointError(f"{self._path}: its configuration says {name} = {value!r}; a whole number is needed.")
         return value
 
     def require(self, supported: Mapping[str, Any]) -> None:
-        """Raise CheckpointError where a field is set to what is not supported; absent ones pass."""
+        """Raise CheckpointError where a field has a value that is not supported; absent fields are accepted."""
         for name, only in supported.items():
             if self.get(name, only) != only:
                 raise CheckpointError(
@@ -118,7 +118,7 @@ class TrainingConfig:
                 )
 
     def _find(self, name: str) -> Any:
-        value: Any = self._values
+        value: Any = self.values
         for part in name.split("."):
             if not isinstance(value, Mapping):
                 return None
@@ -127,7 +127,7 @@ class TrainingConfig:
 
 
 def read_checkpoint(path: Path) -> AudiocraftCheckpoint:
-    """Read a checkpoint in any of the three forms. Raises CheckpointError; runs no code of the file."""
+    """Read a checkpoint of any of the three forms, without running its code. Raises CheckpointError."""
     content = load_pickle(path)
     if isinstance(content.get("pretrained"), str):
         return AudiocraftCheckpoint(path, TrainingConfig(path, {}), {}, content["pretrained"])
@@ -146,14 +146,13 @@ def read_checkpoint(path: Path) -> AudiocraftCheckpoint:
 def rename(
     checkpoint: AudiocraftCheckpoint, sources: Mapping[str, Source], *, ignored: Collection[str] = ()
 ) -> dict[str, Tensor]:
-    """The checkpoint's tensors under transformers' names; views of the file, nothing is copied.
+    """The checkpoint's tensors under transformers' names, as views of the file.
 
-    Raises CheckpointError, naming them, where tensors are missing, unknown or of another shape.
+    `ignored`: names of tensors to leave out. Raises CheckpointError, which names the tensors, where some are missing,
+    unknown or of another shape.
     """
     tensors = checkpoint.tensors
-    missing, unknown = sources.keys() - tensors.keys(), tensors.keys() - sources.keys() - set(ignored)
-    if missing or unknown:
-        raise CheckpointError(f"{checkpoint.path}: {_listed('missing', missing)}, {_listed('unknown', unknown)}.")
+    require_names(checkpoint.path, expected=sources.keys(), found=tensors.keys() - set(ignored))
     renamed: dict[str, Tensor] = {}
     for name, source in sources.items():
         if tensors[name].shape != source.shape:
@@ -164,21 +163,14 @@ def rename(
     return renamed
 
 
-def _listed(what: str, names: Iterable[str]) -> str:
-    """`3 tensors missing (a, b, c)`, cut after a few names."""
-    known = sorted(names)
-    shown = ", ".join(known[:NAMES_SHOWN]) + (", ..." if len(known) > NAMES_SHOWN else "")
-    return f"{len(known)} tensors {what}" + (f" ({shown})" if known else "")
-
-
 def load_pickle(path: Path) -> dict[str, Any]:
-    """The file's content: plain values, tensors, and inert objects. mmap: a tensor is read when it is used."""
+    """The file's content: plain values, tensors and inert objects; a tensor is read when it is used."""
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in _CONFIG_CLASSES]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except UnpicklingError as error:
         raise CheckpointError(_refusal(path, error)) from error
-    except Exception as error:  # what a broken or hostile file raises in torch's reader is anybody's guess
+    except Exception as error:  # a broken or hostile file can raise anything in torch's reader
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"Cannot read {path} as a checkpoint of torch: {reason}") from error
     if not isinstance(content, dict):
@@ -197,7 +189,7 @@ def _refusal(path: Path, error: UnpicklingError) -> str:
 
 
 def read_config(path: Path, stored: object) -> TrainingConfig:
-    """The configuration from YAML text or from the objects of a raw checkpoint."""
+    """Read the configuration from YAML text or from the objects of a raw checkpoint. Raises CheckpointError."""
     try:
         values = yaml.safe_load(stored) if isinstance(stored, str) else _plain(stored)
     except (yaml.YAMLError, RecursionError) as error:

@@ -1,7 +1,7 @@
 """audiocraft's EnCodec (`EncodecModel` on SEANet): its configuration and its tensors in transformers' terms.
 
-Both build the same modules in the same order, so names differ by wrapping modules alone: transformers has one around
-a convolution, audiocraft two.
+Both build the same modules in the same order. Names differ only by the modules that wrap a convolution: transformers
+has one, audiocraft two.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SUPPORTED: Mapping[str, Any] = {
     "seanet.encoder": {},
     "seanet.decoder.final_activation": None,
 }
-"""What MusicGen's codecs have, and transformers' EnCodec computes."""
+"""The settings of MusicGen's codecs that transformers' EnCodec supports."""
 
 FIELDS: Mapping[str, tuple[str, Any]] = {
     "sampling_rate": ("encodec.sample_rate", None),
@@ -52,15 +52,15 @@ FIELDS: Mapping[str, tuple[str, Any]] = {
     "trim_right_ratio": ("seanet.decoder.trim_right_ratio", 1.0),
     "codebook_size": ("rvq.bins", 1024),
 }
-"""Fields of EncodecConfig: audiocraft's name, and its default, which is not always transformers'."""
+"""Fields of EncodecConfig, with audiocraft's name and default, which may differ from transformers'."""
 
 WRAPPED = re.compile(r"\.conv\.(weight_g|weight_v|bias)$")
 
 
 def convert_codec(checkpoint: AudiocraftCheckpoint, *, quantizers: int) -> tuple[EncodecConfig, dict[str, Tensor]]:
-    """A codec of the first `quantizers` quantizers: its config and its tensors, named as in EncodecModel.
+    """The config and the tensors, named as in EncodecModel, of a codec's first `quantizers` quantizers.
 
-    Raises CheckpointError where it is no EnCodec of MusicGen's kind, or its weights do not fit its configuration.
+    Raises CheckpointError where it is not an EnCodec of MusicGen's kind, or its weights do not fit its configuration.
     """
     config = _config(checkpoint, quantizers)
     sources = _sources(config)
@@ -72,19 +72,19 @@ def convert_codec(checkpoint: AudiocraftCheckpoint, *, quantizers: int) -> tuple
 def _config(checkpoint: AudiocraftCheckpoint, quantizers: int) -> EncodecConfig:
     from transformers.models.encodec.configuration_encodec import EncodecConfig
 
-    theirs = checkpoint.config
-    theirs.require(SUPPORTED)
-    fields = {ours: theirs.get(name, default) for ours, (name, default) in FIELDS.items()}
+    training = checkpoint.config
+    training.require(SUPPORTED)
+    fields = {field: training.get(name, default) for field, (name, default) in FIELDS.items()}
     try:
         config = EncodecConfig(
             **fields,
             audio_channels=1,
             norm_type="weight_norm",
-            use_conv_shortcut=not theirs.get("seanet.true_skip", True),
+            use_conv_shortcut=not training.get("seanet.true_skip", True),
         )
-        # In kbit/s, for EncodecConfig counts its quantizers by it.
+        # In kbit/s: EncodecConfig derives its number of quantizers from it.
         config.target_bandwidths = [quantizers * config.codebook_nbits * config.frame_rate / 1000]
-    except Exception as error:  # the validation of transformers' configs has errors of its own
+    except Exception as error:  # transformers' validation raises its own errors
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{checkpoint.path}: transformers has no such EnCodec: {reason}.") from error
     if config.num_quantizers != quantizers or config.num_lstm_layers < 1:
@@ -96,18 +96,22 @@ def _config(checkpoint: AudiocraftCheckpoint, quantizers: int) -> EncodecConfig:
 
 
 def _sources(config: EncodecConfig) -> dict[str, Source]:
-    """audiocraft's name and the shape of every tensor that transformers' model of this config has."""
+    """The tensors of transformers' model of this config, by their names in audiocraft."""
     from transformers.models.encodec.modeling_encodec import EncodecModel
 
     with torch.device("meta"):
         model = EncodecModel(config)
     return {
-        _their_name(model, name): Source(tuple(tensor.shape), (name,)) for name, tensor in model.state_dict().items()
+        _audiocraft_name(model, name): Source(tuple(tensor.shape), (name,))
+        for name, tensor in model.state_dict().items()
     }
 
 
-def _their_name(model: EncodecModel, name: str) -> str:
-    """decoder.layers.3.conv.parametrizations.weight.original0 -> decoder.model.3.convtr.convtr.weight_g."""
+def _audiocraft_name(model: EncodecModel, name: str) -> str:
+    """A tensor's name in audiocraft.
+
+    For example, decoder.layers.3.conv.parametrizations.weight.original0 becomes decoder.model.3.convtr.convtr.weight_g.
+    """
     module, _, _ = name.partition(".conv.")
     name = name.replace("parametrizations.weight.original0", "weight_g")
     name = name.replace("parametrizations.weight.original1", "weight_v")
@@ -120,6 +124,6 @@ def _their_name(model: EncodecModel, name: str) -> str:
 
 
 def _quantizer(name: str) -> int:
-    """Which quantizer a tensor belongs to; -1: none."""
+    """The index of a tensor's quantizer; -1 if it has none."""
     found = re.match(r"quantizer\.vq\.layers\.(\d+)\.", name)
     return int(found[1]) if found else -1

@@ -1,7 +1,7 @@
-"""audiocraft's language model (`LMModel`): its shape, and what its tensors are called in transformers.
+"""audiocraft's language model (`LMModel`): its shape, and the names of its tensors in transformers.
 
-MusicGen's kinds alone: text through cross-attention, or melody and text before the sequence; mono, or with the
-codebooks of left and right interleaved. What audiocraft can train beyond them is refused by the name of its setting.
+Only MusicGen's kinds are supported: text through cross-attention, or melody and text before the sequence; mono, or with
+the codebooks of left and right interleaved. Other models that audiocraft can train are refused by the setting's name.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from torch import Tensor
 
 from musicgen_core.audiocraft.checkpoint import AudiocraftCheckpoint, Source, TrainingConfig, rename
 from musicgen_core.checkpoints.hub import STYLE_REASON
+from musicgen_core.checkpoints.language_model import DECODER
+from musicgen_core.conditioning.melody import HOP
 from musicgen_core.errors import CheckpointError
 from musicgen_core.lm.delay_pattern import codebook_delays
 from musicgen_core.lm.transformer import ACTIVATIONS
 
-CHROMA_HOP = 4096
-"""Samples between two frames of a melody: a quarter of the window of 2**14."""
 CONDITIONERS = "condition_provider.conditioners."
-DECODER = "decoder.model.decoder."
 COMPUTED = f"{CONDITIONERS}self_wav.chroma.spec.window"
-"""Stored with melody models, and computed again by whoever needs it."""
+"""A tensor of melody models that needs no conversion, because it can be computed."""
 
 SUPPORTED: Mapping[str, Any] = {
     "lm_model": "transformer_lm",
@@ -52,14 +51,12 @@ SUPPORTED: Mapping[str, Any] = {
     "conditioners.self_wav.chroma_stem.radix2_exp": 14,
     "conditioners.self_wav.chroma_stem.argmax": True,
 }
-"""What the engine computes; every other value would make other music."""
+"""The settings of the models that the engine can run; other values would give different music."""
 
 
 @dataclass(frozen=True)
 class LanguageModelShape:
-    """Sizes as in `transformer.LanguageModelConfig`. t5: the text encoder's name; sample_rate: of the codec, Hz; None
-    where the configuration does not tell.
-    """
+    """The shape of a checkpoint's language model; fields as in `LanguageModelConfig`, but for the optional ones."""
 
     layers: int
     dim: int
@@ -71,9 +68,11 @@ class LanguageModelShape:
     audio_channels: int
     text_dim: int
     t5: str | None
+    """Name of the text encoder; None if the configuration does not name it."""
     chroma_bins: int | None
     chroma_frames: int | None
     sample_rate: int | None
+    """Of the codec, Hz; None if the configuration does not say."""
 
     @property
     def is_melody(self) -> bool:
@@ -82,9 +81,9 @@ class LanguageModelShape:
 
 
 def read_shape(checkpoint: AudiocraftCheckpoint) -> LanguageModelShape:
-    """A checkpoint's shape, from its weights and its configuration.
+    """Read a checkpoint's shape from its weights and its configuration.
 
-    Raises CheckpointError where they disagree, and where the model is of a kind that is not supported.
+    Raises CheckpointError where they disagree, and where the model is not supported.
     """
     melody = _follows_melody(checkpoint)
     checkpoint.config.require(SUPPORTED)
@@ -92,12 +91,12 @@ def read_shape(checkpoint: AudiocraftCheckpoint) -> LanguageModelShape:
         shape = _read_shape(checkpoint, melody=melody)
         _check_shape(checkpoint, shape)
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{checkpoint.path}: its configuration (xp.cfg) makes no sense: {error}.") from error
+        raise CheckpointError(f"{checkpoint.path}: its configuration (xp.cfg) is inconsistent: {error}.") from error
     return shape
 
 
 def rename_language_model(checkpoint: AudiocraftCheckpoint, shape: LanguageModelShape) -> dict[str, Tensor]:
-    """The tensors under transformers' names. Raises CheckpointError (see `rename`)."""
+    """A checkpoint's tensors under transformers' names (see `rename`). Raises CheckpointError."""
     return rename(checkpoint, _sources(shape), ignored=(COMPUTED,))
 
 
@@ -122,7 +121,7 @@ def _read_shape(checkpoint: AudiocraftCheckpoint, *, melody: bool) -> LanguageMo
 
 
 def _follows_melody(checkpoint: AudiocraftCheckpoint) -> bool:
-    """Tell the two kinds apart; refuses any other."""
+    """Whether it is a melody model or a text model. Raises CheckpointError for any other kind."""
     config, path = checkpoint.config, checkpoint.path
     kinds = {name: config.get(f"conditioners.{name}.model") for name in config.names("conditioners") if name != "args"}
     if "style" in kinds.values():
@@ -140,10 +139,10 @@ def _follows_melody(checkpoint: AudiocraftCheckpoint) -> bool:
 
 
 def _chroma_frames(config: TrainingConfig) -> int:
-    """Frames of a melody as long as the model was trained on."""
+    """Frames of a melody of the length that the model was trained on."""
     seconds = float(config.get("dataset.segment_duration", 30))
     sample_rate = config.get("conditioners.self_wav.chroma_stem.sample_rate", config.get("sample_rate", 32_000))
-    return 1 + int(seconds * sample_rate) // CHROMA_HOP
+    return 1 + int(seconds * sample_rate) // HOP
 
 
 def _check_shape(checkpoint: AudiocraftCheckpoint, shape: LanguageModelShape) -> None:
@@ -176,20 +175,20 @@ def _check_shape(checkpoint: AudiocraftCheckpoint, shape: LanguageModelShape) ->
 
 
 def _sizes(checkpoint: AudiocraftCheckpoint, name: str) -> tuple[int, int]:
-    """The shape of a matrix that must be there."""
+    """The shape of a matrix. Raises CheckpointError where it is missing."""
     tensor = checkpoint.tensors.get(name)
     if tensor is None or tensor.dim() != 2:
-        raise CheckpointError(f"{checkpoint.path} holds no matrix {name}; is it a language model of MusicGen's?")
+        raise CheckpointError(f"{checkpoint.path} holds no matrix {name}; is it a MusicGen language model?")
     return tensor.shape[0], tensor.shape[1]
 
 
 def _count(checkpoint: AudiocraftCheckpoint, pattern: str) -> int:
-    """How many modules of a list the tensors' names mention."""
+    """The number of different indices that `pattern` finds in the tensors' names."""
     return len({found[1] for found in map(re.compile(pattern).match, checkpoint.tensors) if found})
 
 
 def _sources(shape: LanguageModelShape) -> dict[str, Source]:
-    """Every tensor that a checkpoint of this shape holds."""
+    """The tensors of a checkpoint of this shape, by their names in audiocraft."""
     dim, sources = shape.dim, {}
     for k in range(shape.codebooks):
         sources[f"emb.{k}.weight"] = Source((shape.vocabulary + 1, dim), (f"{DECODER}embed_tokens.{k}.weight",))
@@ -203,30 +202,30 @@ def _sources(shape: LanguageModelShape) -> dict[str, Source]:
     return sources
 
 
-def _layer_sources(shape: LanguageModelShape, theirs: str, target: str) -> dict[str, Source]:
+def _layer_sources(shape: LanguageModelShape, source: str, target: str) -> dict[str, Source]:
     dim, ffn_dim = shape.dim, shape.ffn_dim
-    sources = _attention(f"{theirs}self_attn.", f"{target}self_attn.", dim)
-    sources |= _affine(f"{theirs}norm1", f"{target}self_attn_layer_norm", (dim,))
-    sources |= _affine(f"{theirs}norm2", f"{target}final_layer_norm", (dim,))
-    sources[f"{theirs}linear1.weight"] = Source((ffn_dim, dim), (f"{target}fc1.weight",))
-    sources[f"{theirs}linear2.weight"] = Source((dim, ffn_dim), (f"{target}fc2.weight",))
+    sources = _attention(f"{source}self_attn.", f"{target}self_attn.", dim)
+    sources |= _affine(f"{source}norm1", f"{target}self_attn_layer_norm", (dim,))
+    sources |= _affine(f"{source}norm2", f"{target}final_layer_norm", (dim,))
+    sources[f"{source}linear1.weight"] = Source((ffn_dim, dim), (f"{target}fc1.weight",))
+    sources[f"{source}linear2.weight"] = Source((dim, ffn_dim), (f"{target}fc2.weight",))
     if not shape.is_melody:
-        sources |= _attention(f"{theirs}cross_attention.", f"{target}encoder_attn.", dim)
-        sources |= _affine(f"{theirs}norm_cross", f"{target}encoder_attn_layer_norm", (dim,))
+        sources |= _attention(f"{source}cross_attention.", f"{target}encoder_attn.", dim)
+        sources |= _affine(f"{source}norm_cross", f"{target}encoder_attn_layer_norm", (dim,))
     return sources
 
 
-def _attention(theirs: str, target: str, dim: int) -> dict[str, Source]:
-    """Queries, keys and values are one matrix in audiocraft."""
+def _attention(source: str, target: str, dim: int) -> dict[str, Source]:
+    """An attention's matrices; audiocraft stacks queries, keys and values."""
     return {
-        f"{theirs}in_proj_weight": Source((3 * dim, dim), tuple(f"{target}{part}_proj.weight" for part in "qkv")),
-        f"{theirs}out_proj.weight": Source((dim, dim), (f"{target}out_proj.weight",)),
+        f"{source}in_proj_weight": Source((3 * dim, dim), tuple(f"{target}{part}_proj.weight" for part in "qkv")),
+        f"{source}out_proj.weight": Source((dim, dim), (f"{target}out_proj.weight",)),
     }
 
 
-def _affine(theirs: str, target: str, shape: tuple[int, ...]) -> dict[str, Source]:
+def _affine(source: str, target: str, shape: tuple[int, ...]) -> dict[str, Source]:
     """A weight of this shape and its bias."""
     return {
-        f"{theirs}.weight": Source(shape, (f"{target}.weight",)),
-        f"{theirs}.bias": Source(shape[:1], (f"{target}.bias",)),
+        f"{source}.weight": Source(shape, (f"{target}.weight",)),
+        f"{source}.bias": Source(shape[:1], (f"{target}.bias",)),
     }

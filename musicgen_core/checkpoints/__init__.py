@@ -1,1 +1,1 @@
-"""Model folders: where they come from, what is in them, and how their weights are read."""
+"""Model folders: how they are found, what they hold, and how their weights are read."""

@@ -1,6 +1,4 @@
-"""The small files of a model folder that transformers reads beside the config and the weights; our engine needs none of
-them.
-"""
+"""The small files of a model folder that only transformers reads, not our engine."""
 
 from __future__ import annotations
 
@@ -11,12 +9,13 @@ from typing import Any
 SAMPLE_RATE = 32_000
 CHROMA_BINS = 12
 SECONDS = 30
+"""Length of the audio that a melody is read from."""
 MAX_LENGTH = 1500
-"""Frames: 30 seconds."""
+"""Frames of the longest generation: 30 s."""
 
 
 def generation_fields(vocabulary: int) -> dict[str, Any]:
-    """What generation_config.json says; the token behind the vocabulary stands for the start and for padding."""
+    """The fields of generation_config.json; the token after the vocabulary stands for start and padding."""
     tokens = dict.fromkeys(("bos_token_id", "pad_token_id", "decoder_start_token_id"), vocabulary)
     return {**tokens, "do_sample": True, "guidance_scale": 3.0, "max_length": MAX_LENGTH}
 

@@ -1,13 +1,13 @@
-"""Finds a model: the one that comes with the package, a folder as it is, or a hub id, fetched once into the Hugging
-Face cache.
-"""
+"""Finds a model by its name, folder or hub id; hub models are fetched once into the Hugging Face cache."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Self
 
 from musicgen_core.errors import CheckpointError
 
@@ -15,140 +15,120 @@ POCKET = "musicgen-pocket"
 """The model that comes with the package."""
 POCKET_FOLDER = Path(__file__).parents[1] / "pocket"
 
-HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-"""owner/name, with @revision for a branch, tag or commit."""
-
 TEXT_FILES = ("*.json", "*.txt", "spiece.model")
 SAFETENSORS = ("model.safetensors", "model-*.safetensors")
-DIFFUSION = ("diffusion/config.json", "diffusion/model.safetensors")
-"""What a folder may carry besides: a MultiBand Diffusion."""
 PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
-AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
-"""audiocraft's language model and codec; a folder without the second takes its codec from elsewhere."""
+DIFFUSION_FOLDER = "diffusion"
+DIFFUSION_CONFIG, DIFFUSION_WEIGHTS = (f"{DIFFUSION_FOLDER}/{name}" for name in ("config.json", "model.safetensors"))
+"""The files of a MultiBand Diffusion, which a model folder may hold."""
 
 STYLE_REASON = (
     "musicgen-style is conditioned on an excerpt's style, which another network (MERT) reads, and guided twice; this "
     "engine does neither. Take a melody model, or one of the others."
 )
 REFUSED = {"facebook/musicgen-style": STYLE_REASON}
-"""Official models that do not work here, and why; told before gigabytes are fetched."""
+"""Official models that are not supported, with the reason; they are refused before gigabytes are fetched."""
+
+
+@dataclass(frozen=True)
+class HubId:
+    """A repository of the Hugging Face hub."""
+
+    repository: str
+    """owner/name."""
+    revision: str | None
+    """A branch, tag or commit; None: the main branch."""
+
+    @classmethod
+    def parse(cls, source: str | Path) -> Self | None:
+        """Read owner/name or owner/name@revision; None where `source` is neither."""
+        match = re.fullmatch(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", str(source))
+        if match is None or Path(source).is_absolute():
+            return None
+        return cls(match["repository"], match["revision"])
 
 
 def resolve(source: str | Path, *, endpoint: str | None = None, cache_folder: Path | None = None) -> Path:
     """The local folder of a model.
 
-    `source`: "musicgen-pocket", a folder, or a hub id such as facebook/musicgen-small, which is fetched with a
-    progress bar unless the cache holds it; without a network, the cached copy serves. `endpoint` and `cache_folder`
-    default to the hub client's own (HF_ENDPOINT, HF_HOME). Raises CheckpointError, whose message says what to
-    do.
+    `source`: "musicgen-pocket", a folder, or a hub id such as facebook/musicgen-small. A hub id is fetched, with a
+    progress bar, unless the cache holds it; without a network the cached copy is used. `endpoint` and `cache_folder`
+    default to the hub client's own (HF_ENDPOINT, HF_HOME). Raises CheckpointError, whose message says what to do.
     """
     if source == POCKET:
-        return _require_model(POCKET_FOLDER)
+        return _require_model(POCKET_FOLDER, source)
     folder = Path(source).expanduser()
     if folder.is_dir():
-        return _require_model(folder)
-    match = HUB_ID.fullmatch(str(source))
-    if match is None or Path(source).is_absolute():
+        return _require_model(folder, source)
+    hub_id = HubId.parse(source)
+    if hub_id is None:
         raise CheckpointError(
             f"No model at {source}: there is no such folder, and it is not a hub id. "
             f"Give {POCKET}, a folder with config.json and weights, or an id such as facebook/musicgen-small."
         )
-    return _require_model(_fetch(match["repository"], match["revision"], endpoint, cache_folder))
-
-
-def resolve_audiocraft(source: str | Path, *, endpoint: str | None = None, cache_folder: Path | None = None) -> Path:
-    """audiocraft's checkpoint: a file, or a folder with state_dict.bin, as it is, or fetched as `resolve` does.
-
-    Raises CheckpointError.
-    """
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        match = HUB_ID.fullmatch(str(source))
-        if match is None or path.is_absolute():
-            raise CheckpointError(
-                f"No checkpoint at {source}: there is no such file or folder, and it is not a hub id. Give the folder "
-                "of audiocraft's state_dict.bin, a checkpoint's file, or an id such as facebook/musicgen-small."
-            )
-        path = _snapshot(match["repository"], match["revision"], endpoint, cache_folder, AUDIOCRAFT)
-    if not (path / AUDIOCRAFT[0]).is_file():
-        raise CheckpointError(f"{source} holds no {AUDIOCRAFT[0]}. If its checkpoint has another name, give the file.")
-    return path
+    return _require_model(_fetch(hub_id, endpoint, cache_folder), hub_id.repository)
 
 
 def checksum(folder: Path) -> str:
     """SHA-256, in hex, over the names and contents of a model's config and weights: its version."""
     total = hashlib.sha256()
-    extra = [folder / name for name in DIFFUSION if (folder / name).is_file()]
-    for path in [folder / "config.json", *weight_files(folder), *extra]:
+    diffusion = [path for name in (DIFFUSION_CONFIG, DIFFUSION_WEIGHTS) if (path := folder / name).is_file()]
+    for path in [folder / "config.json", *weight_files(folder), *diffusion]:
         with path.open("rb") as file:
-            total.update(
-                f"{path.relative_to(folder).as_posix()} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-            )
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
     return total.hexdigest()
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a model's weights, sorted by name; safetensors where there are any."""
-    chosen = _choose_weights([path.name for path in folder.iterdir()])
-    return sorted(path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in chosen))
-
-
-def _choose_weights(names: list[str]) -> tuple[str, ...]:
+    """The files that hold a model's weights, sorted by name: safetensors if there are any, else pickles, else none."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     for patterns in (SAFETENSORS, PICKLED):
-        if any(fnmatch(name, pattern) for name in names for pattern in patterns):
-            return patterns
-    return ()
+        if found := [folder / name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]:
+            return found
+    return []
 
 
-def _require_model(folder: Path) -> Path:
-    """`folder`, if it holds a config and weights that transformers wrote."""
-    if (folder / "config.json").is_file() and weight_files(folder):
-        return folder
-    if (folder / "state_dict.bin").is_file():
-        raise CheckpointError(
-            f"{folder} holds audiocraft's state_dict.bin. Convert it once: musicgen convert {folder} "
-            "--base facebook/musicgen-small --output FOLDER"
-        )
-    raise CheckpointError(
-        f"{folder} is not a model folder: it must hold config.json and model.safetensors (or "
-        "pytorch_model.bin), as transformers writes them."
-    )
+def snapshot(hub_id: HubId, patterns: tuple[str, ...], *, endpoint: str | None, cache_folder: Path | None) -> Path:
+    """Bring the cached copy of a repository's files up to date, where the hub can be reached; returns its folder.
 
-
-def _fetch(repository: str, revision: str | None, endpoint: str | None, cache_folder: Path | None) -> Path:
-    """The cached copy of a hub repository, brought up to date where the hub can be reached."""
-    for weights in (SAFETENSORS, PICKLED):
-        folder = _snapshot(repository, revision, endpoint, cache_folder, (*TEXT_FILES, *weights, *DIFFUSION))
-        if folder.is_dir() and weight_files(folder):
-            return folder
-    raise CheckpointError(
-        f"{repository} holds no weights that transformers wrote. If it has audiocraft's {AUDIOCRAFT[0]}, convert it "
-        f"once: musicgen convert {repository} --base facebook/musicgen-small --output FOLDER"
-    )
-
-
-def _snapshot(
-    repository: str, revision: str | None, endpoint: str | None, cache_folder: Path | None, patterns: tuple[str, ...]
-) -> Path:
-    """The folder of a repository's files that match the patterns; not there if none does."""
+    The folder does not exist if no file matches the patterns. Raises CheckpointError.
+    """
+    repository = hub_id.repository
     if repository in REFUSED:
         raise CheckpointError(f"{repository} is refused: {REFUSED[repository]}")
     from huggingface_hub import HfApi
 
     try:
-        api = HfApi(endpoint=endpoint)
-        return Path(
-            api.snapshot_download(repository, revision=revision, allow_patterns=list(patterns), cache_dir=cache_folder)
+        folder = HfApi(endpoint=endpoint).snapshot_download(
+            repository, revision=hub_id.revision, allow_patterns=list(patterns), cache_dir=cache_folder
         )
     except Exception as error:  # transport errors are those of whichever HTTP library the hub client uses
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise CheckpointError(
-            f"The model {repository} can be neither fetched nor found in the cache: {_first_line(error)}. "
-            "Check the id and the network, log in with `hf auth login` if it is gated, or give the path of a "
-            "model folder."
+            f"The model {repository} can be neither fetched nor found in the cache: {reason}. Check the id and the "
+            "network, log in with `hf auth login` if it is gated, or give the path of a model folder."
         ) from error
+    return Path(folder)
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+def _fetch(hub_id: HubId, endpoint: str | None, cache_folder: Path | None) -> Path:
+    """The cached copy of a model; pickles are fetched only where there are no safetensors."""
+    diffusion = (DIFFUSION_CONFIG, DIFFUSION_WEIGHTS)
+    for weights in (SAFETENSORS, PICKLED):
+        patterns = (*TEXT_FILES, *weights, *diffusion)
+        folder = snapshot(hub_id, patterns, endpoint=endpoint, cache_folder=cache_folder)
+        if weight_files(folder):
+            break
+    return folder
+
+
+def _require_model(folder: Path, source: str | Path) -> Path:
+    """The folder, if it holds a config and weights that transformers wrote. Raises CheckpointError."""
+    if (folder / "config.json").is_file() and weight_files(folder):
+        return folder
+    raise CheckpointError(
+        f"{source} is not a model folder: it must hold config.json and model.safetensors (or pytorch_model.bin), as "
+        f"transformers writes them. If it is audiocraft's checkpoint, convert it once: musicgen convert {source} "
+        "--base facebook/musicgen-small --output FOLDER"
+    )

@@ -1,8 +1,7 @@
-"""A tiny model with random weights, in the folder layout that transformers' `save_pretrained` writes.
+"""The noise model: tiny, with random weights, in the folder layout that transformers' `save_pretrained` writes.
 
-What the service starts with where it is given no model, and what its tests run on: every part is real (T5,
-tokenizer, language model, EnCodec at 32 kHz and 50 frames a second), nothing is downloaded, and what it plays
-is noise.
+Tests run on it. Every part is real (T5, tokenizer, language model, EnCodec at 32 kHz and 50 frames per second), nothing
+is downloaded, and its music is noise.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import string
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from musicgen_core.checkpoints.atomic_directory import whole_folder
+from musicgen_core.checkpoints.atomic_directory import atomic_directory
 from musicgen_core.checkpoints.auxiliary_files import generation_fields, write_preprocessor
 
 if TYPE_CHECKING:
@@ -30,24 +29,24 @@ CHROMA_BINS = 12
 CHROMA_FRAMES = 235
 LAST_CONVOLUTION = "audio_encoder.decoder.layers.15."
 OUTPUT_GAIN = 0.3
-"""Norm of the codec's last filter; puts random codes at an RMS of about 0.1 (-20 dBFS)."""
+"""Norm of the codec's last filter, which gives random codes an RMS of about 0.1 (-20 dBFS)."""
 
 
 def write_noise_model(folder: Path, *, kind: Kind = "melody", seed: int = 0) -> Path:
-    """Write the model into `folder` and return it; takes a second or two.
+    """Write the model into `folder` and return the folder; takes a second or two.
 
     `kind`: "text" (mono), "melody" (mono, follows a melody), "stereo" or "stereo-melody". The same seed gives the same
-    weights. The folder appears whole or not at all, so that processes which start together may all call this;
-    one that exists already is left as it is.
+    weights. The folder appears complete or not at all, so that processes that start together may all call this; an
+    existing model is left as it is.
     """
     if (folder / "config.json").is_file():
         return folder
     try:
-        with whole_folder(folder) as unfinished:
+        with atomic_directory(folder) as unfinished:
             _write_parts(unfinished, kind, seed)
     except OSError:
         if not (folder / "config.json").is_file():
-            raise  # no other process was quicker: the folder holds something else, or cannot be written
+            raise  # no other process wrote it first: the folder holds something else, or cannot be written
     return folder
 
 
@@ -65,7 +64,7 @@ def _write_parts(folder: Path, kind: Kind, seed: int) -> None:
 
 
 def write_tokenizer(folder: Path) -> int:
-    """Write a T5 tokenizer of printable ASCII and all pairs of letters; returns its vocabulary's size."""
+    """Write a T5 tokenizer of printable ASCII and all pairs of letters; returns the size of its vocabulary."""
     from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
     letters = string.ascii_lowercase
@@ -94,7 +93,7 @@ def _build(kind: Kind, text_vocabulary: int) -> PreTrainedModel:
         norm_type="weight_norm", use_conv_shortcut=False,
     )  # fmt: skip
     model = _assemble(kind, text, codec)
-    # So that nobody takes the noise for a trained model's failure.
+    # Recorded, so that nobody takes the noise for a trained model's failure.
     model.config.update({"random_weights": True})
     generation: Any = model.generation_config
     generation.update(**generation_fields(VOCABULARY))
@@ -127,11 +126,10 @@ def _assemble(kind: Kind, text: Any, codec: Any) -> PreTrainedModel:
 
 
 def fill(model: PreTrainedModel, seed: int) -> None:
-    """Set every weight from `seed` and its name, so that signals keep about their size on the way through the
-    layers.
+    """Set every weight from `seed` and the weight's name, scaled so that signals keep about their size in each layer.
 
-    Not left to the constructors: theirs draw from torch's global state, in an order that may change with
-    transformers, and leave EnCodec's codebooks at zero, which decodes to silence.
+    The constructors' own weights are not used: they are drawn from torch's global state, in an order that may change
+    with transformers, and EnCodec's codebooks are zero, which decodes to silence.
     """
     import torch
 
@@ -156,13 +154,13 @@ def _fill_tensor(name: str, tensor: torch.Tensor, generator: torch.Generator) ->
 
 
 def _fill_codec_tensor(name: str, tensor: torch.Tensor, generator: torch.Generator) -> bool:
-    """Set what is EnCodec's own; False for a tensor that follows the general rule."""
+    """Set a tensor that only EnCodec has; False for one that follows the general rule."""
     if name.endswith("inited"):
         return True
     if name.endswith("cluster_size"):
         tensor.fill_(1.0)
     elif name.endswith(("embed", "embed_avg")):
-        # embed_avg is training's running sum, never read: that it disagrees with embed does not matter.
+        # embed_avg is training's running sum; inference never reads it, so it need not agree with embed.
         tensor.normal_(0.0, 1.0, generator=generator)
     elif name.endswith(("weight_g", "original0")):
         # The norm of each channel's filter.

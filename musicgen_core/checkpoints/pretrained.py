@@ -1,4 +1,4 @@
-"""Loads the parts that are transformers' own models (T5, EnCodec) from tensors already read."""
+"""Loads the parts of a model that are transformers' own classes (T5, EnCodec) from tensors in memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def load_part(
 ) -> Part:
     """A model in float32 and evaluation mode on `device`, with exactly these weights.
 
-    Goes through `from_pretrained` because it knows every name a weight has had (`weight_g`, ...) and which
-    are tied. Raises CheckpointError where weights are missing or do not fit the config.
+    Goes through `from_pretrained`, which knows every name that a weight has had (`weight_g`, ...) and which weights are
+    tied. Raises CheckpointError where weights are missing or do not fit the config.
     """
     loader: Any = model_class
     with quiet_transformers():
@@ -48,7 +48,7 @@ def load_part(
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' progress bars and its warning that MusicGen's pad token lies outside the vocabulary."""
+    """Silence transformers' progress bars and its warning that MusicGen's pad token lies outside the vocabulary."""
     from transformers import utils
 
     logging: Any = utils.logging

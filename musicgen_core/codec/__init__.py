@@ -1,1 +1,1 @@
-"""EnCodec: waveform to tokens and back, whole, in chunks, or while the tokens are still being made."""
+"""EnCodec: waveform to tokens and back, at once, in chunks, or while the tokens are being generated."""

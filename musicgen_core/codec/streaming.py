@@ -1,77 +1,90 @@
-"""EnCodec's decoder on tokens that are still being made: sound as soon as it can no longer change.
+"""EnCodec's decoder on tokens that are still being generated: samples as soon as they can no longer change.
 
-The decoder is a convolution, an LSTM, and a stack of convolutions that make samples of frames. EnCodec at 32 kHz is
-not causal: a convolution's output also depends on what follows. So each convolution stack waits for the frames that
-its outputs depend on (its reach, 3 and 2 frames), keeps as many of the past, and computes only what is new; the LSTM's
-state is carried on. What comes out, put together, is what the whole decode gives, up to rounding.
+The decoder is a convolution, an LSTM, and a stack of convolutions that turn frames into samples. EnCodec at 32 kHz is
+not causal: a convolution's output also depends on later frames. So each stack of convolutions waits for the frames in
+its receptive field (3 and 2 to either side), keeps as many past ones, and computes only what is new; the LSTM's state
+is carried over. The chunks together equal the decoded whole, up to rounding.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class GrowingDecoder:
-    """The decoder of one piece of music. `layers`: those of EnCodec's decoder; `hop`: samples a frame."""
+class StreamingDecoder:
+    """Decodes one piece of music while its codes are being generated."""
 
-    def __init__(self, layers: Iterable[nn.Module], *, hop: int) -> None:
+    def __init__(self, to_latents: Callable[[Tensor], Tensor], layers: Iterable[nn.Module], *, hop: int) -> None:
+        """Start a piece.
+
+        `to_latents`: codes `[codebooks, frames]` to latents `[channels, dim, frames]`. `layers`: those of EnCodec's
+        decoder. `hop`: samples per frame.
+        """
         layers = list(layers)
         lstm = next(position for position, layer in enumerate(layers) if hasattr(layer, "lstm"))
-        self._before = _Growing(layers[:lstm], samples=1)
+        self._to_latents = to_latents
+        self._frames = 0
+        self._before = _StreamingConvolutions(layers[:lstm], samples=1)
         self._lstm: Any = layers[lstm].lstm
         self._state: tuple[Tensor, Tensor] | None = None
-        self._after = _Growing(layers[lstm + 1 :], samples=hop)
+        self._after = _StreamingConvolutions(layers[lstm + 1 :], samples=hop)
 
     @torch.inference_mode()
-    def push(self, latents: Tensor, *, last: bool) -> Tensor:
-        """Take the next latents `[channels, dim, frames]`; the samples `[channels, 1, samples]` that are final now.
+    def push(self, codes: Tensor, *, last: bool = False) -> Tensor:
+        """The next samples `[channels, samples]` that are final, maybe none.
 
-        No samples come before enough frames have followed them, or `last` says that none will.
+        `codes`: all codes so far, `[codebooks, frames]`, some of them new. `last`: no more will follow.
         """
+        latents = self._to_latents(codes[:, self._frames :])
+        self._frames = codes.shape[1]
         x = self._before.push(latents, last=last)
-        return self._after.push(self._remember(x), last=last) if x.shape[-1] else x
+        if x.shape[-1]:
+            x = self._after.push(self._run_lstm(x), last=last)
+        return x[:, 0]
 
-    def _remember(self, x: Tensor) -> Tensor:
-        """The LSTM, with the shortcut around it, from where it stopped: `[channels, dim, frames]` in and out."""
+    def _run_lstm(self, x: Tensor) -> Tensor:
+        """The LSTM with its shortcut, continued from its last state: `[channels, dim, frames]` in and out."""
         sequence = x.permute(2, 0, 1)
         out, self._state = self._lstm(sequence, self._state)
         remembered: Tensor = (out + sequence).permute(1, 2, 0)
         return remembered
 
 
-class _Growing:
-    """Convolutions over a signal that grows, `[..., frames]` to `[..., samples * frames]`."""
+class _StreamingConvolutions:
+    """Convolutions over a signal that arrives in parts, `[..., frames]` to `[..., samples * frames]`."""
 
     def __init__(self, layers: Iterable[nn.Module], *, samples: int) -> None:
         self._layers = nn.Sequential(*layers)
         self._samples = samples
-        self._reach = reach(self._layers)
-        self._seen: Tensor | None = None
-        self._first = 0  # the frame that _seen begins with
-        self._given = 0  # frames whose samples have been given
+        self._context = receptive_field(self._layers)
+        self._kept: Tensor | None = None
+        """The end of the input so far, from frame `_first` on."""
+        self._first = 0
+        self._done = 0
+        """Frames whose samples have been returned."""
 
     def push(self, x: Tensor, *, last: bool) -> Tensor:
         """The samples that no later frame can change."""
-        seen = x if self._seen is None else torch.cat([self._seen, x], dim=-1)
-        end = self._first + seen.shape[-1]
-        ready = end if last else max(self._given, end - self._reach)
-        begin, stop = self._given - self._first, ready - self._first
+        kept = x if self._kept is None else torch.cat([self._kept, x], dim=-1)
+        end = self._first + kept.shape[-1]
+        ready = end if last else max(self._done, end - self._context)
+        begin, stop = self._done - self._first, ready - self._first
         out = x[..., :0]
         if stop > begin:
-            out = self._layers(seen)[..., begin * self._samples : stop * self._samples]
-        kept = max(0, stop - self._reach)
-        self._seen, self._first, self._given = seen[..., kept:], self._first + kept, ready
+            out = self._layers(kept)[..., begin * self._samples : stop * self._samples]
+        dropped = max(0, stop - self._context)
+        self._kept, self._first, self._done = kept[..., dropped:], self._first + dropped, ready
         return out
 
 
-def reach(layers: nn.Module) -> int:
-    """Frames to either side on which an output of EnCodec layers may depend; endless where all matter to all."""
+def receptive_field(layers: nn.Module) -> int:
+    """Frames to either side that an output of EnCodec layers may depend on; `sys.maxsize` where it is all of them."""
     frames, rate = 0.0, 1
     layer: Any
     for layer in layers.modules():

@@ -1,1 +1,1 @@
-"""What the music follows: a text through T5, and a melody as a chromagram."""
+"""Conditioning: texts through T5, and melodies as chromagrams."""

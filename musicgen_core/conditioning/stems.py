@@ -1,7 +1,7 @@
-"""Stem separation before a melody is read: drums and bass say little about the tune, so they are taken out.
+"""Stem separation: removes drums and bass, which say little about the tune, before a melody is read.
 
-Uses demucs' `htdemucs` (Rouard et al., "Hybrid Transformers for Music Source Separation", 2023) where the
-package and its weights are installed. Knows nothing of chroma.
+Uses demucs' `htdemucs` (Rouard et al., "Hybrid Transformers for Music Source Separation", 2023,
+https://arxiv.org/abs/2211.08553) where the package and its weights are installed. Knows nothing of chroma.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import torch
 logger = logging.getLogger(__name__)
 
 KEPT = ("vocals", "other")
+"""The stems that a melody is read from."""
 HUB_FILE = ("adefossez/HTDemucs", "955717e8.safetensors")
-"""Where demucs 4.1 and later keep htdemucs' weights, in the Hugging Face cache."""
+"""Repository and file of htdemucs' weights, which demucs 4.1 and later keep in the Hugging Face cache."""
 TORCH_HUB_FILE = "955717e8-8726e21a.th"
-"""Where demucs up to 4.0 keeps them, in torch.hub's folder."""
+"""File of the same weights, which demucs up to 4.0 keeps in torch.hub's folder."""
 
 
 class StemSeparator:
@@ -30,10 +31,9 @@ class StemSeparator:
 
     @classmethod
     def load(cls, device: torch.device) -> Self | None:
-        """The separator, or None (and a log line that says why) where demucs or its weights are not
-        installed.
+        """Load the separator; None, with a log line, where demucs or its weights are not installed.
 
-        Never reaches for the network: a job must not wait for a download.
+        Never uses the network: a job must not wait for a download.
         """
         try:
             from demucs.states import load_model
@@ -55,11 +55,10 @@ class StemSeparator:
 
     @torch.inference_mode()
     def without_rhythm(self, waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
-        """Vocals and other instruments of a `[channels, samples]` waveform, as mono `[1, samples]` at the
-        same rate.
+        """Vocals and other instruments of a `[channels, samples]` waveform, as mono `[1, samples]` at the same rate.
 
-        audiocraft lets demucs shift its input by a random offset; here nothing is shifted, so that the same
-        request gives the same music.
+        audiocraft lets demucs shift its input by a random offset. Here nothing is shifted, so that the same request
+        gives the same music.
         """
         from demucs.apply import apply_model
         from demucs.audio import convert_audio

@@ -1,1 +1,1 @@
-"""MultiBand Diffusion: the other way from tokens to a waveform."""
+"""MultiBand Diffusion: the alternative to the codec's decoder, from tokens to a waveform."""

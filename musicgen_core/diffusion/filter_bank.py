@@ -1,8 +1,8 @@
-"""Split a signal into frequency bands that add up to it again, and match one signal's bands to another's.
+"""Splits a signal into frequency bands that add up to it, and matches one signal's bands to another's.
 
-The bands are differences of windowed-sinc low-pass filters whose cutoffs are evenly spaced in mel: what MultiBand
-Diffusion was trained with (julius.SplitBands). All of it is float32, as there: the filters' length follows from a
-rounded cutoff.
+The bands are differences of windowed-sinc low-pass filters whose cutoffs are evenly spaced in mel, as in julius's
+SplitBands, with which MultiBand Diffusion was trained. Everything is float32, as there: the filters' length follows
+from a rounded cutoff.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 ZERO_CROSSINGS = 8
-"""Of the lowest filter's sinc, both sides together; all filters have its length."""
+"""Zero crossings of the lowest filter's sinc, on both sides together; all filters have its length."""
 
 
 class FilterBank:
-    """Low-pass filters at the edges of mel-spaced bands; `bands` of them up to half the sample rate."""
+    """Mel-spaced frequency bands from 0 to half the sample rate."""
 
     def __init__(self, bands: int, sample_rate: int) -> None:
+        """Compute the filters. Raises ValueError for less than one band."""
         if bands < 1:
             raise ValueError(f"a filter bank needs at least one band, got {bands}")
         self.bands = bands
+        """The number of bands."""
         edges = _mel_spaced(bands + 1, sample_rate / 2)[1:-1] / sample_rate
         self._half = int(ZERO_CROSSINGS / edges[0] / 2) if bands > 1 else 0
         time = torch.arange(-self._half, self._half + 1)
@@ -34,14 +36,14 @@ class FilterBank:
         self._filters = [taps / taps.sum() for taps in filters]
 
     def split(self, signal: Tensor) -> Iterator[Tensor]:
-        """The bands of a signal `[..., samples]`, lowest first, one at a time; each has its shape."""
+        """The bands of a signal `[..., samples]`, lowest first, one at a time; each has the signal's shape."""
         samples = signal.shape[-1]
         padded = F.pad(signal.reshape(-1, samples), (self._half, self._half), mode="replicate")
         length = next_fast_len(padded.shape[-1], real=True)
         spectrum = torch.fft.rfft(padded, length)
         below = torch.zeros_like(signal)
         for taps in self._filters:
-            # Symmetric filters: convolution, and the first samples that it takes the whole filter to reach.
+            # A convolution, for the filters are symmetric; its first samples, before the filter is filled, are dropped.
             response = torch.fft.rfft(taps.to(signal.device), length)
             filtered = torch.fft.irfft(spectrum * response, length)[:, 2 * self._half :][:, :samples]
             low = filtered.reshape(signal.shape)
@@ -51,9 +53,9 @@ class FilterBank:
 
 
 def match_bands(signal: Tensor, reference: Tensor, bank: FilterBank) -> Tensor:
-    """The signal `[channels, samples]` with each band as strong as the reference's, each channel for itself.
+    """Scale each band of a signal `[channels, samples]` to the standard deviation of the reference's band.
 
-    Strength is the standard deviation.
+    Each channel is scaled separately.
     """
     matched = torch.zeros_like(signal)
     for band, target in zip(bank.split(signal), bank.split(reference), strict=True):

@@ -1,7 +1,7 @@
 """The network of MultiBand Diffusion: a U-Net over samples that estimates the noise in them.
 
 San Roman et al., "From Discrete Tokens to High-Fidelity Audio Using Multi-Band Diffusion"
-(https://arxiv.org/abs/2308.02560). Parameters bear the names of audiocraft's checkpoints.
+(2023, https://arxiv.org/abs/2308.02560). Parameters have the names of audiocraft's checkpoints.
 """
 
 from __future__ import annotations
@@ -14,38 +14,45 @@ from torch import Tensor, nn
 
 TRANSFORMER_HEADS, TRANSFORMER_LAYERS, TRANSFORMER_FEED_FORWARD = 8, 6, 2048
 LONGEST_PERIOD = 10_000.0
-"""Of the sinusoids that stand for positions."""
+"""Longest period of the sinusoidal positions, in frames."""
 
 
 @dataclass(frozen=True)
 class UnetConfig:
-    """The network's shape. Raises ValueError where the numbers fit no network.
-
-    num_steps: noise levels it knows. hidden: channels of the first layer; each further one has `growth` times as many,
-    up to max_channels. kernel, stride: of the convolutions that lead from layer to layer. res_blocks: residual blocks a
-    layer. emb_all_layers: the noise level is told to every layer, not the first alone. codec_dim: width of the codec's
-    latents, which are added at the bottom; None: it goes without. bilstm, transformer: what else is at the bottom;
-    cross_attention: the transformer reads the latents instead.
-    """
+    """The network's shape. Raises ValueError where the sizes do not fit each other."""
 
     num_steps: int
+    """Number of noise levels."""
     hidden: int = 24
+    """Channels of the first layer."""
     depth: int = 3
+    """Number of layers, downwards and upwards."""
     growth: float = 2.0
+    """Factor from one layer's channels to the next layer's."""
     max_channels: int = 10_000
+    """The most channels that a layer has."""
     kernel: int = 4
+    """Kernel size of the convolutions between layers."""
     stride: int = 2
+    """Stride of the convolutions between layers."""
     norm_groups: int = 4
+    """Groups of the group normalisation."""
     res_blocks: int = 1
+    """Residual blocks per layer."""
     emb_all_layers: bool = False
+    """Every layer gets an embedding of the noise level, not only the first."""
     codec_dim: int | None = None
+    """Width of the codec's latents, which are added at the bottom; None: the network does without."""
     bilstm: bool = False
+    """A bidirectional LSTM at the bottom."""
     transformer: bool = False
+    """A transformer at the bottom."""
     cross_attention: bool = False
+    """The transformer attends to the latents, which are then not added."""
 
     def __post_init__(self) -> None:
         if min(self.num_steps, self.hidden, self.depth, self.stride, self.norm_groups) < 1 or self.res_blocks < 0:
-            raise ValueError("the diffusion's sizes must be positive")
+            raise ValueError("the network's sizes must be positive")
         if self.kernel < self.stride or (self.kernel - self.stride) % 2:
             raise ValueError(f"a kernel of {self.kernel} does not go with a stride of {self.stride}")
         if any(width % self.norm_groups for width in self.widths):
@@ -57,7 +64,7 @@ class UnetConfig:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each layer, first to last."""
+        """Channels of each layer, from the first to the last."""
         widths = [self.hidden]
         for _ in range(self.depth - 1):
             widths.append(min(int(widths[-1] * self.growth), self.max_channels))
@@ -65,7 +72,7 @@ class UnetConfig:
 
 
 class DiffusionUnet(nn.Module):
-    """Samples with noise `[batch, 1, samples]`, its level and the codec's latents to an estimate of the noise."""
+    """Estimates the noise in samples from its level and the codec's latents."""
 
     def __init__(self, config: UnetConfig) -> None:
         super().__init__()
@@ -84,8 +91,10 @@ class DiffusionUnet(nn.Module):
         self._attends_to_latents = config.transformer and config.cross_attention
 
     def forward(self, noisy: Tensor, step: Tensor, latents: Tensor) -> Tensor:
-        """The noise `[batch, 1, samples]`; `step`: int64 `[batch]`, 0 is the least noise; `latents`: `[batch, dim,
-        frames]`."""
+        """The noise in `noisy`, both `[batch, 1, samples]`.
+
+        `step`: noise level, int64 `[batch]`; 0 is the least noise. `latents`: `[batch, dim, frames]`.
+        """
         x = noisy
         skips: list[Tensor] = []
         for depth, encoder in enumerate(self.encoders):
@@ -101,10 +110,10 @@ class DiffusionUnet(nn.Module):
         return x[..., : noisy.shape[-1]]
 
     def _bottom(self, x: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """What goes up from the bottom, and what goes around it: the latents are on both ways.
+        """The bottom's output and its skip connection; the latents are added to both.
 
-        (The reference adds them in place, so that they are in the skip too; with neither LSTM nor transformer it is the
-        only way up.)
+        The reference adds them in place, so that they are in the skip too. With neither LSTM nor transformer the output
+        is zero, and the skip alone goes up.
         """
         condition = None if self.conv_codec is None else self.conv_codec(latents)
         if condition is not None and not self._attends_to_latents:
@@ -133,7 +142,7 @@ def _residual_blocks(config: UnetConfig, channels: int) -> nn.Sequential:
 
 
 class _Encoder(nn.Module):
-    """Down by a stride: `[batch, outer, samples]` to `[batch, inner, ceil(samples / stride)]`."""
+    """One layer down: `[batch, outer, samples]` to `[batch, inner, ceil(samples / stride)]`."""
 
     def __init__(self, config: UnetConfig, outer: int, inner: int) -> None:
         super().__init__()
@@ -150,7 +159,7 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Up by a stride: `[batch, inner, frames]` to `[batch, outer, frames * stride]`."""
+    """One layer up: `[batch, inner, frames]` to `[batch, outer, frames * stride]`."""
 
     def __init__(self, config: UnetConfig, inner: int, outer: int) -> None:
         super().__init__()
@@ -204,7 +213,7 @@ class _TransformerLayer(nn.Module):
     def forward(self, given: Tensor, read: Tensor | None) -> Tensor:
         x = self.norm1(given + self.self_attn(given, given, given, need_weights=False)[0])
         if self.cross_attention is not None and self.norm_cross is not None:
-            # The reference's queries are the layer's input, not what its own attention made of it.
+            # As in the reference, the queries are the layer's input, not the output of its self-attention.
             x = self.norm_cross(x + self.cross_attention(given, read, read, need_weights=False)[0])
         out: Tensor = self.norm2(x + self.linear2(F.relu(self.linear1(x))))
         return out
@@ -215,7 +224,7 @@ def _attention(dim: int) -> nn.MultiheadAttention:
 
 
 def _with_positions(x: Tensor) -> Tensor:
-    """`[batch, frames, dim]` with cosines and sines of the positions added."""
+    """Add the cosines and sines of the positions to `[batch, frames, dim]`."""
     half = x.shape[-1] // 2
     periods = torch.tensor(LONGEST_PERIOD, device=x.device) ** (torch.arange(half, device=x.device) / (half - 1))
     phases = torch.arange(x.shape[1], device=x.device)[:, None] / periods

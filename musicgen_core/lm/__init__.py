@@ -1,1 +1,1 @@
-"""MusicGen's language model: the transformer, the delay pattern of its codebooks, and its matrix products."""
+"""MusicGen's language model: the transformer, its codebooks' delay pattern, and its matrix products."""

@@ -1,9 +1,12 @@
-"""MusicGen's language model (https://arxiv.org/abs/2306.05284): a pre-norm transformer over columns of codes.
+"""MusicGen's language model: a pre-norm transformer over columns of codes.
 
-Two kinds. *Text* models read the text through cross-attention. *Melody* models have none: projected chroma
-and text vectors stand before the columns. The modules know nothing of caches, slots or requests: keys and
-values live behind the `Attention` they are given, so one definition serves prefill and every way of decoding.
+Copet et al., "Simple and Controllable Music Generation" (2023, https://arxiv.org/abs/2306.05284). There are two kinds:
+*text* models attend to the text through cross-attention; *melody* models have no cross-attention, and get the projected
+chroma and text vectors before the columns. The modules know nothing of caches, slots or requests: keys and values are
+kept by the `Attention` that they are given, so one definition serves prefill and every way of decoding.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -18,32 +21,37 @@ from musicgen_core.lm.delay_pattern import codebook_delays
 from musicgen_core.lm.linear import PackedLinear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
-"""The feed-forward activations by their names in a checkpoint's config."""
+"""The feed-forward activations, by their names in a checkpoint's config."""
 
 
 @dataclass(frozen=True)
 class LanguageModelConfig:
-    """The shape of a language model and of the codes it speaks.
-
-    vocabulary: tokens a codebook; its value is also the padding token's id. text_dim: width of the text
-    encoder's states. chroma_bins, chroma_frames: of the melody; None in text models. frame_rate: frames a
-    second.
-    sample_rate: of the audio, Hz.
-    """
+    """The shape of a language model and of its codes."""
 
     layers: int
     dim: int
+    """Width of the hidden states."""
     heads: int
+    """Attention heads per layer."""
     ffn_dim: int
+    """Width of the feed-forward layers."""
     activation: str
+    """Name of the feed-forward activation in `ACTIVATIONS`."""
     codebooks: int
     vocabulary: int
+    """Codes per codebook; the padding token is the next value."""
     audio_channels: int
+    """1: mono, 2: stereo."""
     text_dim: int
+    """Width of the text encoder's states."""
     chroma_bins: int | None
+    """Pitch classes of the melody; None in text models."""
     chroma_frames: int | None
+    """Frames of the melody; None in text models."""
     frame_rate: int
+    """Frames of codes per second."""
     sample_rate: int
+    """Of the audio, Hz."""
 
     @property
     def head_dim(self) -> int:
@@ -52,7 +60,7 @@ class LanguageModelConfig:
 
     @property
     def is_melody(self) -> bool:
-        """Whether conditions are put before the sequence instead of read through cross-attention."""
+        """Whether conditions stand before the sequence, instead of behind cross-attention."""
         return self.chroma_bins is not None
 
     @property
@@ -62,22 +70,22 @@ class LanguageModelConfig:
 
     @property
     def padding(self) -> int:
-        """The token that fills a column where no frame's code stands."""
+        """The token for the places of a column that hold no frame's code."""
         return self.vocabulary
 
 
 class Attention(Protocol):
-    """Where a layer's keys and values are kept and looked up; `...` is whatever the rows are."""
+    """Attention of a batch of rows, with the cache of its keys and values; `...` stands for the rows' axes."""
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Self-attention, keeping the new keys and values; [..., 3, heads, head_dim] -> [..., dim]."""
+        """Self-attention, which stores the new keys and values: `[..., 3, heads, head_dim]` to `[..., dim]`."""
 
     def attend_condition(self, layer: int, query: Tensor) -> Tensor:
-        """Cross-attention: [..., heads, head_dim] -> [..., dim]."""
+        """Cross-attention: `[..., heads, head_dim]` to `[..., dim]`."""
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention (text models), feed-forward; each normed before and added after."""
+    """Self-attention, cross-attention (in text models) and feed-forward, each with a pre-norm and a residual."""
 
     def __init__(self, config: LanguageModelConfig, index: int) -> None:
         super().__init__()
@@ -99,7 +107,7 @@ class Layer(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor, attention: Attention) -> Tensor:
-        """[..., dim] -> [..., dim]."""
+        """Compute the layer: `[..., dim]` to `[..., dim]`."""
         qkv = self.qkv(self.attention_norm(x)).view(*x.shape[:-1], 3, *self.heads)
         x = x + self.attention_out(attention.attend(self.index, qkv))
         if self.has_condition:
@@ -110,19 +118,18 @@ class Layer(nn.Module):
         return out
 
     def condition_keys_values(self, condition: Tensor) -> Tensor:
-        """What cross-attention looks up: [tokens, dim] -> [2, heads, tokens, head_dim]."""
+        """Keys and values of cross-attention: `[tokens, dim]` to `[2, heads, tokens, head_dim]`."""
         keys_values: Tensor = self.condition_kv(condition)
         return keys_values.view(-1, 2, *self.heads).permute(1, 2, 0, 3)
 
 
 class LanguageModel(nn.Module):
-    """Columns of codes in, logits for the next column out; for inference only."""
+    """Turns columns of codes into logits for the next column; for inference only."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.config = config
-        # All codebooks' tables (each with a row for the padding token) stacked, so that one look-up serves
-        # all.
+        # The tables of all codebooks, each with a row for the padding token, are stacked: one look-up serves all.
         self.embedding = nn.Parameter(torch.empty(config.codebooks * (config.vocabulary + 1), config.dim))
         self.text_projection = _projection(config.text_dim, config.dim)
         if config.chroma_bins is not None:
@@ -132,55 +139,59 @@ class LanguageModel(nn.Module):
         self.head = PackedLinear(config.dim, config.codebooks * config.vocabulary)
         self.requires_grad_(False)
         self.size = sum(parameter.numel() for parameter in self.parameters())
-        """Parameters, packed or not."""
+        """Number of parameters, packed or not."""
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return self.embedding.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are kept and multiplied in."""
+        """The type of the weights and of the computation, unless they are packed as int8."""
         return self.embedding.dtype
 
     def pack(self, *, int8: bool = False) -> None:
-        """Lay the weights out for fast decoding on a CPU; does nothing where that does not apply.
-        Irreversible. `int8`: see `PackedLinear`; embeddings, norms and projections stay as they are.
+        """Pack all `PackedLinear` weights for fast decoding on a CPU (see `PackedLinear.pack`). Irreversible.
+
+        Embeddings, norms and the projections of conditions stay as they are.
         """
         for module in self.modules():
             if isinstance(module, PackedLinear):
                 module.pack(int8=int8)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Sum the codebooks' embeddings: tokens int64 [..., codebooks] -> [..., dim]; no position yet."""
+        """Sum the codebooks' embeddings, without positions: int64 `[..., codebooks]` to `[..., dim]`."""
         tables = torch.arange(self.config.codebooks, device=tokens.device) * (self.config.vocabulary + 1)
         return F.embedding(tokens + tables, self.embedding).sum(-2)
 
     def forward(self, x: Tensor, attention: Attention) -> Tensor:
-        """Run all layers: embedded columns with their positions [..., dim] -> [..., dim]."""
+        """Run all layers: embedded columns with their positions, `[..., dim]` to `[..., dim]`."""
         for layer in self.layers:
             x = layer(x, attention)
         out: Tensor = self.norm(x)
         return out
 
     def logits(self, x: Tensor) -> Tensor:
-        """[..., dim] -> [..., codebooks, vocabulary]."""
+        """Logits of the next column: `[..., dim]` to `[..., codebooks, vocabulary]`."""
         stacked: Tensor = self.head(x)
         return stacked.view(*x.shape[:-1], self.config.codebooks, self.config.vocabulary)
 
     def condition_keys_values(self, condition: Tensor) -> list[Tensor]:
-        """Text models: each layer's cross-attention keys and values, [2, heads, tokens, head_dim]."""
+        """Each layer's cross-attention keys and values, `[2, heads, tokens, head_dim]`; for text models.
+
+        `condition`: `[tokens, dim]`.
+        """
         return [layer.condition_keys_values(condition) for layer in self.layers if isinstance(layer, Layer)]
 
 
 def _projection(inputs: int, dim: int) -> nn.Module:
-    """From a condition's width to the model's; checkpoints carry no weights where they agree."""
+    """The projection from a condition's width to the model's; checkpoints have no weights for it where they agree."""
     return nn.Identity() if inputs == dim else nn.Linear(inputs, dim)
 
 
 def position_table(positions: int, dim: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Sinusoidal positions [positions, dim]: all cosines, then all sines (an odd last column stays 0)."""
+    """Sinusoidal positions `[positions, dim]`: all cosines, then all sines; an odd last column is 0."""
     half = dim // 2
     frequencies = torch.exp(torch.arange(half).float() * -(math.log(10000) / (half - 1)))
     angles = torch.arange(positions).float().unsqueeze(1) * frequencies

@@ -81,7 +81,7 @@ def test_a_hub_id_is_found_in_the_cache(
         (["--diffusion", "broken.th", "--output", "."], "Cannot read"),
         (["--diffusion", "tuned.th", "--output", "."], "not a MultiBand Diffusion"),
         (["--diffusion", str(DIFFUSION), "--output", "."], "not a model folder"),
-        (["--diffusion", str(DIFFUSION), "--output", str(POCKET_FOLDER)], "8 numbers a frame"),
+        (["--diffusion", str(DIFFUSION), "--output", str(POCKET_FOLDER)], "8 numbers per frame"),
     ],
 )
 def test_says_what_is_wrong(

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgen_core.audio.ffmpeg import Waveform, encode_wav, ffmpeg_path
+from musicgen_core.audio.ffmpeg import ffmpeg_path
+from musicgen_core.audio.files import encode_wav
+from musicgen_core.audio.waveform import Waveform
 
 RATE = 32_000
 Samples = NDArray[np.float32]

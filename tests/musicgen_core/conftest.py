@@ -1,11 +1,13 @@
 """Model folders with random weights, one of each kind, written once a session."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from musicgen_core.checkpoints.noise_model import Kind, write_noise_model
+from tests.musicgen_core.hub_server import serve_hub
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,3 +38,10 @@ def stereo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stereo_melody_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write("stereo-melody", tmp_path_factory)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """The address of a model hub."""
+    with serve_hub() as address:
+        yield address

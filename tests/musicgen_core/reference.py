@@ -17,7 +17,7 @@ from transformers import (
     T5Config,
 )
 
-from musicgen_core.checkpoints.layout import load_language_model
+from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.engine.engine import Conditions, Engine, Request
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.lm.transformer import LanguageModel

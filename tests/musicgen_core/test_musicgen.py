@@ -29,8 +29,8 @@ from musicgen_core import (
     Waveform,
 )
 from musicgen_core.audio.clip import ContinuationMode, new_seconds, trim
-from musicgen_core.audio.ffmpeg import encode_wav
-from musicgen_core.conditioning.text import MelodyConditioner
+from musicgen_core.audio.files import encode_wav
+from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.device import choose_dtype
 
 RATE = 32_000

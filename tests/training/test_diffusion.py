@@ -12,7 +12,7 @@ import torch
 from transformers import EncodecModel
 
 from musicgen_core.codec.encodec import Codec
-from musicgen_core.diffusion.decoder import load_diffusion, save_diffusion
+from musicgen_core.diffusion.checkpoint import load_diffusion, save_diffusion
 from musicgen_core.diffusion.filter_bank import FilterBank
 from training import diffusion
 from training.codec import codec_config, segments
@@ -43,7 +43,7 @@ def codec() -> Any:
 def train(codec: Any, folder: Path, steps: int, until: int | None = None) -> diffusion.DiffusionTraining:
     training = diffusion.DiffusionTraining(codec, steps, 1, CPU)
     training.trainer.resume(folder)
-    training.trainer.run(training.learn, folder, until)
+    training.trainer.train(training.learn, folder, until)
     return training
 
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, MusicgenMelodyForConditionalGeneration
 
 from musicgen_core import MusicGen
 from musicgen_core.checkpoints.hub import POCKET, POCKET_FOLDER, resolve
-from musicgen_core.conditioning.text import MelodyConditioner
+from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.job import GenerationInput
 from training.attributes import ATTRIBUTES, labelled_songs

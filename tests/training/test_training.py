@@ -32,14 +32,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training folder gone through all stages, with as little as each takes."""
     folder = tmp_path_factory.mktemp("pocket")
     training = codec.CodecTraining(steps=4, seed=0, device=CPU)
-    training.trainer.run(training.learn, folder)
+    training.trainer.train(training.learn, folder)
     training.finished().save_pretrained(folder / "codec")
     tokens.encode(folder, songs=16, seed=0, device=CPU)
     reader = text_training(folder, steps=3, seed=0)
-    reader.trainer.run(reader.learn, folder)
+    reader.trainer.train(reader.learn, folder)
     reader.model.encoder.save_pretrained(folder / "text_encoder")
     learner = language_training(folder, steps=3, seed=0)
-    learner.trainer.run(learner.learn, folder)
+    learner.trainer.train(learner.learn, folder)
     export.write(folder, folder / "model", seed=0)
     return folder
 
@@ -57,14 +57,14 @@ def language_training(folder: Path, steps: int, seed: int) -> language_model.Lan
 def assert_same_run(start: Callable[[], Any], folder: Path, stop_after: int) -> None:
     """A run that was stopped and goes on ends with the weights of one that was not."""
     through = start()
-    through.trainer.run(through.learn, folder)
+    through.trainer.train(through.learn, folder)
     first = start()
-    first.trainer.run(first.learn, folder, until=stop_after)
+    first.trainer.train(first.learn, folder, until=stop_after)
     torch.manual_seed(99)  # a process of its own would begin from anywhere
     second = start()
     second.trainer.resume(folder)
     assert second.trainer.step == stop_after
-    second.trainer.run(second.learn, folder)
+    second.trainer.train(second.learn, folder)
     expected = through.model.state_dict()
     for name, tensor in second.model.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], msg=name)
@@ -84,13 +84,13 @@ def test_the_language_model_goes_on_where_it_was_stopped(folder: Path, tmp_path:
 
 def test_the_codec_learns(tmp_path: Path) -> None:
     training = codec.CodecTraining(1000, 0, CPU)
-    training.trainer.run(training.learn, tmp_path, until=60)
+    training.trainer.train(training.learn, tmp_path, until=60)
     assert training.trainer.last_loss < 1.0  # silence would be 1; it begins far above
 
 
 def test_the_text_encoder_learns_what_words_say(folder: Path, tmp_path: Path) -> None:
     training = text_training(folder, 400, 0)
-    training.trainer.run(training.learn, tmp_path, until=150)
+    training.trainer.train(training.learn, tmp_path, until=150)
     encoded = load_tokenizer(folder, 0)(["sad music", "happy music", "no drums", "with drums"], padding=True)
     with torch.no_grad():
         logits = training.model(torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"]))

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from musicgen_core import GenerationInput, Job, MusicGen, SamplingParams, Waveform
-from musicgen_core.audio import ffmpeg, loudness
+from musicgen_core.audio import ffmpeg, files, loudness
 from musicgen_core.audio.clip import trim
 from musicgen_core.errors import GenerationCancelled, InvalidRequest, MusicGenError
 from predictions.errors import LeaseLost, ObjectNotFound, StorageError, StoreUnavailable
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 STORAGE_RETRY_SECONDS = (0.5, 2.0, 5.0)
 CONTENT_TYPES = {OutputFormat.WAV: "audio/wav", OutputFormat.MP3: "audio/mpeg"}
 ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
-    OutputFormat.WAV: ffmpeg.encode_wav,
+    OutputFormat.WAV: files.encode_wav,
     OutputFormat.MP3: ffmpeg.encode_mp3,
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_core import Job, MusicGen, Waveform
-from musicgen_core.audio import ffmpeg, loudness
+from musicgen_core.audio import ffmpeg, files, loudness
 from musicgen_core.engine.engine import WorkDone
 from predictions.estimates import throughput
 from predictions.models.inputs import Input, OutputFormat
@@ -51,7 +51,7 @@ def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -
     """An output file as its listeners hear it: rounded to 16 bits, or with what mp3 makes of it. `audio` is what was
     encoded. Raises AudioDecodeError."""
     if output_format is OutputFormat.WAV:
-        return ffmpeg.decode_wav(content)
+        return files.decode_wav(content)
     with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
         path = Path(folder) / "output"
         path.write_bytes(content)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from musicgen_core.audio import loudness
-from musicgen_core.audio.ffmpeg import Waveform, ffmpeg_path
+from musicgen_core.audio.ffmpeg import ffmpeg_path
 from musicgen_core.audio.loudness import NormalizationStrategy, integrated_loudness, normalize, true_peak
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.errors import InvalidRequest
 
 RATE = 32_000
@@ -115,10 +116,10 @@ def test_without_peaks_over_the_ceiling_the_gain_is_plain() -> None:
 @pytest.mark.parametrize("length", [9_999, 10_000, 10_001, 25_000])
 def test_peaks_found_in_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     samples = np.random.default_rng(0).normal(0, 0.3, (2, length)).astype(np.float32)
-    whole = loudness._peaks(samples)
+    whole = loudness.peak_envelope(samples)
     monkeypatch.setattr(loudness, "BLOCK_SAMPLES", 10_000)
     assert whole.shape == (length,)
-    np.testing.assert_allclose(loudness._peaks(samples), whole, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(loudness.peak_envelope(samples), whole, rtol=0, atol=1e-12)
 
 
 def test_both_channels_get_the_same_gain() -> None:

@@ -22,7 +22,7 @@ from transformers import (
 
 from musicgen_core.audiocraft.checkpoint import read_checkpoint
 from musicgen_core.audiocraft.convert import convert
-from musicgen_core.checkpoints.layout import load_language_model
+from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.checkpoints.noise_model import write_noise_model
 from musicgen_core.codec.encodec import load_codec
 from musicgen_core.engine.engine import Engine, Request

@@ -18,10 +18,11 @@ from transformers import (
 )
 
 from musicgen_core import GenerationInput, MusicGen
-from musicgen_core.audio.ffmpeg import Waveform
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.audiocraft.convert import convert
+from musicgen_core.audiocraft.hub import resolve_checkpoint
 from musicgen_core.checkpoints import hub
-from musicgen_core.checkpoints.layout import read_config
+from musicgen_core.checkpoints.config import read_config
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.lm.transformer import LanguageModel
 from tests.musicgen_core.audiocraft import audiocraft_format as audiocraft
@@ -165,7 +166,7 @@ def test_a_miniature_loads_from_both_layouts_by_its_hub_id(
     # The first models came with their codec; the later ones name it.
     write_both_layouts(theirs, noise, cached / "snapshots" / COMMIT, own_codec=not model.stereo)
     where: Any = {"endpoint": NOWHERE, "cache_folder": tmp_path / "cache"}
-    convert(hub.resolve_audiocraft(repository, **where), text_model, tmp_path / "converted")
+    convert(resolve_checkpoint(repository, **where), text_model, tmp_path / "converted")
 
     tune = Waveform(0.3 * np.sin(np.arange(RATE, dtype=np.float32) / 20)[None], RATE) if model.melody else None
     greedy, drawn = sounds(hub.resolve(repository, **where), tune)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import MusicgenForConditionalGeneration
 
-from musicgen_core.codec.chunked import InPieces
+from musicgen_core.codec.chunked import ChunkedLayers
 from musicgen_core.codec.encodec import Codec, load_codec
 from musicgen_core.errors import CheckpointError
 
@@ -137,13 +137,13 @@ def test_reads_the_old_names_of_normed_weights(text_model: Path, mono: Codec, tm
 
 
 @pytest.mark.parametrize("frames", [100, 109, 150.3, 151])
-def test_what_goes_through_in_pieces_is_what_the_whole_gives(text_model: Path, mono: Codec, frames: float) -> None:
-    pieces = load_codec(text_model, read_json(text_model), channels=1, device=CPU)
-    parts = [module for module in pieces._model.modules() if isinstance(module, InPieces)]
+def test_chunks_give_what_the_whole_gives(text_model: Path, mono: Codec, frames: float) -> None:
+    chunked = load_codec(text_model, read_json(text_model), channels=1, device=CPU)
+    parts = [module for module in chunked.model.modules() if isinstance(module, ChunkedLayers)]
     assert len(parts) == 2
     for part in parts:
-        part.piece = 50
+        part.chunk = 50
     waveform = noise(1, round(frames * 640))
     codes = mono.encode(waveform)
-    assert torch.equal(pieces.encode(waveform), codes)
-    torch.testing.assert_close(pieces.decode(codes), mono.decode(codes), rtol=0, atol=1e-6)
+    assert torch.equal(chunked.encode(waveform), codes)
+    torch.testing.assert_close(chunked.decode(codes), mono.decode(codes), rtol=0, atol=1e-6)

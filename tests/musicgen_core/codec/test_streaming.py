@@ -8,7 +8,7 @@ import torch
 
 from musicgen_core import GenerationCancelled, GenerationInput, MusicGen, SamplingParams, Waveform
 from musicgen_core.codec.encodec import Codec
-from musicgen_core.codec.streaming import reach
+from musicgen_core.codec.streaming import receptive_field
 from musicgen_core.errors import InvalidRequest
 from musicgen_core.lm.delay_pattern import UNKNOWN, whole_frames
 
@@ -43,8 +43,8 @@ def codes(codebooks: int, frames: int) -> torch.Tensor:
 def test_chunks_make_the_whole(ends: tuple[int, ...]) -> None:
     codec = musicgens_codec()
     given = codes(codec.codebooks, ends[-1])
-    growing = codec.growing()
-    chunks = [growing.push(given[:, :end], last=end == ends[-1]) for end in ends]
+    decoder = codec.streaming_decoder()
+    chunks = [decoder.push(given[:, :end], last=end == ends[-1]) for end in ends]
     whole = codec.decode(given)
     assert float(whole.abs().max()) > 1e-3
     torch.testing.assert_close(torch.cat(chunks, dim=1), whole, atol=1e-6, rtol=0)
@@ -52,16 +52,16 @@ def test_chunks_make_the_whole(ends: tuple[int, ...]) -> None:
 
 def test_sound_is_five_frames_behind_the_codes() -> None:
     codec = musicgens_codec()
-    layers = codec._model.decoder.layers
-    assert (reach(layers[:1]), reach(layers[2:])) == (3, 2)
-    assert codec.growing().push(codes(codec.codebooks, 25)).shape == (1, 20 * codec.hop)
+    layers = codec.model.decoder.layers
+    assert (receptive_field(layers[:1]), receptive_field(layers[2:])) == (3, 2)
+    assert codec.streaming_decoder().push(codes(codec.codebooks, 25)).shape == (1, 20 * codec.hop)
 
 
 def test_what_came_before_matters_to_what_is_made() -> None:
     """The check above could not fail if the LSTM and the margins did nothing."""
     codec = musicgens_codec()
     given = codes(codec.codebooks, 60)
-    alone = codec.growing().push(given[:, 30:], last=True)
+    alone = codec.streaming_decoder().push(given[:, 30:], last=True)
     assert not torch.allclose(alone, codec.decode(given)[:, 30 * codec.hop :], atol=1e-5)
 
 

@@ -1,11 +1,11 @@
-"""Windows that fade into each other."""
+"""Estimates of overlapping windows, cross-faded."""
 
 from itertools import pairwise
 
 import pytest
 import torch
 
-from musicgen_core.diffusion.overlap_add import FADE_FRAMES, WINDOW_FRAMES, in_windows, window_starts
+from musicgen_core.diffusion.overlap_add import OVERLAP_FRAMES, WINDOW_FRAMES, overlap_add, window_starts
 from musicgen_core.executor import work_off
 
 HOP = 4
@@ -28,7 +28,7 @@ def test_few_windows_of_one_length(frames: int, starts: list[int]) -> None:
 
 def test_windows_cover_all_frames_and_overlap() -> None:
     for frames in range(31, 400):
-        starts = window_starts(frames, window=30, fade=5)
+        starts = window_starts(frames, window=30, overlap=5)
         assert (starts[0], starts[-1] + 30) == (0, frames)
         assert all(0 < after - before <= 25 for before, after in pairwise(starts))
 
@@ -43,18 +43,18 @@ def test_what_looks_at_single_samples_is_not_changed(frames: int) -> None:
         seen.append(at)
         return part / 2
 
-    torch.testing.assert_close(work_off(in_windows(x, frames, halve)), x / 2, rtol=0, atol=1e-5)
+    torch.testing.assert_close(work_off(overlap_add(x, frames, halve)), x / 2, rtol=0, atol=1e-5)
     assert [at.start for at in seen] == window_starts(frames)
     assert all(at.stop - at.start == min(frames, WINDOW_FRAMES) for at in seen)
 
 
 def test_one_window_goes_over_into_the_next_without_a_jump() -> None:
-    frames = 2 * WINDOW_FRAMES - FADE_FRAMES
+    frames = 2 * WINDOW_FRAMES - OVERLAP_FRAMES
     joined = work_off(
-        in_windows(torch.zeros(1, frames * HOP), frames, lambda part, at: torch.full_like(part, float(at.start > 0)))
+        overlap_add(torch.zeros(1, frames * HOP), frames, lambda part, at: torch.full_like(part, float(at.start > 0)))
     )[0]
-    first = (WINDOW_FRAMES - FADE_FRAMES) * HOP
+    first = (WINDOW_FRAMES - OVERLAP_FRAMES) * HOP
     assert (joined[:first] == 0).all()
-    assert (joined[first + FADE_FRAMES * HOP :] == 1).all()
-    assert 0 < joined.diff().max() < 1.1 / (FADE_FRAMES * HOP)
+    assert (joined[first + OVERLAP_FRAMES * HOP :] == 1).all()
+    assert 0 < joined.diff().max() < 1.1 / (OVERLAP_FRAMES * HOP)
     assert joined.diff().min() >= 0

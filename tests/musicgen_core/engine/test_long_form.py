@@ -13,7 +13,7 @@ from torch import Tensor
 
 from musicgen_core import GenerationCancelled, GenerationInput, InvalidRequest, MusicGen, SamplingParams, Waveform
 from musicgen_core.audio.clip import loop
-from musicgen_core.conditioning.text import MelodyConditioner
+from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.engine.engine import Conditions, Engine, Generation, Request
 from musicgen_core.engine.long_form import LongGeneration, Window, plan_windows
 from tests.diffusion_model import STEPS, copy_with_diffusion

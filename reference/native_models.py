@@ -1,4 +1,4 @@
-"""What our engine makes of the cases, beside what audiocraft made of them."""
+"""The results of our engine for the cases, each paired with audiocraft's."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from musicgen_core.audio.ffmpeg import Waveform
 from musicgen_core.audio.loudness import NormalizationStrategy, normalize
+from musicgen_core.audio.waveform import Waveform
 from musicgen_core.audiocraft.convert import convert
-from musicgen_core.checkpoints.layout import load_language_model
+from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.codec.encodec import Codec, load_codec
-from musicgen_core.conditioning.text import MelodyConditioner, TextConditioner, load_text_conditioner
+from musicgen_core.conditioning.melody import MelodyConditioner
+from musicgen_core.conditioning.text import TextConditioner, load_text_conditioner
 from musicgen_core.engine.attention import Lane, SequenceAttention
 from musicgen_core.engine.engine import Conditions, Engine, Request
 from musicgen_core.engine.kv_cache import KVCache
@@ -34,12 +35,12 @@ CPU = torch.device("cpu")
 TEXT_TOKENS = 64
 
 
-class Ours:
-    """One kind's weights in our engine, converted from audiocraft's layout, and what audiocraft made of them."""
+class NativeModel:
+    """One kind's weights in our engine, converted from audiocraft's layout, and audiocraft's results with them."""
 
     def __init__(self, source: Path, kind: Kind) -> None:
         self.kind = kind
-        self.theirs = load_file(source / f"{kind}.expected.safetensors")
+        self.expected = load_file(source / f"{kind}.expected.safetensors")
         with tempfile.TemporaryDirectory() as scratch:
             checkpoint = write_audiocraft_folder(source, kind, Path(scratch) / "audiocraft")
             folder = Path(scratch) / "model"
@@ -51,78 +52,81 @@ class Ours:
 
     def text_states(self) -> Iterator[Pair]:
         """T5's states of every text."""
-        for name, theirs in self._named("states "):
-            ours = self.text.encode(name)
-            assert ours is not None
-            yield Pair(name, ours, theirs)
+        for name, expected in self._named("states "):
+            native = self.text.encode(name)
+            assert native is not None
+            yield Pair(name, native, expected)
 
     def logits(self) -> Iterator[Pair]:
-        """Teacher-forced logits [codebooks, frames, vocabulary]."""
+        """Teacher-forced logits `[codebooks, frames, vocabulary]`."""
         for text in TEXTS:
-            yield Pair(f"text {text!r}", self._logits_of_codes(self._vectors(text)), self.theirs[f"logits {text}"])
+            yield Pair(f"text {text!r}", self._logits_of_codes(self._vectors(text)), self.expected[f"logits {text}"])
         null = self._vectors(TEXTS[0], conditional=False)
-        yield Pair("unconditional row", self._logits_of_codes(null), self.theirs["logits null"])
+        yield Pair("unconditional row", self._logits_of_codes(null), self.expected["logits null"])
 
     def padded_logits(self) -> tuple[Pair, Pair]:
-        """A short text beside a longer one, which audiocraft pads with zero vectors: alone in ours, and padded too."""
-        theirs = self.theirs[f"logits {TEXTS[0]}, padded"]
+        """Logits of a short text, alone and padded with zero vectors as audiocraft pads it in a batch.
+
+        Each is paired with audiocraft's logits of the padded text.
+        """
+        expected = self.expected[f"logits {TEXTS[0]}, padded"]
         alone = self._vectors(TEXTS[0])
-        missing = len(self.theirs[f"states {TEXTS[2]}"]) - len(self.theirs[f"states {TEXTS[0]}"])
+        missing = len(self.expected[f"states {TEXTS[2]}"]) - len(self.expected[f"states {TEXTS[0]}"])
         padded = torch.cat([alone, torch.zeros(missing, alone.shape[1])])
         return (
-            Pair("alone", self._logits_of_codes(alone), theirs),
-            Pair("padded", self._logits_of_codes(padded), theirs),
+            Pair("alone", self._logits_of_codes(alone), expected),
+            Pair("padded", self._logits_of_codes(padded), expected),
         )
 
     def greedy(self, cases: list[Greedy], steps: int) -> Iterator[Pair]:
-        """The likeliest tokens [texts, codebooks, steps]; all requests of all cases run in one engine, together."""
+        """Greedy tokens `[texts, codebooks, steps]`; all requests of all cases run together in one engine."""
         requests = [self._request(case, text, steps) for case in cases for text in case.texts]
         longest = max(request.total_frames for request in requests)
         with Engine(self.model, max_requests=4, max_frames=longest, max_text_tokens=TEXT_TOKENS) as engine:
             generations = iter([engine.submit(request) for request in requests])
             for case in cases:
                 codes = torch.stack([next(generations).codes()[:, -steps:] for _ in case.texts])
-                yield Pair(case.name, codes, self.theirs[f"greedy {case.name}"].long())
+                yield Pair(case.name, codes, self.expected[f"greedy {case.name}"].long())
 
     def lag(self, case: Greedy, pair: Pair) -> float:
-        """How far each side's tokens lie at most below the likeliest after that side's tokens before it, in our logits.
+        """The most that a token of either side lies below the likeliest one, in our logits after that side's tokens.
 
-        0 where both have the same tokens. Where two tokens are as good as equally likely, rounding decides between
-        them, and from there on the two pieces are different ones; each must still be the likeliest, step by step.
+        0 where both have the same tokens. Where two tokens are almost equally likely, rounding decides between them,
+        and from there on the two pieces differ; every token must still be the likeliest after those before it.
         """
-        if torch.equal(pair.ours, pair.theirs):
+        if torch.equal(pair.native, pair.audiocraft):
             return 0.0
-        sides = (codes for side in (pair.ours, pair.theirs) for codes in zip(case.texts, side, strict=True))
+        sides = (codes for side in (pair.native, pair.audiocraft) for codes in zip(case.texts, side, strict=True))
         return max(self._lag(case, text, codes) for text, codes in sides)
 
     def encoded(self) -> Pair:
         """Codes of a sound."""
         sound: Sound = stereo(CODEC_SECONDS) if self.kind == "stereo" else tune(CODEC_SECONDS)
-        return Pair("encode", self.codec.encode(torch.from_numpy(sound)), self.theirs["encoded"].long())
+        return Pair("encode", self.codec.encode(torch.from_numpy(sound)), self.expected["encoded"].long())
 
     def decoded(self) -> Pair:
         """The sound of codes."""
-        return Pair("decode", self.codec.decode(self.theirs["spoken"].long()), self.theirs["decoded"])
+        return Pair("decode", self.codec.decode(self.expected["spoken"].long()), self.expected["decoded"])
 
     def _named(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
-        return ((key.removeprefix(prefix), value) for key, value in self.theirs.items() if key.startswith(prefix))
+        return ((key.removeprefix(prefix), value) for key, value in self.expected.items() if key.startswith(prefix))
 
     def _conditions(self, text: str, *, melody: bool = True) -> Conditions:
-        chroma = self.theirs["melody"].float() if melody and self.kind == "melody" else None
-        return Conditions(self.theirs[f"states {text}"] if text else None, chroma)
+        chroma = self.expected["melody"].float() if melody and self.kind == "melody" else None
+        return Conditions(self.expected[f"states {text}"] if text else None, chroma)
 
     @torch.inference_mode()
     def _vectors(self, text: str, *, conditional: bool = True, melody: bool = True) -> Tensor:
         return condition_vectors(self.model, self._conditions(text, melody=melody), conditional=conditional)
 
     def _logits_of_codes(self, vectors: Tensor) -> Tensor:
-        """Of the stored codes; 0 where a code's column lies beyond the last frame, as in audiocraft."""
-        codes = self.theirs["codes"].long()
+        """Logits of the stored codes; 0 where a code's column lies beyond the last frame, as in audiocraft."""
+        codes = self.expected["codes"].long()
         return self._teacher_forced(codes, vectors, columns=codes.shape[1])
 
     @torch.inference_mode()
     def _teacher_forced(self, codes: Tensor, vectors: Tensor, columns: int | None = None) -> Tensor:
-        """Logits [codebooks, frames, vocabulary] of codes, by their first delayed columns; None: by all."""
+        """Logits `[codebooks, frames, vocabulary]` of codes, from their first `columns` delayed columns; None: all."""
         config, frames = self.model.config, codes.shape[1]
         delayed = apply_delays(codes, config.delays, config.padding).T[:columns]
         logits = _full_logits(self.model, delayed, vectors)
@@ -133,7 +137,7 @@ class Ours:
         return aligned
 
     def _lag(self, case: Greedy, text: str, generated: Tensor) -> float:
-        """Of one text's tokens [codebooks, steps]."""
+        """`lag` of one text's tokens `[codebooks, steps]`."""
         prompt = self._prompt(case)
         codes = generated if prompt is None else torch.cat([prompt, generated], dim=1)
         conditional, null = (
@@ -146,7 +150,7 @@ class Ours:
 
     def _prompt(self, case: Greedy) -> Tensor | None:
         frames = round(case.seconds * FRAME_RATE)
-        return self.theirs["prompt"][:, :frames].long() if frames else None
+        return self.expected["prompt"][:, :frames].long() if frames else None
 
     def _request(self, case: Greedy, text: str, steps: int) -> Request:
         return Request(
@@ -159,7 +163,7 @@ class Ours:
 
 
 def _full_logits(model: LanguageModel, columns: Tensor, vectors: Tensor) -> Tensor:
-    """Logits [columns, codebooks, vocabulary] of columns [columns, codebooks] and their condition, all at once."""
+    """Logits `[columns, codebooks, vocabulary]` of columns `[columns, codebooks]` and their condition, in one pass."""
     config = model.config
     prefix = vectors.shape[0] if config.is_melody else 0
     length = prefix + columns.shape[0]
@@ -183,23 +187,23 @@ def _full_logits(model: LanguageModel, columns: Tensor, vectors: Tensor) -> Tens
 
 
 def chroma(source: Path) -> Iterator[Pair]:
-    """One-hot chroma [frames, bins] of every melody, as it is, and fitted to 30 s."""
-    theirs = load_file(source / "chroma.expected.safetensors")
+    """One-hot chroma `[frames, bins]` of every melody, as it is and fitted to 30 s."""
+    expected = load_file(source / "chroma.expected.safetensors")
     conditioner = MelodyConditioner(sample_rate=RATE, bins=12, frames=235)
     for name, sound in melodies().items():
         computed = {
             name: conditioner.chroma(torch.from_numpy(sound).mean(dim=0)),
             f"{name}, fitted": conditioner.encode(Waveform(sound, RATE)),
         }
-        for key, ours in computed.items():
-            yield Pair(key, ours, torch.nn.functional.one_hot(theirs[key].long(), 12).float())
+        for key, native in computed.items():
+            yield Pair(key, native, torch.nn.functional.one_hot(expected[key].long(), 12).float())
 
 
 def normalized(source: Path) -> Iterator[tuple[str, NormalizationStrategy, Pair]]:
     """Every LEVEL_STEP-th sample of each sound under each strategy."""
-    theirs = load_file(source / "levels.expected.safetensors")
+    expected = load_file(source / "levels.expected.safetensors")
     for name, sound in levels().items():
         for strategy in NormalizationStrategy:
-            ours = normalize(Waveform(sound.astype(np.float32), RATE), strategy).samples[:, ::LEVEL_STEP]
-            pair = Pair(f"{name}, {strategy}", torch.from_numpy(ours.copy()), theirs[f"{name}, {strategy}"])
+            native = normalize(Waveform(sound.astype(np.float32), RATE), strategy).samples[:, ::LEVEL_STEP]
+            pair = Pair(f"{name}, {strategy}", torch.from_numpy(native.copy()), expected[f"{name}, {strategy}"])
             yield name, strategy, pair

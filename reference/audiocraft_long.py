@@ -1,4 +1,4 @@
-"""What audiocraft makes of more than 30 s, greedily: `MusicGen._generate_tokens` with its default stride of 18 s."""
+"""Greedy results of audiocraft for more than 30 s, with its default stride of 18 s; imports audiocraft."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from reference.long_cases import CASES, RESULTS, SECONDS, Long, melody, prompt
 
 
 def write(folder: Path, t5: Path) -> None:
-    """The codes [codebooks, frames] of each case; the weights are there already, audiocraft is offline with `t5`."""
+    """Write the codes `[codebooks, frames]` of each case.
+
+    The weights must be in `folder` already, and audiocraft `offline` with `t5`.
+    """
     expected = {}
     for name, case in CASES.items():
         with tempfile.TemporaryDirectory() as scratch:
@@ -27,9 +30,10 @@ def write(folder: Path, t5: Path) -> None:
 
 @torch.no_grad()
 def generate(model: Any, case: Long) -> Tensor:
-    """Codes [codebooks, frames] of the whole piece, int16."""
+    """Codes `[codebooks, frames]` of the whole piece, int16."""
     model.set_generation_params(use_sampling=False, duration=SECONDS, cfg_coef=3.0)
     wavs = [torch.from_numpy(melody())] if case.kind == "melody" else None
-    attributes, _ = model._prepare_tokens_and_attributes([case.text], None, melody_wavs=wavs)
-    tokens: Tensor = model._generate_tokens(attributes, prompt()[None] if case.prompted else None)
+    attributes = audiocraft_models.attributes(model, [case.text], wavs)
+    # audiocraft has no public function that returns the codes of an extended generation without decoding them.
+    tokens: Tensor = model._generate_tokens(attributes, prompt()[None] if case.prompted else None)  # noqa: SLF001
     return tokens[0].to(torch.int16)

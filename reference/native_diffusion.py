@@ -1,4 +1,4 @@
-"""What our MultiBand Diffusion makes of the cases, part by part."""
+"""Results of our MultiBand Diffusion for the cases, part by part."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from transformers import EncodecConfig, EncodecModel
 
 from musicgen_core.audiocraft.diffusion import band_processor, convert_diffusion
 from musicgen_core.codec.encodec import Codec
-from musicgen_core.diffusion.decoder import Band, NoiseSchedule, load_diffusion
+from musicgen_core.diffusion.bands import Band
+from musicgen_core.diffusion.checkpoint import load_diffusion
 from musicgen_core.diffusion.filter_bank import FilterBank, match_bands
+from musicgen_core.diffusion.noise_schedule import NoiseSchedule
 from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
 from musicgen_core.executor import work_off
 from reference import diffusion_cases as cases
 
 CHECKPOINT, RESULTS = "diffusion.th", "diffusion.safetensors"
 Results = Iterator[tuple[str, Tensor]]
-"""Names in the file of results, and what we have for them."""
+"""Names in the file of audiocraft's results, each with our result."""
 
 
 def band_splits() -> Results:
@@ -33,7 +35,7 @@ def band_splits() -> Results:
 
 
 def noise_schedules() -> Results:
-    """Shares of signal, and samples freed of noise."""
+    """Shares of signal, and denoised samples."""
 
     def half(noisy: Tensor, *_: Tensor) -> Tensor:
         return noisy / 2
@@ -43,7 +45,7 @@ def noise_schedules() -> Results:
         schedule = NoiseSchedule(num_steps=cases.NUM_STEPS, **options)
         source = cases.noise_source(name)
         draws = [cases.numbers("start", 1, cases.SAMPLED), *(source((1, cases.SAMPLED)) for _ in range(19))]
-        yield f"schedule.{name}.signal_shares", schedule.signal_shares()
+        yield f"schedule.{name}.signal_shares", schedule.alpha_bars()
         sampled = work_off(Band(network, schedule, None).sample(torch.empty(0), iter(draws).__next__))
         yield f"schedule.{name}.sampled", sampled
 
@@ -55,18 +57,18 @@ def networks() -> Results:
     latents = cases.numbers("latents", len(cases.UNET_STEPS), cases.CODEC_DIM, cases.UNET_FRAMES)
     for name, options in cases.UNETS.items():
         unet = DiffusionUnet(UnetConfig(num_steps=cases.NUM_STEPS, **cases.UNET, **options)).eval()
-        drawn = cases.weights({_their_name(key): tensor for key, tensor in unet.state_dict().items()})
-        unet.load_state_dict({key: drawn[_their_name(key)] for key in unet.state_dict()})
+        drawn = cases.weights({_audiocraft_name(key): tensor for key, tensor in unet.state_dict().items()})
+        unet.load_state_dict({key: drawn[_audiocraft_name(key)] for key in unet.state_dict()})
         yield f"unet.{name}", unet(noisy, torch.tensor(cases.UNET_STEPS), latents)
 
 
-def _their_name(key: str) -> str:
-    """audiocraft's attention wraps torch's."""
+def _audiocraft_name(key: str) -> str:
+    """The name of a parameter in audiocraft, whose attention wraps torch's."""
     return key.replace("self_attn.", "self_attn.mha.").replace("cross_attention.", "cross_attention.mha.")
 
 
 def band_processors() -> Results:
-    """Audio brought to the spectrum of noise, and back."""
+    """Audio projected to the spectrum of noise, and restored."""
     processor = band_processor(cases.processor_state(8), 0.4, cases.SAMPLE_RATE)
     audio = cases.numbers("audio", 2, 1200)
     yield "processor.projected", processor.project(audio)
@@ -74,7 +76,7 @@ def band_processors() -> Results:
 
 
 def equalizers() -> Results:
-    """Audio given another's spectrum."""
+    """Audio with the spectrum of other audio."""
     audio, reference = cases.numbers("audio", 2, 1200)[:1], cases.numbers("reference", 1, 1200) / 7
     yield "equalizer", match_bands(audio, reference, FilterBank(32, cases.SAMPLE_RATE))
 
@@ -87,7 +89,7 @@ def small_codec() -> Codec:
 
 
 def whole(checkpoint: Path) -> Results:
-    """Tokens to waveform, by audiocraft's checkpoint after conversion."""
+    """Tokens to waveform, with audiocraft's converted checkpoint."""
     codec = small_codec()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps({"audio_encoder": cases.CODEC}))

@@ -1,3 +1,5 @@
+"""The language model of a model folder, in every form that transformers writes."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,29 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from musicgen_core.checkpoints.layout import load_language_model, read_config, read_weights
+from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.engine.engine import Conditions, Engine, Request
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import CheckpointError
 from musicgen_core.lm.transformer import LanguageModel
-from tests.musicgen_core.reference import CHROMA_BINS, CHROMA_FRAMES, CPU, KINDS, Kind, reference
-
-# The fields of facebook/musicgen-small's own config.json that concern the language model.
-OFFICIAL_SMALL = {
-    "model_type": "musicgen",
-    "text_encoder": {"model_type": "t5", "d_model": 768},
-    "audio_encoder": {"model_type": "encodec", "sampling_rate": 32000, "upsampling_ratios": [8, 5, 4, 4]},
-    "decoder": {
-        "model_type": "musicgen_decoder",
-        "activation_function": "gelu",
-        "ffn_dim": 4096,
-        "hidden_size": 1024,
-        "num_attention_heads": 16,
-        "num_codebooks": 4,
-        "num_hidden_layers": 24,
-        "vocab_size": 2048,
-    },
-}
+from tests.musicgen_core.reference import CPU, reference
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
@@ -46,11 +31,6 @@ def greedy_codes(model: LanguageModel) -> torch.Tensor:
     return generation.codes()
 
 
-def write_config(folder: Path, config: Any) -> Path:
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     reference("text").theirs.save_pretrained(tmp_path)
@@ -61,49 +41,6 @@ def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -
     state = load_file(folder / "model.safetensors")
     edit(state)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_reads_what_transformers_writes(kind: Kind) -> None:
-    config, theirs = reference(kind).ours.config, reference(kind).theirs.config
-    assert config.text_dim == theirs.text_encoder.hidden_size
-    assert config.frame_rate == theirs.audio_encoder.frame_rate
-    assert config.audio_channels == theirs.decoder.audio_channels
-    melody = (CHROMA_BINS, CHROMA_FRAMES) if "melody" in kind else (None, None)
-    assert (config.chroma_bins, config.chroma_frames) == melody
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model_type": "bark"}, "model_type is 'bark'"),
-        ({"model_type": "musicgen_style"}, "'musicgen_style'; .*MERT"),
-        ({"model_type": None}, "model_type is None"),
-        ({"decoder": {"activation_function": "mish"}}, "mish"),
-        ({"decoder": {"hidden_size": "wide"}}, "wide"),
-        ({"decoder": {"hidden_size": 100, "num_attention_heads": 16}}, "multiple"),
-        ({"decoder": {"num_codebooks": 3, "audio_channels": 2}}, "3 codebooks"),
-        ({"decoder": [1]}, "config.json"),
-    ],
-)
-def test_refuses_configs_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
-        read_config(write_config(tmp_path, {**OFFICIAL_SMALL, **change}))
-
-
-@pytest.mark.parametrize("content", ["{", "[]", ""])
-def test_refuses_a_broken_config(tmp_path: Path, content: str) -> None:
-    (tmp_path / "config.json").write_text(content)
-    with pytest.raises(CheckpointError, match=r"config\.json"):
-        read_config(tmp_path)
-
-
-def test_refuses_a_folder_without_config_or_weights(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"config\.json"):
-        read_config(tmp_path)
-    write_config(tmp_path, OFFICIAL_SMALL)
-    with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor"):
-        read_weights(tmp_path, "")
 
 
 def test_shards_and_pickles_load_alike(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -127,11 +64,6 @@ def test_pickled_shards_load_too(folder: Path) -> None:
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
     (folder / "model.safetensors").unlink()
     assert torch.equal(greedy_codes(load(folder)), expected)
-
-
-def test_reads_only_what_the_prefix_names(folder: Path) -> None:
-    weights = read_weights(folder, "enc_to_dec_proj.")
-    assert {name: list(tensor.shape) for name, tensor in weights.items()} == {"weight": [64, 32], "bias": [64]}
 
 
 def test_a_stored_position_table_is_ignored(folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""What audiocraft's MultiBand Diffusion makes of the cases; imports audiocraft.
+"""Results of audiocraft's MultiBand Diffusion for the cases; imports audiocraft.
 
-diffusion.safetensors holds results, diffusion.th a checkpoint in the form of mbd_musicgen_32khz.th: what
-`audiocraft.models.loaders.load_diffusion_models` reads.
+diffusion.safetensors holds the results. diffusion.th is a checkpoint in the form of mbd_musicgen_32khz.th, as
+`audiocraft.models.loaders.load_diffusion_models` reads it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from reference import diffusion_cases as cases
 
 
 def half(noisy: Tensor, *_: object, **__: object) -> Any:
-    """A network that takes half of what it sees for noise: what a schedule does then is the schedule's alone."""
+    """A network that takes half of its input for noise, so that the results depend on the schedule alone."""
     return SimpleNamespace(sample=noisy / 2)
 
 
 def schedules() -> dict[str, Tensor]:
-    """Shares of signal, and samples freed of noise."""
+    """Shares of signal, and denoised samples."""
     found = {}
     for name, options in cases.SCHEDULES.items():
         schedule = NoiseSchedule(device="cpu", num_steps=cases.NUM_STEPS, **options)
@@ -45,7 +45,7 @@ def schedules() -> dict[str, Tensor]:
 
 
 def unets() -> dict[str, Tensor]:
-    """Each kind of network's estimate."""
+    """The estimate of each kind of network."""
     found = {}
     for name, options in cases.UNETS.items():
         unet = DiffusionUnet(chin=1, num_steps=cases.NUM_STEPS, **cases.UNET, **options).eval()
@@ -98,7 +98,7 @@ def whole(path: Path) -> dict[str, Tensor]:
     """Tokens to waveform with the checkpoint's two bands and a small EnCodec."""
     encodec: Any = EncodecModel(EncodecConfig(**cases.CODEC)).eval()  # type: ignore[no-untyped-call]
     encodec.load_state_dict(cases.weights(encodec.state_dict()))
-    # audiocraft reads pickled configurations as torch of its time did; this one is ours.
+    # audiocraft loads pickled objects, which torch now refuses by default; this file is our own.
     with mock.patch.dict("os.environ", TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1"):
         models, processors, configs = load_diffusion_models(path, device="cpu")
     processes = [
@@ -115,13 +115,13 @@ def whole(path: Path) -> dict[str, Tensor]:
 
 
 def noise_of(name: str) -> Any:
-    """Within the block, audiocraft draws its noise from the comparison's stream."""
+    """Have audiocraft draw its noise from the comparison's stream, within a `with` block."""
     draw = cases.noise_source(name)
     return mock.patch("torch.randn_like", lambda like: draw(tuple(like.shape)))
 
 
 def write(folder: Path) -> None:
-    """Both files."""
+    """Write both files."""
     torch.save(checkpoint(), folder / "diffusion.th")
     results = schedules() | unets() | bands() | whole(folder / "diffusion.th")
     save_file({name: tensor.contiguous() for name, tensor in results.items()}, folder / "diffusion.safetensors")
