@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from predictions.models import announcements
-from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.schema import GENERATION_QUEUE
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.servers import free_port, redis_server, wait_until

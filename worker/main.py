@@ -23,7 +23,7 @@ from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.models.registry import ModelEntry, worker_entry
 from predictions.record.command import Command
-from predictions.record.messages import WEBHOOK_QUEUE
+from predictions.record.schema import WEBHOOK_QUEUE
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
 from predictions.storage.protocol import AudioStorage, open_storage

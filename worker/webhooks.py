@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from predictions.errors import PredictionNotFound, StorageError
 from predictions.record import commands
 from predictions.record.prediction import Prediction, now
+from predictions.record.schema import Verdict
 from predictions.record.store import PredictionStore
 from predictions.representation import represent
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
 from predictions.webhooks import deliveries, signing
-from predictions.webhooks.deliveries import Begun, Verdict
+from predictions.webhooks.deliveries import Begun
 from worker.network import outbound
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from anyio import to_thread
 
 from app.live.followers import Followers
 from predictions.errors import ObjectNotFound, StorageError
-from predictions.record.events import Chunk, EventName
-from predictions.record.prediction import Prediction, Status
+from predictions.record.events import Chunk
+from predictions.record.prediction import Prediction
+from predictions.record.schema import EventName, Status
 from predictions.storage.protocol import AudioStorage
 from predictions.wav import growing_header, pcm16
 

@@ -19,7 +19,8 @@ from app.routes.parameters import IdempotencyKey, PredictionId, Prefer, wait_sec
 from app.routes.requests import PredictionRequest
 from app.routes.responses import MISSING, REFUSALS, UNREADABLE, answer
 from predictions.models.inputs import Input
-from predictions.record.prediction import Prediction, Status, Webhook, WebhookEvent
+from predictions.record.prediction import Prediction, Webhook
+from predictions.record.schema import Status, WebhookEvent
 from predictions.representation import PredictionBody
 
 router = APIRouter(tags=["predictions"], responses=REFUSALS)

@@ -71,7 +71,18 @@ def measured_beside(queue: str, version: str, *, seconds: float, diffusion: bool
 
 
 def _measured(queue: str, version: str, name: str, value: float) -> Command[bool]:
-    return Command("measured", (queue, version, NEWEST_SHARE, KEPT_SECONDS, name, value), bool)
+    return Command(
+        "estimates/measure",
+        {
+            "queue": queue,
+            "version": version,
+            "name": name,
+            "value": value,
+            "newest_share": NEWEST_SHARE,
+            "kept_seconds": KEPT_SECONDS,
+        },
+        bool,
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ UNKNOWN = Forecast({}, is_known=False)
 
 def forecast(queue: str) -> Command[Forecast]:
     """Estimates for what runs and waits in a queue; none without a live worker, or before any was measured."""
-    return Command("queue_work", (queue, MOST_WAITING), _read_forecast)
+    return Command("estimates/queue_work", {"queue": queue, "limit": MOST_WAITING}, _read_forecast)
 
 
 def _read_forecast(answer: Any) -> Forecast:

@@ -23,12 +23,16 @@ class QueueState:
 
 def announce(worker: str, model: ModelCard, alive_seconds: float, *, queue: str) -> Command[bool]:
     """A worker's sign of life, with the queue it takes from and the model it serves."""
-    return Command("announce", (worker, queue, model.model_dump_json(), alive_seconds), bool)
+    return Command(
+        "models/announce",
+        {"worker": worker, "queue": queue, "card": model.model_dump_json(), "alive_seconds": alive_seconds},
+        bool,
+    )
 
 
 def withdraw(worker: str, *, queue: str) -> Command[bool]:
     """A worker's farewell."""
-    return Command("withdraw", (worker, queue), bool)
+    return Command("models/withdraw", {"worker": worker, "queue": queue}, bool)
 
 
 def deployment() -> Command[dict[str, QueueState]]:
@@ -40,4 +44,4 @@ def deployment() -> Command[dict[str, QueueState]]:
             for queue, card, workers, queued, running in answer
         }
 
-    return Command("deployment", (), read)
+    return Command("models/deployment", {}, read)

@@ -40,7 +40,7 @@ from pydantic import (
 from predictions.errors import InvalidInput
 from predictions.models.card import ModelCard
 from predictions.models.inputs import Input, check_abilities
-from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.schema import GENERATION_QUEUE
 from predictions.settings import Settings
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*"

@@ -6,14 +6,12 @@ a blocking client for the workers and an asyncio client for the API, so that eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-
-Argument = str | int | float
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,9 @@ class Command(Generic[T]):
     """One Lua script, its arguments, and the reader of its answer."""
 
     script: str
-    arguments: tuple[Argument, ...]
+    """Its room and name, such as "record/claim"."""
+    arguments: Mapping[str, Any]
+    """By name, as the script reads them; sent as JSON, so there is no None among them."""
     read: Callable[[Any], T]
 
 

@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 from predictions.errors import PredictionNotFound
-from predictions.record.command import Argument, Command, pairs, read_time
-from predictions.record.events import Chunk, Event, EventName
-from predictions.record.messages import GENERATE_TEMPLATE, GENERATION_QUEUE, WEBHOOK_TEMPLATE
-from predictions.record.prediction import (
-    NewPrediction,
-    Prediction,
-    Progress,
-    Provenance,
+from predictions.record.command import Command, pairs, read_time
+from predictions.record.events import Chunk, Event
+from predictions.record.prediction import NewPrediction, Prediction, Progress, Provenance, Webhook
+from predictions.record.schema import (
+    GENERATION_QUEUE,
+    EventName,
+    Outcome,
+    PredictionFields,
+    PredictionRequestFields,
+    PredictionResultFields,
     Status,
-    Webhook,
     WebhookEvent,
 )
-
-ENDED_CHANNEL = "musicgen:ended-channel"
-"""Where "{status} {id}" of every prediction that ends is published."""
-
-EVENTS_CHANNEL = "musicgen:events-channel"
-"""Where the id of every prediction that has a new event is published."""
 
 FIRST_EVENT = "0-0"
 """Stands before every event's id."""
 
-
-class Outcome(StrEnum):
-    """What became of a request to create a prediction."""
-
-    CREATED = "created"
-    REPLAYED = "replayed"
-    """The same request came before; its prediction stands."""
-    CONFLICT = "conflict"
-    """The id is taken by another prediction."""
-    MISMATCH = "mismatch"
-    """The Idempotency-Key came before with another body."""
-    FULL = "full"
-    """Too many predictions wait already."""
+WORKERS_DIED = "Its worker died @ATTEMPTS@ times; it is not tried again."
+"""Why a prediction failed that `reap` has given up; @ATTEMPTS@ is filled in there."""
 
 
 @dataclass(frozen=True)
@@ -87,41 +70,22 @@ def create(
     `idempotency_key` is remembered for `remember_seconds`; "": there is none. `max_queued`: how many may wait for the
     same model. `take_offered`: a prediction whose answer was lost (`offer`) will do, if its request was identical.
     """
-    fields: list[Argument] = ["input", json.dumps(new.input), "model", new.model, "version", new.version]
-    fields += ["base_url", new.base_url]
-    optional = {
-        "input_file": new.input_file,
-        "stream_token": new.stream_token,
-        "live": "1" if new.live else None,
-        "rerun_of": new.rerun_of,
-        "wanted_audio_sha256": new.wanted_audio_sha256,
-        "webhook": new.webhook.url if new.webhook else None,
-        "webhook_events": ",".join(new.webhook.events) if new.webhook else None,
-    }
-    for name, value in optional.items():
-        if value is not None:
-            fields += [name, value]
     return Command(
-        "create",
-        (
-            new.id,
-            new.owner,
-            new.digest,
-            idempotency_key,
-            remember_seconds,
-            max_queued,
-            GENERATE_TEMPLATE,
-            new.queue,
-            int(take_offered),
-            *fields,
-        ),
+        "record/create",
+        {
+            "record": _fields(new),
+            "idempotency_key": idempotency_key,
+            "remember_seconds": remember_seconds,
+            "max_queued": max_queued,
+            "take_offered": take_offered,
+        },
         lambda answer: Created(Outcome(answer[0]), _read_prediction(answer[1:]) if answer[1] else None),
     )
 
 
 def offer(owner: str, digest: str, prediction_id: str, seconds: int) -> Command[bool]:
     """Let the next identical request have the prediction, whose answer was lost."""
-    return Command("offer", (owner, digest, prediction_id, seconds), bool)
+    return Command("record/offer", {"owner": owner, "digest": digest, "id": prediction_id, "seconds": seconds}, bool)
 
 
 def get(prediction_id: str) -> Command[Prediction]:
@@ -132,7 +96,7 @@ def get(prediction_id: str) -> Command[Prediction]:
             raise PredictionNotFound(prediction_id)
         return _read_prediction(answer)
 
-    return Command("get", (prediction_id,), read)
+    return Command("record/get", {"id": prediction_id}, read)
 
 
 def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Prediction], Cursor | None]]:
@@ -145,14 +109,15 @@ def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Pred
         last = dict(pairs(answer[limit - 1][0]))
         return page, Cursor(last["created_at"], last["id"])
 
-    return Command("list", (owner, cursor.score, cursor.prediction_id, limit), read)
+    arguments = {"owner": owner, "score": cursor.score, "last": cursor.prediction_id, "limit": limit}
+    return Command("record/list", arguments, read)
 
 
 def claim(prediction_id: str, lease_seconds: float) -> Command[Prediction | None]:
     """Take the lease: the prediction, whose `attempt` is the fencing token; None where there is nothing to take."""
     return Command(
-        "claim",
-        (prediction_id, lease_seconds, WEBHOOK_TEMPLATE),
+        "record/claim",
+        {"id": prediction_id, "lease_seconds": lease_seconds},
         lambda answer: _read_prediction(answer) if answer else None,
     )
 
@@ -166,12 +131,18 @@ def renew(
     logs: str | None = None,
 ) -> Command[bool]:
     """Renew the lease and write down progress; false where the lease is lost."""
-    fields: list[Argument] = []
+    fields: PredictionResultFields = {}
     if progress is not None:
-        fields += ["progress", json.dumps([progress.completed_steps, progress.total_steps])]
+        fields["progress"] = _steps(progress)
     if logs is not None:
-        fields += ["logs", logs]
-    return Command("renew", (prediction_id, attempt, lease_seconds, WEBHOOK_TEMPLATE, *fields), bool)
+        fields["logs"] = logs
+    arguments = {
+        "id": prediction_id,
+        "attempt": attempt,
+        "lease_seconds": lease_seconds,
+        "fields": list(fields.items()),
+    }
+    return Command("record/renew", arguments, bool)
 
 
 def succeed(
@@ -185,26 +156,25 @@ def succeed(
     provenance: Provenance | None = None,
 ) -> Command[bool]:
     """End with an output; false where the lease is lost."""
-    fields = ("output_key", output_key, "metrics", json.dumps(metrics), "logs", logs, *_made_with(provenance))
-    steps = ("progress", json.dumps([progress.completed_steps, progress.total_steps]))
-    return Command("finish", (prediction_id, attempt, Status.SUCCEEDED, WEBHOOK_TEMPLATE, *fields, *steps), bool)
+    fields: PredictionResultFields = {
+        "output_key": output_key,
+        "metrics": json.dumps(metrics),
+        "logs": logs,
+        "progress": _steps(progress),
+    }
+    return _finish(prediction_id, attempt, Status.SUCCEEDED, fields, provenance)
 
 
 def fail(
     prediction_id: str, attempt: int, *, error: str, logs: str, provenance: Provenance | None = None
 ) -> Command[bool]:
     """End with an error; false where the lease is lost."""
-    fields = ("error", error, "logs", logs, *_made_with(provenance))
-    return Command("finish", (prediction_id, attempt, Status.FAILED, WEBHOOK_TEMPLATE, *fields), bool)
-
-
-def _made_with(provenance: Provenance | None) -> tuple[str, ...]:
-    return () if provenance is None else ("provenance", json.dumps(provenance.__dict__))
+    return _finish(prediction_id, attempt, Status.FAILED, {"error": error, "logs": logs}, provenance)
 
 
 def announce_chunk(prediction_id: str, chunk: Chunk) -> Command[bool]:
     """Tell that a chunk is stored; false where the lease is lost."""
-    return Command("chunk", (prediction_id, chunk.attempt, chunk.to_json()), bool)
+    return Command("record/chunk", {"id": prediction_id, "attempt": chunk.attempt, "chunk": chunk.to_json()}, bool)
 
 
 def events(prediction_id: str, after: str = FIRST_EVENT) -> Command[list[Event] | None]:
@@ -216,33 +186,81 @@ def events(prediction_id: str, after: str = FIRST_EVENT) -> Command[list[Event] 
         entries = ((entry, dict(pairs(flat))) for entry, flat in answer)
         return [Event(entry, EventName(fields["event"]), fields["data"]) for entry, fields in entries]
 
-    return Command("events", (prediction_id, after), read)
+    return Command("record/events", {"id": prediction_id, "after": after}, read)
 
 
 def cancel(prediction_id: str) -> Command[bool]:
     """Cancel; false where it has ended already."""
-    return Command("cancel", (prediction_id, WEBHOOK_TEMPLATE), bool)
+    return Command("record/cancel", {"id": prediction_id}, bool)
 
 
 def delete(prediction_id: str) -> Command[bool]:
     """Forget an ended prediction; false where it still waits or runs."""
-    return Command("delete", (prediction_id,), bool)
+    return Command("record/delete", {"id": prediction_id}, bool)
 
 
 def reap(max_attempts: int, requeue_after_seconds: float, limit: int = 100) -> Command[Reaped]:
     """Bring back predictions whose lease or message was lost."""
-    arguments = (max_attempts, requeue_after_seconds, GENERATE_TEMPLATE, WEBHOOK_TEMPLATE, limit)
-    return Command("reap", arguments, lambda answer: Reaped(*answer))
+    arguments = {
+        "max_attempts": max_attempts,
+        "requeue_after_seconds": requeue_after_seconds,
+        "error": WORKERS_DIED,
+        "limit": limit,
+    }
+    return Command("record/reap", arguments, lambda answer: Reaped(*answer))
 
 
 def expired(retention_seconds: float, limit: int = 100) -> Command[tuple[list[str], list[str]]]:
     """The ids of ended predictions and of files that have been kept long enough."""
-    return Command("expired", (retention_seconds, limit), lambda answer: (answer[0], answer[1]))
+    return Command(
+        "record/expired",
+        {"retention_seconds": retention_seconds, "limit": limit},
+        lambda answer: (answer[0], answer[1]),
+    )
+
+
+def _fields(new: NewPrediction) -> PredictionRequestFields:
+    fields: PredictionRequestFields = {
+        "id": new.id,
+        "owner": new.owner,
+        "digest": new.digest,
+        "input": json.dumps(new.input),
+        "model": new.model,
+        "version": new.version,
+        "queue": new.queue,
+        "base_url": new.base_url,
+    }
+    if new.input_file is not None:
+        fields["input_file"] = new.input_file
+    if new.stream_token is not None:
+        fields["stream_token"] = new.stream_token
+    if new.live:
+        fields["live"] = "1"
+    if new.rerun_of is not None:
+        fields["rerun_of"] = new.rerun_of
+    if new.wanted_audio_sha256 is not None:
+        fields["wanted_audio_sha256"] = new.wanted_audio_sha256
+    if new.webhook is not None:
+        fields["webhook"], fields["webhook_events"] = new.webhook.url, ",".join(new.webhook.events)
+    return fields
+
+
+def _finish(
+    prediction_id: str, attempt: int, status: Status, fields: PredictionResultFields, provenance: Provenance | None
+) -> Command[bool]:
+    if provenance is not None:
+        fields["provenance"] = json.dumps(asdict(provenance))
+    arguments = {"id": prediction_id, "attempt": attempt, "status": status, "fields": list(fields.items())}
+    return Command("record/finish", arguments, bool)
+
+
+def _steps(progress: Progress) -> str:
+    return json.dumps([progress.completed_steps, progress.total_steps])
 
 
 def _read_prediction(answer: Any) -> Prediction:
     flat, position = answer
-    record = dict(pairs(flat))
+    record = cast(PredictionFields, dict(pairs(flat)))
     progress, webhook = record.get("progress"), record.get("webhook")
     events = record.get("webhook_events", "")
     return Prediction(

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
-from predictions.record.prediction import Prediction, Status
-
-
-class EventName(StrEnum):
-    """What an event tells of; its data in words."""
-
-    STATUS = "status"
-    """The new status. `starting` once more: a worker died, and the next attempt begins anew."""
-    PROGRESS = "progress"
-    """[steps done, steps in all]; one for each percent."""
-    LOGS = "logs"
-    """The text that the logs have grown by."""
-    AUDIO = "audio"
-    """A `Chunk` can be read."""
+from predictions.record.prediction import Prediction
+from predictions.record.schema import EventName, Status
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The queues and their messages: how a prediction's id travels to a worker, without importing the worker.
+"""The messages in the queues: how a prediction's id travels to a worker, without importing the worker.
 
 The messages follow Celery's message protocol 2 as kombu's Redis transport stores them. They are written here, not by
 `send_task`, because a Lua script then pushes the message in the same step that writes the record: a prediction is
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 
-GENERATION_QUEUE = "generation"
-"""Of the one model where MUSICGEN_MODEL names it; of a registry's models, see `predictions.models.registry`."""
-WEBHOOK_QUEUE = "webhooks"
+from predictions.record.schema import WEBHOOK_QUEUE
 
 GENERATE_TASK = "musicgen.generate"
 WEBHOOK_TASK = "musicgen.deliver_webhook"

@@ -15,28 +15,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
-from predictions.record.messages import GENERATION_QUEUE
-
-
-class Status(StrEnum):
-    """The five states of a prediction; the names are those of Replicate's clients."""
-
-    STARTING = "starting"
-    PROCESSING = "processing"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELED = "canceled"
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the prediction has ended."""
-        return self in TERMINAL
-
-
-TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
+from predictions.record.schema import GENERATION_QUEUE, Status, WebhookEvent
 
 STEPS_PER_SECOND = 50
 """Decoding steps that a second of music takes."""
@@ -45,15 +26,6 @@ DELAY_STEPS = 3
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 """What a client may choose as an id; one of ours fits it too."""
-
-
-class WebhookEvent(StrEnum):
-    """The moments at which a webhook is sent; the names are Replicate's."""
-
-    START = "start"
-    OUTPUT = "output"
-    LOGS = "logs"
-    COMPLETED = "completed"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,9 @@ to write when its memory is full, is a StoreUnavailable.
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib import resources
 from typing import Any, TypeVar
 
 import redis
@@ -22,20 +20,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from predictions.errors import StoreUnavailable
 from predictions.record.command import Command
+from predictions.record.scripts import script
 
 T = TypeVar("T")
 
 SOCKET_TIMEOUT_SECONDS = 10.0
 MAX_CONNECTIONS = 32
 """Of one API process, its two subscriptions included."""
-
-
-@cache
-def script(name: str) -> tuple[str, str]:
-    """A script's text, prelude included, and its SHA-1, by which Redis knows it."""
-    folder = resources.files("predictions.record") / "lua"
-    text = (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 @contextmanager
@@ -64,12 +55,12 @@ class PredictionStore:
 
     def run(self, command: Command[T]) -> T:
         """Perform the command; raises what its reader raises, or StoreUnavailable."""
-        text, sha = script(command.script)
+        found, arguments = script(command.script), json.dumps(command.arguments)
         with _unavailable_not_broken():
             try:
-                answer: Any = self.redis.evalsha(sha, 0, *command.arguments)
+                answer: Any = self.redis.evalsha(found.sha, 0, arguments)
             except NoScriptError:
-                answer = self.redis.eval(text, 0, *command.arguments)
+                answer = self.redis.eval(found.text, 0, arguments)
         return command.read(answer)
 
     def subscription(self) -> PubSub:
@@ -106,12 +97,12 @@ class AsyncPredictionStore:
 
     async def run(self, command: Command[T]) -> T:
         """Perform the command; raises what its reader raises, or StoreUnavailable."""
-        text, sha = script(command.script)
+        found, arguments = script(command.script), json.dumps(command.arguments)
         with _unavailable_not_broken():
             try:
-                answer: Any = await self.redis.evalsha(sha, 0, *command.arguments)
+                answer: Any = await self.redis.evalsha(found.sha, 0, arguments)
             except NoScriptError:
-                answer = await self.redis.eval(text, 0, *command.arguments)
+                answer = await self.redis.eval(found.text, 0, arguments)
         return command.read(answer)
 
     async def close(self) -> None:

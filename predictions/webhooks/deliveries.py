@@ -11,42 +11,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from typing import Any
 
 from predictions.errors import DeliveryNotFound
-from predictions.record.command import Command
-from predictions.record.messages import WEBHOOK_TEMPLATE
-from predictions.record.prediction import WebhookEvent
+from predictions.record.command import Command, pairs, read_time
+from predictions.record.schema import DeliveryState, Verdict, WebhookEvent
 
 ATTEMPT_LOST_SECONDS = 30.0
 """An attempt that has not ended by then never will: its process is gone. More than an attempt may take."""
 
 SPACING_SECONDS = 0.5
 """Between two attempts at webhooks of one prediction that tell of its output, or of its logs."""
-
-
-class DeliveryState(StrEnum):
-    """What became of a delivery."""
-
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-    """Not taken in any attempt of the schedule."""
-    SUPERSEDED = "superseded"
-    """A newer webhook says the same and more."""
-    DISABLED = "disabled"
-    """The receiver answered 410."""
-
-
-class Verdict(StrEnum):
-    """What follows from an attempt."""
-
-    DELIVERED = "delivered"
-    RETRY = "retry"
-    FAILED = "failed"
-    GONE = "gone"
 
 
 @dataclass(frozen=True)
@@ -91,7 +67,7 @@ class Begun:
 
 def due(limit: int = 1000) -> Command[int]:
     """Enqueue the webhooks whose next attempt is due, unless as many as `limit` messages wait already."""
-    return Command("due_webhooks", (WEBHOOK_TEMPLATE, limit), int)
+    return Command("webhooks/due", {"limit": limit}, int)
 
 
 def begin(delivery_id: str) -> Command[Begun | None]:
@@ -103,7 +79,11 @@ def begin(delivery_id: str) -> Command[Begun | None]:
         number, tries, prediction_id, event = answer
         return Begun(delivery_id, number, tries, prediction_id, WebhookEvent(event))
 
-    return Command("begin_delivery", (delivery_id, ATTEMPT_LOST_SECONDS, SPACING_SECONDS), read)
+    return Command(
+        "webhooks/begin",
+        {"id": delivery_id, "lost_seconds": ATTEMPT_LOST_SECONDS, "spacing_seconds": SPACING_SECONDS},
+        read,
+    )
 
 
 def end(
@@ -117,12 +97,22 @@ def end(
 ) -> Command[bool]:
     """Write down how the attempt ended; false where the prediction has been deleted."""
     outcome = json.dumps({"status": status, "error": error, "seconds": round(seconds, 3)})
-    return Command("end_delivery", (begun.delivery_id, begun.number, outcome, verdict, retry_in_seconds), bool)
+    return Command(
+        "webhooks/end",
+        {
+            "id": begun.delivery_id,
+            "number": begun.number,
+            "outcome": outcome,
+            "verdict": verdict,
+            "retry_in_seconds": retry_in_seconds,
+        },
+        bool,
+    )
 
 
 def of(prediction_id: str) -> Command[list[Delivery]]:
     """A prediction's deliveries, oldest first."""
-    return Command("deliveries", (prediction_id,), lambda answer: [_read(flat) for flat in answer])
+    return Command("webhooks/list", {"id": prediction_id}, lambda answer: [_read(flat) for flat in answer])
 
 
 def redeliver(prediction_id: str, delivery_id: str) -> Command[Delivery]:
@@ -133,14 +123,14 @@ def redeliver(prediction_id: str, delivery_id: str) -> Command[Delivery]:
             raise DeliveryNotFound(delivery_id)
         return _read(answer)
 
-    return Command("redeliver", (prediction_id, delivery_id, WEBHOOK_TEMPLATE), read)
+    return Command("webhooks/redeliver", {"id": prediction_id, "delivery": delivery_id}, read)
 
 
 def _read(flat: list[str]) -> Delivery:
-    record = dict(zip(flat[::2], flat[1::2], strict=True))
+    record = dict(pairs(flat))
     state = DeliveryState(record["state"])
     attempts = [
-        Attempt(number, _time(record[f"started:{number}"]), **json.loads(record.get(f"outcome:{number}", "{}")))
+        Attempt(number, read_time(record[f"started:{number}"]), **json.loads(record.get(f"outcome:{number}", "{}")))
         for number in range(1, int(record["attempts"]) + 1)
     ]
     return Delivery(
@@ -148,11 +138,7 @@ def _read(flat: list[str]) -> Delivery:
         prediction_id=record["prediction"],
         event=WebhookEvent(record["event"]),
         state=state,
-        created_at=_time(record["created_at"]),
-        next_attempt_at=_time(record["due"]) if state is DeliveryState.PENDING else None,
+        created_at=read_time(record["created_at"]),
+        next_attempt_at=read_time(record["due"]) if state is DeliveryState.PENDING else None,
         attempts=tuple(attempts),
     )
-
-
-def _time(seconds: str) -> datetime:
-    return datetime.fromtimestamp(float(seconds), UTC)

@@ -16,7 +16,8 @@ from email.utils import parsedate_to_datetime
 
 from standardwebhooks import Webhook as Signer
 
-from predictions.record.prediction import Prediction, Status, WebhookEvent
+from predictions.record.prediction import Prediction
+from predictions.record.schema import Status, WebhookEvent
 from predictions.settings import Settings
 
 RETRY_DELAYS_SECONDS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 21600.0, 21600.0)

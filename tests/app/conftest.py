@@ -15,7 +15,7 @@ from app.main import create_app
 from app.retries.protocol import WatchingProtocol
 from predictions.models import announcements
 from predictions.models.card import ModelCard
-from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.schema import GENERATION_QUEUE
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.servers import wait_until

@@ -1,5 +1,4 @@
--- A prediction's events after one of them. ARGV: id, the last event's id that is known ('0-0' for none).
--- Returns the entries, or nothing where there is no such prediction.
-local key = 'musicgen:events:' .. ARGV[1]
-if redis.call('EXISTS', key) == 0 then return false end
-return redis.call('XRANGE', key, '(' .. ARGV[2], '+')
+-- A prediction's events after the one whose id is `after` ('0-0' for all). Returns the entries of the stream, or nothing
+-- where there is no such prediction.
+if redis.call('EXISTS', KEY.events(given.id)) == 0 then return false end
+return redis.call('XRANGE', KEY.events(given.id), '(' .. given.after, '+')

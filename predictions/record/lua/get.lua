@@ -1,4 +1,4 @@
--- ARGV: id. Returns {flat record, queue position or -1}, or nothing where there is no such prediction.
-local record = redis.call('HGETALL', 'musicgen:prediction:' .. ARGV[1])
+-- One prediction. Returns {flat record, queue position or -1}, or nothing where there is none.
+local record = redis.call('HGETALL', KEY.prediction(given.id))
 if #record == 0 then return false end
-return { record, position(ARGV[1]) }
+return { record, position(given.id) }

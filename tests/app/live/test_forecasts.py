@@ -9,8 +9,8 @@ import pytest
 
 from predictions.estimates import throughput
 from predictions.record import commands
-from predictions.record.messages import GENERATION_QUEUE
 from predictions.record.prediction import Progress
+from predictions.record.schema import GENERATION_QUEUE
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.records import claim

@@ -10,8 +10,8 @@ import httpx
 from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record import commands
-from predictions.record.messages import GENERATION_QUEUE
 from predictions.record.prediction import Progress, Provenance
+from predictions.record.schema import GENERATION_QUEUE
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server

@@ -10,8 +10,8 @@ from predictions.estimates.throughput import SHARING_COST, Pace
 from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record import commands
-from predictions.record.messages import GENERATION_QUEUE
 from predictions.record.prediction import NewPrediction, Progress
+from predictions.record.schema import GENERATION_QUEUE
 from predictions.record.store import PredictionStore
 from tests.records import claim
 

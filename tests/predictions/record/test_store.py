@@ -12,10 +12,10 @@ from predictions.files import commands as file_commands
 from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record import commands
-from predictions.record.commands import FIRST_PAGE, Created, Outcome, Reaped
-from predictions.record.events import Chunk, Event, EventName
-from predictions.record.messages import GENERATION_QUEUE
-from predictions.record.prediction import NewPrediction, Prediction, Progress, Status, Webhook
+from predictions.record.commands import FIRST_PAGE, Created, Reaped
+from predictions.record.events import Chunk, Event
+from predictions.record.prediction import NewPrediction, Prediction, Progress, Webhook
+from predictions.record.schema import GENERATION_QUEUE, EventName, Outcome, Status
 from predictions.record.store import PredictionStore
 from tests.records import claim
 

@@ -8,10 +8,11 @@ import pytest
 
 from predictions.errors import DeliveryNotFound
 from predictions.record import commands
-from predictions.record.prediction import Webhook, WebhookEvent
+from predictions.record.prediction import Webhook
+from predictions.record.schema import DeliveryState, Verdict, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries
-from predictions.webhooks.deliveries import Begun, Delivery, DeliveryState, Verdict
+from predictions.webhooks.deliveries import Begun, Delivery
 from tests.predictions.record.test_store import LEASE, create, messages, succeed
 from tests.records import claim
 

@@ -12,7 +12,8 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from predictions.record.prediction import Prediction, Progress, Status, WebhookEvent
+from predictions.record.prediction import Prediction, Progress
+from predictions.record.schema import Status, WebhookEvent
 from predictions.settings import Settings
 from predictions.webhooks.signing import (
     RETRY_DELAYS_SECONDS,
