@@ -78,16 +78,16 @@ class Posted:
         prediction = await predictions.wait(self.services, prediction, _patience(self.prefer))
         return await answer(self.services, _unfinished(prediction), 201)
 
-    def _submission(self) -> Submission:
-        submission = self.body.submission(self.owner, self.base_url, idempotency_key=self.idempotency_key)
-        # The JavaScript client streams without having asked for it.
-        return replace(submission, stream_url=True)
-
     async def answer_by(self, model_name: str) -> Response:
         """Do the same with the current version of the model owner/name; raises ModelNotFound."""
         model = await self.services.models.named(model_name)
         self.body = self.body.model_copy(update={"version": model.name})
         return await self.answer()
+
+    def _submission(self) -> Submission:
+        submission = self.body.submission(self.owner, self.base_url, idempotency_key=self.idempotency_key)
+        # The JavaScript client streams without having asked for it.
+        return replace(submission, stream_url=True)
 
 
 InjectedPosted = Annotated[Posted, Depends()]
