@@ -99,13 +99,14 @@ def _prepare_generation(
     entry: ModelEntry,
     cleanup: ExitStack,
 ) -> tuple[ModelCard, Callable[[], Command[bool] | None]]:
-    from musicgen_core.audiocraft.backend import engine_class
+    from musicgen_core import MusicGen
     from worker.generation.attempt import Generator
     from worker.generation.leases import LeaseKeeper
     from worker.generation.metrics import StepMeter
 
-    model = engine_class(settings.engine).load(
+    model = MusicGen.load(
         entry.source,
+        backend=settings.engine,
         device=settings.device,
         dtype=settings.dtype,
         max_requests=settings.max_requests or None,

@@ -93,7 +93,8 @@ class BatchDecoder:
         self._slot = torch.arange(slots, device=device)
         self._table = SamplingTable.empty(slots, device)
         self._tensors = SlotTensors.empty(slots, columns, config.codebooks, device)
-        self._lanes: dict[int, Lane] = {}
+        self.lanes: dict[int, Lane] = {}
+        """Of each slot in use: where its request is."""
         self._requests: dict[int, Request] = {}
 
     def steps(self, frames: int) -> int:
@@ -111,7 +112,7 @@ class BatchDecoder:
     @torch.inference_mode()
     def release(self, slot: int) -> None:
         """Forget a slot's request. Idle slots are parked at position 0, inside any cache length."""
-        self._lanes.pop(slot, None)
+        self.lanes.pop(slot, None)
         self._requests.pop(slot, None)
         for counter in (self._tensors.advance, self._tensors.column, self._tensors.prefix):
             counter[slot] = 0
@@ -126,7 +127,7 @@ class BatchDecoder:
     @torch.inference_mode()
     def step(self) -> None:
         """Generate one column for every request."""
-        slots = max(self._lanes) + 1
+        slots = max(self.lanes) + 1
         tensors, slot = self._tensors, self._slot[:slots]
         column = tensors.column[:slots]
         position = column + tensors.prefix[:slots]
@@ -135,7 +136,7 @@ class BatchDecoder:
         logits = self.model.logits(x.view(slots, ROWS, -1))
         self._draw(logits, slot, column + 1)
         column += tensors.advance[:slots]
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.position += 1
 
     def _draw(self, logits: Tensor, slot: Tensor, column: Tensor) -> None:
@@ -151,28 +152,28 @@ class BatchDecoder:
 
     def _attention(self, position: Tensor) -> Attention:
         if self._kind == "by_slot":
-            return SlotAttention(self.cache, self._lanes)
+            return SlotAttention(self.cache, self.lanes)
         return PaddedAttention(
             self.cache,
             position,
             self._tensors.condition_tokens[: position.shape[0]],
-            longest=max(lane.position for lane in self._lanes.values()) + 1,
-            longest_condition=max(lane.condition_tokens for lane in self._lanes.values()),
+            longest=max(lane.position for lane in self.lanes.values()) + 1,
+            longest_condition=max(lane.condition_tokens for lane in self.lanes.values()),
         )
 
     def _admit_conditions(self, slot: int, request: Request) -> Tensor:
         """Prepare the slot's lane; returns what stands before column 0, [rows, positions, dim]."""
         rows = [condition_vectors(self.model, request.conditions, conditional=row) for row in request.rows]
-        self._lanes[slot] = Lane(rows=len(rows), position=0, condition_tokens=1)
+        self.lanes[slot] = Lane(rows=len(rows), position=0, condition_tokens=1)
         if self.model.config.is_melody:
             return torch.stack(rows)
-        self._lanes[slot].condition_tokens = rows[0].shape[0]
+        self.lanes[slot].condition_tokens = rows[0].shape[0]
         self.cache.set_condition(slot, self.model.condition_keys_values(rows[0]))
         return rows[0].new_empty(len(rows), 0, self.model.config.dim)
 
     def _admit_columns(self, slot: int, request: Request, prefix: Tensor) -> None:
         """Lay out the codes and run everything before the first column that a step takes in."""
-        config, tensors, lane = self.model.config, self._tensors, self._lanes[slot]
+        config, tensors, lane = self.model.config, self._tensors, self.lanes[slot]
         columns = self._columns(request).to(self.model.device)
         given, before = request.prompt_frames, prefix.shape[1]
         x = torch.cat([prefix, self.model.embed(columns[:given]).expand(lane.rows, -1, -1)], dim=1)

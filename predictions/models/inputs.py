@@ -12,19 +12,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
+from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy
 from predictions.errors import FieldError, InvalidInput
 from predictions.models.card import ModelCard
-
-MAX_SEED = 2**32 - 1
-
-
-class NormalizationStrategy(StrEnum):
-    """How the output's level is set."""
-
-    LOUDNESS = "loudness"
-    CLIP = "clip"
-    PEAK = "peak"
-    RMS = "rms"
 
 
 class OutputFormat(StrEnum):
@@ -32,13 +22,6 @@ class OutputFormat(StrEnum):
 
     WAV = "wav"
     MP3 = "mp3"
-
-
-class ContinuationMode(StrEnum):
-    """What `duration` means when `input_audio` is continued."""
-
-    EXTEND = "extend"
-    TOTAL = "total"
 
 
 class Input(BaseModel):

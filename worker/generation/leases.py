@@ -28,17 +28,24 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
 
 
+@dataclass(frozen=True)
+class Reached:
+    """What an attempt has reached: how far its generation is, and what its log says."""
+
+    progress: Progress | None = None
+    logs: str = ""
+
+
 @dataclass
 class Lease:
     """The right to work on one prediction, and what has been reached under it."""
 
     prediction: Prediction
     """As it was claimed; its `attempt` is the fencing token."""
-    progress: Progress | None = None
-    logs: str = ""
     _lost: threading.Event = field(default_factory=threading.Event)
     _on_lost: Callable[[], None] = lambda: None
-    _written: tuple[Progress | None, str] = (None, "")
+    _report: Callable[[], Reached] = Reached
+    _written: Reached = Reached()
     _renewed_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -50,6 +57,14 @@ class Lease:
     def attempt(self) -> int:
         """The fencing token."""
         return self.prediction.attempt
+
+    def follow(self, report: Callable[[], Reached]) -> None:
+        """Write down what `report` says from now on; several threads call it."""
+        self._report = report
+
+    def reached(self) -> Reached:
+        """What has been reached by now."""
+        return self._report()
 
     def check(self) -> None:
         """Raise LeaseLost where the prediction has been cancelled or taken over."""
@@ -70,12 +85,12 @@ class Lease:
 
     def renewal(self, lease_seconds: float) -> Command[bool] | None:
         """The command that renews the lease, or None where nothing is new and it is not yet time."""
-        reached = (self.progress, self.logs)
+        reached = self.reached()
         if reached == self._written and time.monotonic() - self._renewed_at < lease_seconds / 3:
             return None
-        logs = self.logs if self.logs != self._written[1] else None
+        logs = reached.logs if reached.logs != self._written.logs else None
         self._written, self._renewed_at = reached, time.monotonic()
-        return commands.renew(self.prediction_id, self.attempt, lease_seconds, progress=self.progress, logs=logs)
+        return commands.renew(self.prediction_id, self.attempt, lease_seconds, progress=reached.progress, logs=logs)
 
 
 class LeaseKeeper:

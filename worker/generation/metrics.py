@@ -7,9 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from musicgen_core import Job, MusicGen, Waveform
-from musicgen_core.audio import ffmpeg, files, loudness
-from musicgen_core.engine.engine import WorkDone
+from musicgen_core import Job, MusicGen, Waveform, WorkDone, decode_wav, integrated_loudness, read_audio, true_peak
 from predictions.estimates import throughput
 from predictions.models.inputs import Input, OutputFormat
 from predictions.record.command import Command
@@ -20,8 +18,8 @@ class Stopwatch:
     """The moments of one attempt, by `time.monotonic`."""
 
     def __init__(self) -> None:
-        self.claimed = self.prepared = self.submitted = time.monotonic()
-        """Claimed; its audio fetched and decoded; in line for the engine."""
+        self.claimed = time.monotonic()
+        """When it was claimed."""
 
     @property
     def seconds(self) -> float:
@@ -41,8 +39,8 @@ def metrics(prediction: Prediction, job: Job, watch: Stopwatch, audio: Waveform,
         "seed": prediction.input["seed"],
         "duration": round(audio.duration, 4),
         "real_time_factor": round(seconds / audio.duration, 4),
-        "loudness": _decibels(loudness.integrated_loudness(delivered)),
-        "true_peak": _decibels(loudness.true_peak(delivered)),
+        "loudness": _decibels(integrated_loudness(delivered)),
+        "true_peak": _decibels(true_peak(delivered)),
         "attempt": prediction.attempt,
     }
 
@@ -51,19 +49,17 @@ def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -
     """An output file as its listeners hear it: rounded to 16 bits, or with what mp3 makes of it. `audio` is what was
     encoded. Raises AudioDecodeError."""
     if output_format is OutputFormat.WAV:
-        return files.decode_wav(content)
+        return decode_wav(content)
     with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
         path = Path(folder) / "output"
         path.write_bytes(content)
-        return ffmpeg.decode(
-            path, sample_rate=audio.sample_rate, channels=audio.channels, max_seconds=audio.duration + 1
-        )
+        return read_audio(path, sample_rate=audio.sample_rate, channels=audio.channels, max_seconds=audio.duration + 1)
 
 
-def measured_beside(prediction: Prediction, value: Input, job: Job, watch: Stopwatch) -> Command[bool]:
+def measured_beside(prediction: Prediction, value: Input, job: Job) -> Command[bool]:
     """What a prediction that has just succeeded took beside decoding: its text and audio encoded, its sound made."""
     assert job.decoded_at is not None
-    seconds = watch.submitted - watch.prepared + time.monotonic() - job.decoded_at
+    seconds = job.encoding_seconds + time.monotonic() - job.decoded_at
     return throughput.measured_beside(
         prediction.queue,
         prediction.version,
