@@ -12,7 +12,7 @@ MAX_SEED = 2**32 - 1
 
 
 class NormalizationStrategy(StrEnum):
-    """How the level of the output is set."""
+    """How the output's level is set."""
 
     LOUDNESS = "loudness"
     """-14 LUFS, with true peaks limited to -1 dBTP."""
