@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from predictions.models.card import Abilities, ModelCard
 from predictions.models.inputs import Input
-from predictions.record.prediction import Webhook, WebhookEvent
+from predictions.record.prediction import Webhook
+from predictions.record.schema import DeliveryState, WebhookEvent
 from predictions.representation import PredictionBody
-from predictions.webhooks.deliveries import DeliveryState
 
 EXAMPLE: dict[str, Any] = {"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}
 

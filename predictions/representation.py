@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.json_schema import SkipJsonSchema
 
 from predictions.estimates.simulation import Estimate
-from predictions.record.prediction import Prediction, Status
+from predictions.record.prediction import Prediction
+from predictions.record.schema import Status
 from predictions.storage.protocol import AudioStorage
 
 

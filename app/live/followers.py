@@ -16,6 +16,7 @@ from predictions.errors import PredictionNotFound, StoreUnavailable
 from predictions.record import commands
 from predictions.record.events import Event, position
 from predictions.record.prediction import Prediction
+from predictions.record.schema import Channel
 from predictions.record.store import AsyncPredictionStore
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Followers:
         while True:
             try:
                 async with self._store.redis.pubsub() as pubsub:
-                    await pubsub.subscribe(commands.EVENTS_CHANNEL)
+                    await pubsub.subscribe(Channel.EVENTS)
                     async for message in pubsub.listen():
                         if message["type"] == "message" and (feed := self._feeds.get(message["data"])):
                             feed.hint.set()

@@ -10,6 +10,7 @@ from collections import defaultdict
 from predictions.errors import StoreUnavailable
 from predictions.record import commands
 from predictions.record.prediction import Prediction
+from predictions.record.schema import Channel
 from predictions.record.store import AsyncPredictionStore
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class EndedListener:
         while True:
             try:
                 async with self._store.redis.pubsub() as pubsub:
-                    await pubsub.subscribe(commands.ENDED_CHANNEL)
+                    await pubsub.subscribe(Channel.ENDED)
                     async for message in pubsub.listen():
                         if message["type"] == "message":
                             self._wake(message["data"].partition(" ")[2])

@@ -27,7 +27,8 @@ from app.routes.predictions import (
 )
 from app.services import InjectedServices
 from predictions.models.inputs import Input
-from predictions.record.prediction import Prediction, Status, Webhook, WebhookEvent
+from predictions.record.prediction import Prediction, Webhook
+from predictions.record.schema import Status, WebhookEvent
 from predictions.representation import PredictionBody
 
 router = APIRouter(tags=["predictions"], responses=REFUSALS)

@@ -25,8 +25,9 @@ from predictions.errors import (
 )
 from predictions.models.inputs import check_abilities, check_duration, with_defaults
 from predictions.record import commands
-from predictions.record.commands import Cursor, Outcome
+from predictions.record.commands import Cursor
 from predictions.record.prediction import ID_PATTERN, NewPrediction, Prediction, new_id, output_prefix
+from predictions.record.schema import Outcome
 from predictions.representation import PredictionBody, represent
 
 REFUSALS: dict[int | str, dict[str, Any]] = {

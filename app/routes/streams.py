@@ -20,12 +20,13 @@ from app.problems import Problem
 from app.routes.predictions import MISSING, REFUSALS, PredictionId, owned
 from app.services import InjectedServices, Services
 from predictions.errors import ObjectNotFound, PredictionNotFound, StorageError
+from predictions.live_wav import pcm16, streaming_header
 from predictions.record import commands
-from predictions.record.events import Chunk, Event, EventName
-from predictions.record.prediction import Prediction, Status
+from predictions.record.events import Chunk, Event
+from predictions.record.prediction import Prediction
+from predictions.record.schema import EventName, Status
 from predictions.representation import object_url
 from predictions.storage.protocol import AudioStorage
-from predictions.wav import growing_header, pcm16
 
 logger = logging.getLogger(__name__)
 
@@ -161,4 +162,4 @@ async def _sound(prediction: Prediction, services: Services) -> AsyncIterator[by
 def _chunk(storage: AudioStorage, key: str) -> tuple[bytes, bytes]:
     """A chunk's samples at 16 bits, and the header of a file that begins with them. Kept for other listeners."""
     content = storage.open(key)
-    return growing_header(content), pcm16(content)
+    return streaming_header(content), pcm16(content)

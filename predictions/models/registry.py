@@ -38,9 +38,9 @@ from pydantic import (
 )
 
 from predictions.errors import InvalidInput
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement, ModelCard
 from predictions.models.inputs import Input, check_abilities
-from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.schema import Queue
 from predictions.settings import Settings
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -83,7 +83,7 @@ class ModelEntry(BaseModel):
     @property
     def queue(self) -> str:
         """The queue from which the model's workers take."""
-        return f"{GENERATION_QUEUE}:{self.name}"
+        return f"{Queue.GENERATION}:{self.name}"
 
     @field_validator("defaults")
     @classmethod
@@ -98,7 +98,7 @@ class ModelEntry(BaseModel):
             raise ValueError("; ".join(found)) from error
         return value
 
-    def settle(self, found: ModelCard) -> ModelCard:
+    def settle(self, found: Announcement) -> Announcement:
         """The card to announce, from what a worker found; `found.version` is the checksum of what it loaded.
 
         Declared abilities take away, and cannot add. Raises SystemExit where the file says what is not so.
@@ -138,7 +138,7 @@ class OnlyModel(ModelEntry):
     @property
     def queue(self) -> str:
         """The queue from which the model's workers take."""
-        return GENERATION_QUEUE
+        return Queue.GENERATION
 
 
 class _File(BaseModel):

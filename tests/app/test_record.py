@@ -10,10 +10,10 @@ import pytest
 
 from predictions.estimates import throughput
 from predictions.models import announcements
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.record import commands
-from predictions.record.messages import GENERATION_QUEUE
 from predictions.record.prediction import Progress, Provenance
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
@@ -26,8 +26,8 @@ AUDIO = "https://example.com/a.mp3"
 @pytest.fixture
 def measured(store: PredictionStore) -> None:
     """A hundredth of a second for a step, a tenth for a second's sound."""
-    store.run(throughput.measured_steps(GENERATION_QUEUE, CARD.version, together=1, step_seconds=0.01))
-    store.run(throughput.measured_beside(GENERATION_QUEUE, CARD.version, seconds=0.1, diffusion=False))
+    store.run(throughput.measured_steps(Queue.GENERATION, CARD.version, together=1, step_seconds=0.01))
+    store.run(throughput.measured_other(Queue.GENERATION, CARD.version, seconds=0.1, diffusion=False))
 
 
 def post(client: httpx.Client, **value: Any) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def test_a_rerun_waits_for_an_end(client: httpx.Client) -> None:
 
 
 def test_a_version_that_is_served_no_more_is_not_made_by_another(
-    client: httpx.Client, store: PredictionStore, announce: Callable[[ModelCard], None]
+    client: httpx.Client, store: PredictionStore, announce: Callable[[Announcement], None]
 ) -> None:
     prediction_id = post(client)["id"]
     end(store, prediction_id)
@@ -164,7 +164,7 @@ def test_an_idempotency_key_makes_a_rerun_safe(client: httpx.Client, store: Pred
 
 def test_only_its_owner_may_do_it_again(settings: Settings, store: PredictionStore) -> None:
     closed = Settings(**{**settings.model_dump(), "api_tokens": "a-token-of-ann,a-token-of-bob"})
-    store.run(announcements.announce("worker", CARD, 60.0, queue=GENERATION_QUEUE))
+    store.run(announcements.announce("worker", CARD, 60.0, queue=Queue.GENERATION))
     ann, bob = ({"Authorization": f"Bearer a-token-of-{name}"} for name in ("ann", "bob"))
     with api_server(closed) as address, httpx.Client(base_url=address, trust_env=False) as client:
         prediction_id = client.post("/predictions", json={"input": {"prompt": "x"}}, headers=ann).json()["id"]

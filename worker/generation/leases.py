@@ -19,7 +19,8 @@ from redis.exceptions import RedisError
 from predictions.errors import LeaseLost, StoreUnavailable
 from predictions.record import commands
 from predictions.record.command import Command
-from predictions.record.prediction import Prediction, Progress, Status
+from predictions.record.prediction import Prediction, Progress
+from predictions.record.schema import Channel, Status
 from predictions.record.store import PredictionStore
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class LeaseKeeper:
         while not self._closed.is_set():
             try:
                 with self._store.subscription() as pubsub:
-                    pubsub.subscribe(commands.ENDED_CHANNEL)
+                    pubsub.subscribe(Channel.ENDED)
                     while not self._closed.is_set():
                         self._listen(pubsub)
                         self._renew_all()

@@ -60,11 +60,11 @@ def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -
         )
 
 
-def measured_beside(prediction: Prediction, value: Input, job: Job, watch: Stopwatch) -> Command[bool]:
-    """What a prediction that has just succeeded took beside decoding: its text and audio encoded, its sound made."""
+def measured_other(prediction: Prediction, value: Input, job: Job, watch: Stopwatch) -> Command[bool]:
+    """What the other work on a prediction that has just succeeded took: encoding its text and audio, making audio."""
     assert job.decoded_at is not None
     seconds = watch.submitted - watch.prepared + time.monotonic() - job.decoded_at
-    return throughput.measured_beside(
+    return throughput.measured_other(
         prediction.queue,
         prediction.version,
         seconds=seconds / value.duration,

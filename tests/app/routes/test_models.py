@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from predictions.models import announcements
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
@@ -48,7 +48,7 @@ def several(settings: Settings, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def client(several: Settings, announce: Callable[[ModelCard, str], None]) -> Iterator[httpx.Client]:
+def client(several: Settings, announce: Callable[[Announcement, str], None]) -> Iterator[httpx.Client]:
     """A client of an API with three models, of which two have been announced."""
     announce(TUNE, "generation:ann/tune")
     announce(WORDS, "generation:bob/words")
@@ -78,7 +78,7 @@ def waiting(store: PredictionStore, queue: str) -> list[str]:
     ],
 )
 def test_version_names_the_model_whose_queue_it_goes_to(
-    client: httpx.Client, store: PredictionStore, reference: str | None, card: ModelCard
+    client: httpx.Client, store: PredictionStore, reference: str | None, card: Announcement
 ) -> None:
     body = post(client, reference).json()
     assert (body["model"], body["version"]) == (card.name, card.version)
@@ -105,7 +105,7 @@ def test_a_model_that_is_not_up_yet_is_to_be_asked_for_later(client: httpx.Clien
 
 
 def test_a_version_of_two_models_needs_its_name(
-    client: httpx.Client, announce: Callable[[ModelCard, str], None]
+    client: httpx.Client, announce: Callable[[Announcement, str], None]
 ) -> None:
     announce(WORDS.model_copy(update={"version": "1.0"}), "generation:bob/words")
     wait_until(lambda: post(client, "bob/words:1.0").status_code == 202)

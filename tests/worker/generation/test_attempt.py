@@ -6,10 +6,11 @@ from typing import cast
 
 from musicgen_core import MusicGen
 from predictions.record import commands
-from predictions.record.prediction import NewPrediction, Status
+from predictions.record.prediction import NewPrediction
+from predictions.record.schema import Status
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.storage.protocol import open_storage
+from predictions.storage import open_storage
 from tests.app.conftest import CARD
 from worker.generation.attempt import Generator
 from worker.generation.leases import LeaseKeeper

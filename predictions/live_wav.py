@@ -24,7 +24,7 @@ def float_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
     return header + samples
 
 
-def growing_header(chunk: bytes) -> bytes:
+def streaming_header(chunk: bytes) -> bytes:
     """The header of a 16-bit WAV file of unknown length that begins with this `float_wav`."""
     fields = _FLOAT_HEADER.unpack_from(chunk)
     channels, sample_rate = fields[6], fields[7]
