@@ -9,7 +9,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.leases, '-inf', time, 'LIMIT
   local attempt = tonumber(redis.call('HGET', key, 'attempt') or 0)
   drop_lease(id)
   if attempt >= given.max_attempts then
-    end_prediction(id, STATUS.failed, { 'error', string.format(given.error, attempt) })
+    redis.call('HSET', key, 'error', string.format(given.error, attempt))
+    end_prediction(id, STATUS.failed, {})
     failed = failed + 1
   elseif attempt > 0 then
     redis.call('HSET', key, 'status', STATUS.starting)
