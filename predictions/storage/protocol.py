@@ -16,7 +16,7 @@ class AudioStorage(Protocol):
         ...
 
     def url(self, key: str) -> str:
-        """A URL that reads the object and expires; a path where the API itself serves it. Asks nobody."""
+        """A URL that reads the object and expires; a path where the API serves it. Sends no request."""
         ...
 
     def open(self, key: str) -> bytes:
@@ -24,5 +24,5 @@ class AudioStorage(Protocol):
         ...
 
     def delete_prefix(self, prefix: str) -> None:
-        """Delete every object whose key begins with the prefix; none is no error."""
+        """Delete every object whose key begins with the prefix; it is no error if there is none."""
         ...
