@@ -44,13 +44,8 @@ ENUMERATIONS: Mapping[str, type[StrEnum]] = {
 }
 """By the name of their table in Lua; `Status.STARTING` is `STATUS.starting` there."""
 
-_STRICT = """\
-local function strict(kind, names)
-  local function refuse(_, name) error('unknown ' .. kind .. ': ' .. tostring(name)) end
-  return setmetatable(names, { __index = refuse })
-end
-"""
-_GIVEN = "local given = strict('argument', cjson.decode(ARGV[1]))\n"
+_STRICT = "local STRICT = { __index = function(_, name) error('unknown name: ' .. tostring(name)) end }\n"
+_GIVEN = "local given = setmetatable(cjson.decode(ARGV[1]), STRICT)\n"
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ def render_schema() -> str:
         "MESSAGE": {"generate": _quoted(GENERATE_MESSAGE), "deliver_webhook": _quoted(WEBHOOK_MESSAGE)},
     }
     terminal = ", ".join(f"[{_quoted(status)}] = true" for status in sorted(TERMINAL))
-    rendered = "".join(f"local {table} = strict('{table}', {_table(rows)})\n" for table, rows in tables.items())
+    rendered = "".join(f"local {table} = setmetatable({_table(rows)}, STRICT)\n" for table, rows in tables.items())
     return f"{_STRICT}{rendered}local TERMINAL = {{ {terminal} }}\n{_GIVEN}"
 
 
