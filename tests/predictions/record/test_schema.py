@@ -156,7 +156,7 @@ def test_the_checker_reads_arguments_but_not_comments() -> None:
 def test_redis_refuses_a_name_that_nobody_knows(store: PredictionStore, wrong: str) -> None:
     known = 'return { STATUS.starting, KEY.prediction("one"), given.id }'
     assert store.redis.eval(render_schema() + known, 0, '{"id": "x"}') == ["starting", "musicgen:prediction:one", "x"]
-    with pytest.raises(ResponseError, match="unknown name: (finished|nothing)"):
+    with pytest.raises(ResponseError, match="unknown name"):
         store.redis.eval(f"{render_schema()}return {wrong}", 0, "{}")
 
 
