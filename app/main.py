@@ -29,8 +29,8 @@ from app.tokens import Tokens
 from predictions.models.registry import load_registry
 from predictions.record.store import AsyncPredictionStore
 from predictions.settings import Settings, load_settings
+from predictions.storage import open_storage
 from predictions.storage.local import LocalStorage
-from predictions.storage.protocol import open_storage
 
 DESCRIPTION = """A prompt goes in, music comes out at a URL.
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from predictions.models import announcements
-from predictions.record.schema import GENERATION_QUEUE
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.servers import free_port, redis_server, wait_until
@@ -25,7 +25,7 @@ def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
     """Both in turn, in one run; medians."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
-        store.run(announcements.announce("bench", CARD, 3600, queue=GENERATION_QUEUE))
+        store.run(announcements.announce("bench", CARD, 3600, queue=Queue.GENERATION))
         environment = {
             **os.environ,
             "MUSICGEN_REDIS_URL": url,

@@ -20,6 +20,8 @@ class Abilities:
     """Hz."""
     frame_rate: int
     """Token frames a second."""
+    delay_frames: int = 3
+    """Further decoding steps of each window: the largest delay among the codebooks."""
     max_seconds: int = WINDOW_SECONDS
     """The longest result, an audio prompt included."""
     multi_band_diffusion: bool = False

@@ -55,6 +55,7 @@ class NativeBackend:
             channels=parts.codec.channels,
             sample_rate=parts.codec.sample_rate,
             frame_rate=round(parts.codec.frame_rate),
+            delay_frames=parts.engine.steps(1) - 1,
             max_seconds=max_seconds,
             multi_band_diffusion=parts.diffusion is not None,
         )

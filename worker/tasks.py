@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 
-from predictions.record.messages import GENERATE_TASK, WEBHOOK_TASK
+from predictions.record.schema import Task
 
 if TYPE_CHECKING:
     # A worker that only delivers webhooks has no torch.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def register_generation(celery: Celery, generator: Generator) -> None:
     """Let this worker generate."""
 
-    @celery.task(name=GENERATE_TASK)  # type: ignore[untyped-decorator]
+    @celery.task(name=Task.GENERATE)  # type: ignore[untyped-decorator]
     def generate(prediction_id: str) -> None:
         generator.run(prediction_id)
 
@@ -25,6 +25,6 @@ def register_generation(celery: Celery, generator: Generator) -> None:
 def register_webhooks(celery: Celery, courier: Courier) -> None:
     """Let this worker deliver webhooks."""
 
-    @celery.task(name=WEBHOOK_TASK)  # type: ignore[untyped-decorator]
+    @celery.task(name=Task.DELIVER_WEBHOOK)  # type: ignore[untyped-decorator]
     def deliver_webhook(delivery_id: str) -> None:
         courier.deliver(delivery_id)

@@ -14,7 +14,7 @@ from predictions.record.store import PredictionStore
 from predictions.representation import represent
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
-from predictions.webhooks import deliveries, signing
+from predictions.webhooks import body, deliveries, schedule, signing
 from predictions.webhooks.deliveries import Begun
 from worker.network import outbound
 
@@ -56,12 +56,12 @@ class Courier:
     def _post(self, prediction: Prediction, begun: Begun) -> Answer:
         assert prediction.webhook is not None
         try:
-            body = represent(signing.as_told(prediction, begun.event), self._storage).model_dump_json().encode()
+            content = represent(body.prediction_at(begun.event, prediction), self._storage).model_dump_json().encode()
             status, headers = outbound.post(
                 prediction.webhook.url,
-                body,
-                signing.signed_headers(self._keys, begun.delivery_id, now(), body),
-                timeout_seconds=signing.TIMEOUT_SECONDS,
+                content,
+                signing.signed_headers(self._keys, begun.delivery_id, now(), content),
+                timeout_seconds=schedule.TIMEOUT_SECONDS,
                 allowed_networks=self._settings.outbound_allow,
             )
         except (outbound.DownloadError, StorageError) as error:
@@ -84,7 +84,7 @@ def _verdict(answer: Answer, tries: int) -> tuple[Verdict, float]:
     """What follows from the answer to the last of so many tries, and for a retry the seconds until then."""
     if answer.status == 410:
         return Verdict.GONE, 0.0
-    if answer.status is not None and signing.is_delivered(answer.status):
+    if answer.status is not None and schedule.is_delivered(answer.status):
         return Verdict.DELIVERED, 0.0
-    delay = signing.retry_delay(tries, answer.retry_after)
+    delay = schedule.retry_delay(tries, answer.retry_after)
     return (Verdict.FAILED, 0.0) if delay is None else (Verdict.RETRY, delay)

@@ -1,4 +1,4 @@
-"""What can be done to an uploaded file's record."""
+"""Commands on an uploaded file's record."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from predictions.errors import FileNotFound
 from predictions.files.record import File
-from predictions.record.command import Command, pairs, read_time
-from predictions.record.schema import FileFields, NewFileFields
+from predictions.record.command import Command, flat, pairs, read_time
+from predictions.record.schema import FileHash
 
 
 def put_file(
@@ -22,17 +22,15 @@ def put_file(
     sha256: str,
     metadata: Mapping[str, Any] | None = None,
 ) -> Command[File]:
-    """Remember an uploaded file, whose bytes are stored already."""
-    record: NewFileFields = {
-        "id": file_id,
-        "owner": owner,
+    """Create the record of an uploaded file whose bytes are stored already."""
+    fields: FileHash = {
         "name": name,
         "content_type": content_type,
         "size": str(size),
         "sha256": sha256,
         "metadata": json.dumps(metadata or {}),
     }
-    return Command("files/put", {"record": record}, _read_file)
+    return Command("files/put", {"id": file_id, "owner": owner, "fields": flat(fields)}, _read_file)
 
 
 def get_file(file_id: str) -> Command[File]:
@@ -52,12 +50,12 @@ def list_files(owner: str, limit: int) -> Command[list[File]]:
 
 
 def delete_file(file_id: str) -> Command[bool]:
-    """Forget an uploaded file."""
+    """Delete an uploaded file's record; false where there is none."""
     return Command("files/delete", {"id": file_id}, bool)
 
 
 def _read_file(flat: list[str]) -> File:
-    record = cast(FileFields, dict(pairs(flat)))
+    record = cast(FileHash, dict(pairs(flat)))
     return File(
         id=record["id"],
         owner=record["owner"],

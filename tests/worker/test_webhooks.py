@@ -18,7 +18,7 @@ from predictions.record.prediction import Webhook
 from predictions.record.schema import DeliveryState, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.storage.protocol import open_storage
+from predictions.storage import open_storage
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import Delivery
 from predictions.webhooks.signing import derived_key

@@ -38,7 +38,7 @@ from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
 from worker.generation.leases import Lease, LeaseKeeper, Reached
 from worker.generation.live_audio import LiveAudio
-from worker.generation.metrics import Stopwatch, as_delivered, measured_beside, metrics
+from worker.generation.metrics import Stopwatch, as_delivered, measured_other, metrics
 from worker.network import outbound
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Generator:
         self._put(key, content, CONTENT_TYPES[value.output_format])
         self._succeed(attempt, key, metrics(prediction, job, watch, audio, delivered), job.total_steps)
         with suppress(StoreUnavailable):  # it has succeeded; estimates may miss a measurement
-            self._store.run(measured_beside(prediction, value, job))
+            self._store.run(measured_other(prediction, value, job))
 
     def _input_audio(self, attempt: Attempt, value: Input) -> Waveform:
         """Fetch and decode the input audio. Raises DownloadError, StorageError, MusicGenError."""

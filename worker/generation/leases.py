@@ -20,7 +20,7 @@ from predictions.errors import LeaseLost, StoreUnavailable
 from predictions.record import commands
 from predictions.record.command import Command
 from predictions.record.prediction import Prediction, Progress
-from predictions.record.schema import ENDED_CHANNEL, Status
+from predictions.record.schema import Channel, Status
 from predictions.record.store import PredictionStore
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class LeaseKeeper:
         while not self._closed.is_set():
             try:
                 with self._store.subscription() as pubsub:
-                    pubsub.subscribe(ENDED_CHANNEL)
+                    pubsub.subscribe(Channel.ENDED)
                     while not self._closed.is_set():
                         self._listen(pubsub)
                         self._renew_all()

@@ -6,11 +6,11 @@ import logging
 
 from musicgen_core import Waveform
 from predictions.errors import LeaseLost, StorageError, StoreUnavailable
+from predictions.live_wav import float_wav
 from predictions.record import commands
 from predictions.record.events import Chunk
 from predictions.record.store import PredictionStore
 from predictions.storage.protocol import AudioStorage
-from predictions.wav import float_wav
 from worker.generation.leases import Lease
 
 logger = logging.getLogger(__name__)

@@ -56,11 +56,11 @@ def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -
         return read_audio(path, sample_rate=audio.sample_rate, channels=audio.channels, max_seconds=audio.duration + 1)
 
 
-def measured_beside(prediction: Prediction, value: Input, job: Job) -> Command[bool]:
+def measured_other(prediction: Prediction, value: Input, job: Job) -> Command[bool]:
     """What a prediction that has just succeeded took beside decoding: its text and audio encoded, its sound made."""
     assert job.decoded_at is not None
     seconds = job.encoding_seconds + time.monotonic() - job.decoded_at
-    return throughput.measured_beside(
+    return throughput.measured_other(
         prediction.queue,
         prediction.version,
         seconds=seconds / value.duration,

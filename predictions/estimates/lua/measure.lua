@@ -1,7 +1,8 @@
--- Let a new measurement flow into the throughput of a queue's model. `newest_share`: how much of the kept figure the
--- newest one makes.
-local key = KEY.throughput(given.queue, given.version)
-local known = redis.call('HGET', key, given.name) or given.value
-redis.call('HSET', key, given.name, string.format('%.9g', known + given.newest_share * (given.value - known)))
-redis.call('EXPIRE', key, given.kept_seconds)
+-- Let a new measurement flow into a figure of a model's throughput.
+-- Given: queue, version (of the model), figure (its field), value, newest_share (what the newest value counts for),
+-- keep_seconds. Returns 1.
+local key, figure, value = KEY.throughput(given.queue, given.version), given.figure, given.value
+local known = redis.call('HGET', key, figure) or value
+redis.call('HSET', key, figure, string.format('%.9g', known + given.newest_share * (value - known)))
+redis.call('EXPIRE', key, given.keep_seconds)
 return 1

@@ -1,7 +1,6 @@
--- Remember an uploaded file; `record` has its fields. Returns the flat record.
-local id, owner, time = given.record.id, given.record.owner, clock()
-set(KEY.file(id), given.record)
-redis.call('HSET', KEY.file(id), 'created_at', time)
-redis.call('ZADD', KEY.files, time, id)
-redis.call('ZADD', KEY.owner_files(owner), time, id)
-return redis.call('HGETALL', KEY.file(id))
+-- Remember an uploaded file. Given: id, owner, fields (a flat list). Returns the flat record.
+local key, time = KEY.file(given.id), clock()
+redis.call('HSET', key, 'id', given.id, 'owner', given.owner, 'created_at', time, unpack(given.fields))
+redis.call('ZADD', KEY.files, time, given.id)
+redis.call('ZADD', KEY.owner_files(given.owner), time, given.id)
+return redis.call('HGETALL', key)

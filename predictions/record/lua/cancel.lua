@@ -1,5 +1,5 @@
--- Cancel a prediction that has not ended. Returns 1 if this call cancelled it.
+-- Cancel a prediction. Given: id. Returns 1, or 0 where it has ended already or is gone.
 local status = redis.call('HGET', KEY.prediction(given.id), 'status')
 if not status or TERMINAL[status] then return 0 end
-finish(given.id, STATUS.canceled, {})
+end_prediction(given.id, STATUS.canceled, {})
 return 1

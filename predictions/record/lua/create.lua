@@ -1,32 +1,36 @@
--- Create a prediction and enqueue it: both or neither. `record` has its fields; an `idempotency_key` of '' is none.
+-- Create a prediction and enqueue it: both or neither.
+-- Given: id, owner, digest, idempotency_key ('' for none), remember_seconds, max_queued, queue, take_offered (whether a
+-- prediction that was offered to an identical request will do), fields (a flat list).
 -- Returns {outcome, flat record, queue position or -1}.
-local id, owner, digest, queue = given.record.id, given.record.owner, given.record.digest, given.record.queue
+local id, owner, digest, queue = given.id, given.owner, given.digest, given.queue
 local key, memory = KEY.prediction(id), KEY.idempotency(owner, given.idempotency_key)
 
-local function answer(outcome, known_id)
-  return { outcome, redis.call('HGETALL', KEY.prediction(known_id)), position(known_id) }
+local function exists(prediction) return redis.call('EXISTS', KEY.prediction(prediction)) == 1 end
+
+local function answer(outcome, prediction)
+  return { outcome, redis.call('HGETALL', KEY.prediction(prediction)), position(prediction) }
 end
 
 if given.idempotency_key ~= '' then
   local known = redis.call('HMGET', memory, 'id', 'digest')
-  -- A remembered prediction may have been deleted since.
-  if known[1] and redis.call('EXISTS', KEY.prediction(known[1])) == 1 then
+  -- The prediction may have been deleted since.
+  if known[1] and exists(known[1]) then
     return answer(known[2] == digest and OUTCOME.replayed or OUTCOME.mismatch, known[1])
   end
 end
 if given.take_offered then
   local offered = redis.call('LPOP', KEY.offered(owner, digest))
-  if offered and redis.call('EXISTS', KEY.prediction(offered)) == 1 then return answer(OUTCOME.replayed, offered) end
+  if offered and exists(offered) then return answer(OUTCOME.replayed, offered) end
 end
-if redis.call('EXISTS', key) == 1 then
+if exists(id) then
   local known = redis.call('HMGET', key, 'owner', 'digest')
   return answer(known[1] == owner and known[2] == digest and OUTCOME.replayed or OUTCOME.conflict, id)
 end
 if redis.call('ZCARD', KEY.queued(queue)) >= given.max_queued then return answer(OUTCOME.full, id) end
 
 local time = clock()
-set(key, given.record)
-redis.call('HSET', key, 'status', STATUS.starting, 'attempt', 0, 'created_at', time)
+redis.call('HSET', key, 'id', id, 'owner', owner, 'digest', digest, 'status', STATUS.starting, 'attempt', 0,
+  'created_at', time, 'queue', queue, unpack(given.fields))
 redis.call('SADD', KEY.queues, queue)
 redis.call('ZADD', KEY.owner(owner), time, id)
 if given.idempotency_key ~= '' then

@@ -1,4 +1,4 @@
--- Forget an ended prediction. Returns 1, or 0 where it has not ended.
+-- Delete an ended prediction and all that belongs to it. Given: id. Returns 1, or 0 where it has not ended.
 local id = given.id
 local record = redis.call('HMGET', KEY.prediction(id), 'status', 'owner')
 if record[1] and not TERMINAL[record[1]] then return 0 end

@@ -1,4 +1,5 @@
--- A prediction's events after the one whose id is `after` ('0-0' for all). Returns the entries of the stream, or nothing
--- where there is no such prediction.
-if redis.call('EXISTS', KEY.events(given.id)) == 0 then return false end
-return redis.call('XRANGE', KEY.events(given.id), '(' .. given.after, '+')
+-- A prediction's events after one of them. Given: id, after (the id of the last event that is known).
+-- Returns the stream's entries; nothing where there is no such prediction.
+local key = KEY.events(given.id)
+if redis.call('EXISTS', key) == 0 then return false end
+return redis.call('XRANGE', key, '(' .. given.after, '+')

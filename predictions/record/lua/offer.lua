@@ -1,4 +1,5 @@
--- Let the next identical request without an Idempotency-Key have a prediction whose answer was lost.
+-- Offer a prediction whose answer was lost to the next identical request without an Idempotency-Key.
+-- Given: owner, digest, id, seconds (for which it is offered). Returns 1.
 local key = KEY.offered(given.owner, given.digest)
 -- A list: several identical requests may have lost their answers, and each of them comes again.
 redis.call('RPUSH', key, given.id)

@@ -1,15 +1,16 @@
--- Bring back what nobody works on. `error` tells a client why its prediction failed, with the placeholder @ATTEMPTS@.
--- Returns {requeued after a lost lease, failed for good, re-enqueued after a lost message}.
-local limit, time = given.limit, clock()
+-- Bring back predictions whose lease or message was lost.
+-- Given: max_attempts, requeue_after_seconds, limit (for each queue), error (with %d for the attempts made).
+-- Returns {requeued after a lost lease, failed for good, enqueued again after a lost message}.
+local time = clock()
 local requeued, failed, hinted = 0, 0, 0
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.leases, '-inf', time, 'LIMIT', 0, limit)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.leases, '-inf', time, 'LIMIT', 0, given.limit)) do
   local key = KEY.prediction(id)
   local attempt = tonumber(redis.call('HGET', key, 'attempt') or 0)
   drop_lease(id)
   if attempt >= given.max_attempts then
-    local text = string.gsub(given.error, '@ATTEMPTS@', attempt)
-    finish(id, STATUS.failed, { { 'error', text } })
+    redis.call('HSET', key, 'error', string.format(given.error, attempt))
+    end_prediction(id, STATUS.failed, {})
     failed = failed + 1
   elseif attempt > 0 then
     redis.call('HSET', key, 'status', STATUS.starting)
@@ -20,13 +21,13 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.leases, '-inf', time, 'LIMIT
   end
 end
 
--- A queue at a time: what waits for a model that nobody serves hides nothing of the others.
-local untouched_since = time - given.requeue_after_seconds
+-- One queue at a time: what waits for a model without workers must not hide what the other queues lost.
+local before = time - given.requeue_after_seconds
 for _, queue in ipairs(redis.call('SMEMBERS', KEY.queues)) do
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.queued(queue), '-inf', untouched_since, 'LIMIT', 0, limit)) do
-    -- Still in the list: it only waits its turn. A duplicate message would do no harm, but they would pile up.
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.queued(queue), '-inf', before, 'LIMIT', 0, given.limit)) do
+    -- A message that is still in the list only waits its turn. A second one would do no harm, but they would pile up.
     local enqueued_at = tonumber(redis.call('HGET', KEY.prediction(id), 'enqueued_at'))
-    if enqueued_at < untouched_since and not redis.call('LPOS', queue, generation_message(id)) then
+    if enqueued_at < before and not redis.call('LPOS', queue, generation_message(id)) then
       enqueue(id, 'RPUSH')
       hinted = hinted + 1
     end

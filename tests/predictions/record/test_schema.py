@@ -1,260 +1,241 @@
-"""Every script uses the schema's keys and fields, and the arguments that its command gives; nothing else."""
+"""The schema: the names of today, the constants of the scripts, and every script and command held to it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from datetime import UTC, datetime
+import hashlib
+import inspect
+from enum import StrEnum
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
+from redis.exceptions import ResponseError
 
-from predictions.estimates import throughput
+from predictions.estimates import forecast, throughput
 from predictions.files import commands as file_commands
 from predictions.models import announcements
-from predictions.models.card import ModelCard
-from predictions.record import commands
+from predictions.models.card import Announcement
+from predictions.record import commands, messages
 from predictions.record.command import Command
 from predictions.record.events import Chunk
-from predictions.record.prediction import NewPrediction, Progress, Provenance, Webhook
-from predictions.record.schema import KEYS, DeliveryFields, PredictionFields, Verdict, WebhookEvent, as_lua
-from predictions.record.scripts import SHARED, source
+from predictions.record.prediction import NewPrediction, Progress
+from predictions.record.schema import (
+    TERMINAL,
+    Channel,
+    DeliveryHash,
+    DeliveryState,
+    EventName,
+    Field,
+    FileHash,
+    IdempotencyHash,
+    Keys,
+    Name,
+    PredictionHash,
+    Queue,
+    Status,
+    Task,
+    WebhookEvent,
+)
+from predictions.record.scripts import PRELUDES, render_schema, source
 from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries
+from predictions.webhooks.deliveries import Begun, Verdict
+from tests.predictions.record.lua_checker import check
 
-ROOMS = Path(str(resources.files("predictions")))
-SCRIPTS = sorted(f"{path.parts[-3]}/{path.stem}" for path in ROOMS.glob("*/lua/*.lua"))
-TABLES = {"KEY", "CHANNEL", "QUEUE", "STATUS", "OUTCOME", "EVENT", "WEBHOOK_EVENT", "DELIVERY", "VERDICT"}
-
-CARD = ModelCard(name="a/b", version="v", melody=True, channels=1, sample_rate=32000, max_duration=30, concurrency=1)
+MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries)
 NEW = NewPrediction(
-    id="one",
-    owner="ann",
-    digest="d",
-    input={"prompt": "piano"},
-    model="a/b",
-    version="v",
-    queue="generation",
-    base_url="http://host",
-    input_file="f",
-    webhook=Webhook("http://hook"),
-    stream_token="t",
-    live=True,
-    rerun_of="zero",
-    wanted_audio_sha256="0" * 64,
+    id="one", owner="ann", digest="d", input={}, model="m", version="v", queue="generation", base_url="http://host"
 )
-BEGUN = deliveries.Begun("one-start", 1, 1, "one", WebhookEvent.START)
-SUCCEEDED = commands.succeed(
-    "one", 1, output_key="k", metrics={}, logs="ab", progress=Progress(2, 2), provenance=Provenance("c", "v")
-)
-COMMANDS: list[Command[Any]] = [
-    commands.create(NEW, remember_seconds=1, max_queued=1),
-    commands.offer("ann", "d", "one", 1),
-    commands.get("one"),
-    commands.list_page("ann", commands.FIRST_PAGE, 1),
-    commands.claim("one", 1.0),
-    commands.renew("one", 1, 1.0, progress=Progress(1, 2), logs=""),
-    SUCCEEDED,
-    commands.announce_chunk("one", Chunk(1, 0, 0.0, 1.0)),
-    commands.events("one"),
-    commands.cancel("one"),
-    commands.delete("one"),
-    commands.reap(3, 10.0),
-    commands.expired(1.0),
-    announcements.announce("w", CARD, 1.0, queue="generation"),
-    announcements.withdraw("w", queue="generation"),
-    announcements.deployment(),
-    deliveries.due(),
-    deliveries.begin("one-start"),
-    deliveries.end(BEGUN, Verdict.RETRY, status=500, error=None, seconds=0.1, retry_in_seconds=1.0),
-    deliveries.of("one"),
-    deliveries.redeliver("one", "one-start"),
-    throughput.measured_beside("generation", "v", seconds=1.0, diffusion=False),
-    throughput.forecast("generation"),
-    file_commands.put_file("f", owner="ann", name="n", content_type="audio/wav", size=1, sha256="s"),
-    file_commands.get_file("f"),
-    file_commands.list_files("ann", 1),
-    file_commands.delete_file("f"),
-]
-"""One command for each script, with all of its optional arguments."""
+CARD = Announcement(name="a/a", version="1", melody=False, channels=1, sample_rate=1, max_duration=1, concurrency=1)
+BEGUN = Begun("one-start", 1, 1, "one", WebhookEvent.START)
+EVERY_COMMAND: dict[str, Command[Any]] = {
+    "create": commands.create(NEW, remember_seconds=1, max_queued=1),
+    "offer": commands.offer("ann", "d", "one", 1),
+    "get": commands.get("one"),
+    "list_page": commands.list_page("ann", commands.FIRST_PAGE, 1),
+    "claim": commands.claim("one", 1.0),
+    "renew": commands.renew("one", 1, 1.0),
+    "succeed": commands.succeed("one", 1, output_key="k", metrics={}, logs="", progress=Progress(1, 1)),
+    "fail": commands.fail("one", 1, error="e", logs=""),
+    "announce_chunk": commands.announce_chunk("one", Chunk(1, 0, 0.0, 1.0)),
+    "events": commands.events("one"),
+    "cancel": commands.cancel("one"),
+    "delete": commands.delete("one"),
+    "reap": commands.reap(1, 1.0),
+    "expired": commands.expired(1.0),
+    "put_file": file_commands.put_file("f", owner="ann", name="n", content_type="t", size=1, sha256="0"),
+    "get_file": file_commands.get_file("f"),
+    "list_files": file_commands.list_files("ann", 1),
+    "delete_file": file_commands.delete_file("f"),
+    "announce": announcements.announce("worker", CARD, 1.0, queue="generation"),
+    "withdraw": announcements.withdraw("worker", queue="generation"),
+    "deployment": announcements.deployment(),
+    "measured_steps": throughput.measured_steps("generation", "v", together=1.0, step_seconds=1.0),
+    "measured_other": throughput.measured_other("generation", "v", seconds=1.0, diffusion=False),
+    "forecast_queue": forecast.forecast_queue("generation"),
+    "due": deliveries.due(),
+    "begin": deliveries.begin("one-start"),
+    "end": deliveries.end(BEGUN, Verdict.RETRY, status=None, error=None, seconds=1.0),
+    "of": deliveries.of("one"),
+    "redeliver": deliveries.redeliver("one", "one-start"),
+}
 
 
-def code(text: str) -> str:
-    return re.sub(r"--[^\n]*", "", text)
+def lua_files() -> list[str]:
+    """Every Lua file below predictions/, by the name that `source` takes."""
+    rooms = [room for room in resources.files("predictions").iterdir() if (room / "lua").is_dir()]
+    files = [f"{room.name}/{file.name}" for room in rooms for file in (room / "lua").iterdir() if file.is_file()]
+    return sorted(name.removesuffix(".lua") for name in files)
 
 
-def calls(text: str) -> Iterator[list[str]]:
-    """The arguments of each `redis.call(...)`, as they are written."""
-    for match in re.finditer(r"redis\.call\(", text):
-        arguments, depth, start = [], 0, match.end()
-        for position in range(match.end(), len(text)):
-            character = text[position]
-            if depth == 0 and character in ",)":
-                arguments.append(text[start:position].strip())
-                start = position + 1
-            if character in "({":
-                depth += 1
-            elif character in ")}":
-                if depth == 0:
-                    break
-                depth -= 1
-        yield arguments
+SCRIPTS = lua_files()
+PRELUDE_FILES = [f"record/prelude/{name}" for name in PRELUDES]
 
 
-def variables(text: str) -> dict[str, str]:
-    """The names of keys that local variables stand for: local record, time = KEY.prediction(id), clock()."""
-    found = {}
-    for names, values in re.findall(r"local ([\w, ]+) = ([^\n]+)", text):
-        parts = re.split(r",\s*(?![^(]*\))", values)
-        for name, value in zip(names.split(", "), parts, strict=False):
-            if key := re.match(r"KEY\.(\w+)", value):
-                found[name] = key[1]
-    return found
+@pytest.mark.parametrize("name", PRELUDE_FILES + SCRIPTS)
+def test_a_script_names_nothing_that_the_schema_lacks(name: str) -> None:
+    assert check(source(name)).problems == []
 
 
-def faults(text: str) -> list[str]:
-    """What a script uses that the schema lacks."""
-    text = code(text)
-    found = [f"a literal key: {key}" for key in re.findall(r"'musicgen:[^']*'", text)]
-    found += [f"KEY.{name} is no key" for name in re.findall(r"\bKEY\.(\w+)", text) if name not in KEYS]
-    found += [
-        f"{table}.{name} is not in the schema"
-        for table, name in re.findall(r"\b([A-Z_]+)\.(\w+)", text)
-        if table in TABLES - {"KEY"} and not re.search(rf"local {table} = .*\b{name} = ", as_lua())
-    ]
-    known = variables(text)
-    for command, key, *arguments in (call for call in calls(text) if len(call) > 1):
-        if not re.fullmatch(r"'(H\w+|XADD)'", command):
-            continue
-        name = match[1] if (match := re.match(r"KEY\.(\w+)", key)) else known.get(key, "")
-        fields = [literal[1] for argument in arguments if (literal := re.match(r"'([a-z_]+:?)'", argument))]
-        if name not in KEYS:
-            found += [f"the hash {key} is not known"] if fields else []
-            continue
-        found += [f"{name} has no field {field}" for field in fields if not KEYS[name].knows(field)]
-    record = [*re.findall(r"given\.record\.(\w+)", text), *re.findall(r"name == '(\w+)'", text)]
-    found += [f"prediction has no field {name}" for name in record if not KEYS["prediction"].knows(name)]
-    return found
+def test_every_script_is_some_commands_and_every_command_has_its_script() -> None:
+    assert sorted({command.script for command in EVERY_COMMAND.values()}) == SCRIPTS
+    functions = [item for module in MODULES for item in inspect.getmembers(module, inspect.isfunction)]
+    annotated = {name: str(function.__annotations__.get("return")) for name, function in functions}
+    making = {name for name, answer in annotated.items() if answer.startswith("Command[") and not name.startswith("_")}
+    assert making == set(EVERY_COMMAND)
 
 
-def test_there_are_scripts_and_each_has_its_command() -> None:
-    assert len(SCRIPTS) > 25
-    assert sorted({command.script for command in COMMANDS} | set(SHARED)) == SCRIPTS
+@pytest.mark.parametrize("command", EVERY_COMMAND.values(), ids=EVERY_COMMAND)
+def test_a_command_gives_what_its_script_reads(command: Command[Any]) -> None:
+    assert set(command.arguments) == check(source(command.script)).arguments
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_uses_what_the_schema_has(name: str) -> None:
-    assert faults(source(name)) == []
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.script)
-def test_a_command_gives_the_arguments_that_its_script_reads(command: Command[Any]) -> None:
-    assert set(re.findall(r"\bgiven\.(\w+)", code(source(command.script)))) == set(command.arguments)
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_has_no_statuses_and_no_prose_of_its_own(name: str) -> None:
-    literals = set(re.findall(r"'([^']*)'", code(source(name))))
-    assert not literals & {"starting", "processing", "succeeded", "failed", "canceled", "pending", "generation"}
-    assert not [literal for literal in literals if literal.count(" ") > 1]
+def test_preludes_read_no_arguments_and_all_of_them_are_used() -> None:
+    assert set().union(*(check(source(name)).arguments for name in PRELUDE_FILES)) == set()
+    folder = resources.files("predictions") / "record" / "lua" / "prelude"
+    assert {file.name for file in folder.iterdir()} == {f"{name}.lua" for name in PRELUDES}
 
 
 @pytest.mark.parametrize(
-    ("line", "fault"),
+    ("broken", "problem"),
     [
-        ("redis.call('GET', 'musicgen:leases')", "a literal key"),
-        ("redis.call('ZCARD', KEY.waiting)", "KEY.waiting is no key"),
-        ("redis.call('HGET', KEY.prediction(id), 'state')", "prediction has no field state"),
-        ("redis.call('HSET', KEY.delivery(id), 'due', 1, 'status', 2)", "delivery has no field status"),
-        ("local key, time = KEY.file(id), clock()\nredis.call('HGET', key, 'digest')", "file has no field digest"),
-        ("redis.call('HGET', key, 'digest')", "the hash key is not known"),
-        ("redis.call('HSET', KEY.delivery(id), 'ended:' .. number, 1)", "delivery has no field ended:"),
-        ("redis.call('XADD', KEY.events(id), '*', 'name', 'x')", "events has no field name"),
-        ("local status = STATUS.cancelled", "STATUS.cancelled is not in the schema"),
-        ("local owner = given.record.user", "prediction has no field user"),
+        ("redis.call('HGET', KEY.prediction(id), 'colour')", "has no field 'colour'"),
+        ("redis.call('HMGET', KEY.file(id), 'name', 'status')", "has no field 'status'"),
+        ("redis.call('HSET', KEY.delivery(id), 'state', DELIVERY.failed, 'until', 1)", "has no field 'until'"),
+        ("local key = KEY.delivery(id)\nredis.call('HINCRBY', key, 'enqueues', 1)", "has no field 'enqueues'"),
+        ("redis.call('HGET', KEY.delivery(id), FIELD.webhook_sent(event))", "has no field 'webhook_sent:{event}'"),
+        ("redis.call('HGET', KEY.prediction(id), 'webhooks:' .. event)", "put together from text"),
+        ("redis.call('XADD', KEY.events(id), '*', 'event', name, 'date', data)", "has no field 'date'"),
+        ("redis.call('HGETALL', 'musicgen:prediction:' .. id)", "literal 'musicgen:prediction:'"),
+        ("redis.call('HGETALL', somewhere)", "not in the schema"),
+        ("redis.call('HGETALL', KEY.predictions(id))", "unknown constant KEY.predictions"),
+        ("redis.call('ZREM', KEY.running(queue), id)", "a set"),
+        ("redis.call('ZADD', KEY.leases(id), 1, id)", "takes 0 parameters, not 1"),
+        ("redis.call('HGETALL', KEY.idempotency(owner))", "takes 2 parameters, not 1"),
+        ("redis.call('HGETS', KEY.prediction(id))", "unknown command HGETS"),
+        ("if status == STATUS.finished then return 1 end", "unknown constant STATUS.finished"),
+        ("if state == STATE.pending then return 1 end", "unknown constant STATE.pending"),
+        ("if status == 'starting' then return 1 end", "literal 'starting'"),
+        ("redis.call('HSET', KEY.prediction(id), 'status', 'failed')", "literal 'failed'"),
+        ("redis.call('LPUSH', 'webhooks', id)", "literal 'webhooks'"),
+        ("emit(id, 'logs', text)", "literal 'logs'"),
+        ('emit(id, "logs", text)', "single quotes"),
+        ("return { 'error', 'Something for users.' }", "literal 'Something for users.'"),
+        ("return ARGV[1]", "arguments have names"),
     ],
 )
-def test_the_check_finds_what_is_wrong(line: str, fault: str) -> None:
-    assert any(found.startswith(fault) for found in faults(line)), faults(line)
+def test_the_checker_finds_what_is_wrong(broken: str, problem: str) -> None:
+    assert any(problem in found for found in check(broken).problems)
 
 
-def test_redis_refuses_a_name_that_the_schema_lacks(redis_url: str) -> None:
-    with redis.Redis.from_url(redis_url) as client:
-        assert (
-            client.eval(as_lua() + "return KEY.queued('q') .. ' ' .. STATUS.failed", 0) == b"musicgen:queued:q failed"
-        )
-        for name in ("KEY.waiting", "STATUS.cancelled", "QUEUE.other"):
-            with pytest.raises(redis.ResponseError, match="has no"):
-                client.eval(as_lua() + f"return {name}", 0)
+def test_the_checker_reads_arguments_but_not_comments() -> None:
+    assert check("-- given.nothing, 'musicgen:'\nreturn given.id .. given.owner").arguments == {"id", "owner"}
 
 
-def test_the_names_are_those_of_stored_data() -> None:
-    """What version 0.1.0 wrote; a new name here needs a way for the old data."""
-    assert {name: key.pattern for name, key in KEYS.items()} == {
+@pytest.mark.parametrize("wrong", ["STATUS.finished", "KEY.nothing", "given.nothing", "QUEUE.nothing"])
+def test_redis_refuses_a_name_that_nobody_knows(store: PredictionStore, wrong: str) -> None:
+    known = 'return { STATUS.starting, KEY.prediction("one"), given.id }'
+    assert store.redis.eval(render_schema() + known, 0, '{"id": "x"}') == ["starting", "musicgen:prediction:one", "x"]
+    with pytest.raises(ResponseError, match="unknown name"):
+        store.redis.eval(f"{render_schema()}return {wrong}", 0, "{}")
+
+
+def words(text: str) -> set[str]:
+    return set(text.split())
+
+
+def templates(holder: type) -> dict[str, str]:
+    return {name: value.template for name, value in vars(holder).items() if isinstance(value, Name)}
+
+
+def test_the_keys_and_fields_of_stored_data() -> None:
+    """Data of earlier versions has these names: whoever changes one migrates what is stored."""
+    assert templates(Keys) == {
         "prediction": "musicgen:prediction:{id}",
         "events": "musicgen:events:{id}",
         "owner": "musicgen:owner:{owner}",
-        "queues": "musicgen:queues",
-        "queued": "musicgen:queued:{queue}",
-        "leases": "musicgen:leases",
-        "running": "musicgen:running:{queue}",
-        "ended": "musicgen:ended",
         "idempotency": "musicgen:idempotency:{owner}:{key}",
         "offered": "musicgen:offered:{owner}:{digest}",
+        "queues": "musicgen:queues",
+        "queued": "musicgen:queued:{queue}",
+        "running": "musicgen:running:{queue}",
+        "leases": "musicgen:leases",
+        "ended": "musicgen:ended",
         "webhooks": "musicgen:webhooks",
-        "delivery": "musicgen:delivery:{delivery}",
+        "delivery": "musicgen:delivery:{webhook_id}",
         "deliveries": "musicgen:deliveries:{id}",
         "file": "musicgen:file:{id}",
         "files": "musicgen:files",
         "owner_files": "musicgen:owner-files:{owner}",
         "cards": "musicgen:cards",
-        "throughput": "musicgen:pace:{queue}:{version}",
         "workers": "musicgen:workers:{queue}",
+        "throughput": "musicgen:pace:{queue}:{version}",
     }
+    assert templates(Field) == {
+        "webhook_count": "webhooks:{event}",
+        "webhook_sent": "webhook_sent:{event}",
+        "attempt_started": "started:{number}",
+        "attempt_outcome": "outcome:{number}",
+        "step_seconds": "step:{requests}",
+        "other_seconds": "beside:{decoder}",
+    }
+    assert words(
+        "attempt base_url completed_at created_at digest enqueued_at enqueues error id input input_file live logs "
+        "metrics model output_key owner progress provenance queue rerun_of started_at status stream_token version "
+        "wanted_audio_sha256 webhook webhook_events webhook_gone"
+    ) == set(PredictionHash.__annotations__)
+    assert words("attempts created_at due event id prediction state tries") == set(DeliveryHash.__annotations__)
+    assert words("content_type created_at id metadata name owner sha256 size") == set(FileHash.__annotations__)
+    assert words("digest id") == set(IdempotencyHash.__annotations__)
 
 
-def test_a_prediction_that_version_0_1_0_stored_is_read(store: PredictionStore) -> None:
-    store.redis.hset(
-        "musicgen:prediction:old",
-        mapping={
-            **{
-                "id": "old",
-                "owner": "ann",
-                "digest": "d",
-                "status": "succeeded",
-                "attempt": "1",
-                "queue": "generation",
-            },
-            **{"created_at": "1700000000.000001", "completed_at": "1700000009.5", "base_url": "http://host"},
-            **{"input": '{"prompt": "piano"}', "model": "a/b", "version": "v", "output_key": "predictions/old/1/o.wav"},
-            **{"progress": "[53, 53]", "logs": "Using seed 1\n", "metrics": '{"seed": 1}', "live": "1"},
-            **{"webhook": "http://hook", "webhook_events": "start,completed", "webhooks:logs": "2", "enqueues": "1"},
-        },
-    )
-    prediction = store.run(commands.get("old"))
-    assert prediction.completed_at == datetime.fromtimestamp(1700000009.5, UTC)
-    assert (prediction.progress, prediction.live, prediction.metrics) == (Progress(53, 53), True, {"seed": 1})
-    assert prediction.webhook is not None
-    assert prediction.webhook.events == ("start", "completed")
+@pytest.mark.parametrize(
+    ("enumeration", "values"),
+    [
+        (Status, "starting processing succeeded failed canceled"),
+        (EventName, "status progress logs audio"),
+        (WebhookEvent, "start output logs completed"),
+        (DeliveryState, "pending delivered failed superseded disabled"),
+        (Queue, "generation webhooks"),
+        (Task, "musicgen.generate musicgen.deliver_webhook"),
+        (Channel, "musicgen:ended-channel musicgen:events-channel"),
+    ],
+)
+def test_the_words_of_stored_data(enumeration: type[StrEnum], values: str) -> None:
+    assert {str(member) for member in enumeration} == words(values)
 
 
-def test_what_is_stored_has_the_fields_of_the_schema_alone(store: PredictionStore) -> None:
-    def stored(pattern: str) -> set[str]:
-        return {field for key in store.redis.scan_iter(pattern) for field in store.redis.hkeys(key)}
+def test_terminal_statuses() -> None:
+    assert sorted(TERMINAL) == ["canceled", "failed", "succeeded"]
 
-    def plain(fields: set[str], key: str) -> set[str]:
-        assert all(KEYS[key].knows(field) or KEYS[key].knows(field.partition(":")[0] + ":") for field in fields)
-        return {field for field in fields if ":" not in field}
 
-    store.run(commands.create(NEW, remember_seconds=1, max_queued=1))
-    store.run(commands.claim("one", 60.0))
-    begun = store.run(deliveries.begin("one-start"))
-    assert begun is not None
-    store.run(deliveries.end(begun, Verdict.GONE, status=410, error=None, seconds=0.1))
-    store.run(commands.renew("one", 1, 60.0, progress=Progress(1, 2), logs="a"))
-    store.run(SUCCEEDED)
-    assert plain(stored("musicgen:prediction:*"), "prediction") == set(PredictionFields.__annotations__) - {"error"}
-    assert plain(stored("musicgen:delivery:*"), "delivery") == set(DeliveryFields.__annotations__)
+@pytest.mark.parametrize(
+    ("message", "digest"),
+    [
+        (messages.GENERATE_MESSAGE, "2e6c9bc578bbd9e951f1714ce0f922f1177eb31169d1f27202d502d6b3799d1f"),
+        (messages.WEBHOOK_MESSAGE, "10ecfca616a5c245da3cb18dab1192c7f0bba9b2d41389394eef5ae833ba963e"),
+    ],
+)
+def test_messages_are_those_that_already_wait_in_queues(message: str, digest: str) -> None:
+    """The reaper looks for a message by its text: another text would double those of an earlier version."""
+    assert hashlib.sha256(message.encode()).hexdigest() == digest

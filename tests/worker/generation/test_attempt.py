@@ -10,7 +10,7 @@ from predictions.record.prediction import NewPrediction
 from predictions.record.schema import Status
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.storage.protocol import open_storage
+from predictions.storage import open_storage
 from tests.app.conftest import CARD
 from worker.generation.attempt import Generator
 from worker.generation.leases import LeaseKeeper

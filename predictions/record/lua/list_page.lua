@@ -1,6 +1,7 @@
--- An owner's predictions, newest first, behind the one with this `score` and id `last` ('+inf' and '': the first page).
+-- An owner's predictions, newest first.
+-- Given: owner, score and last_id (of the last one of the page before; '+inf' and '' for the first page), limit.
 -- Returns a list of {flat record, queue position or -1}, at most limit + 1 of them: one more shows that a page follows.
-local score, last, limit = given.score, given.last, given.limit + 1
+local score, last, limit = given.score, given.last_id, given.limit + 1
 local page, offset, seen = {}, 0, last == ''
 while #page < limit do
   -- Equal times are ordered by id, descending; those up to and with `last` were on the page before.
