@@ -1,4 +1,4 @@
-"""What a duration means for a continuation: how much new music is made after the clip."""
+"""What a duration means for a continuation: how much new music follows the clip."""
 
 from __future__ import annotations
 

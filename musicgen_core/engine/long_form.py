@@ -1,4 +1,4 @@
-"""Music longer than the model's window: made a window at a time, each continuing what is there.
+"""Music longer than the model's window: generated window by window, each continuing what is there.
 
 This is the algorithm of audiocraft's extended generation (`MusicGen._generate_tokens` in audiocraft 1.3): windows begin
 every `stride` frames, and the part of a window that is known already is the prompt of its request. So every window is
@@ -37,8 +37,8 @@ class Window:
 def plan_windows(given: int, total: int, *, window: int, stride: int) -> list[Window]:
     """The windows that generate frames `given` to `total`.
 
-    window, stride: frames, `0 < stride < window`. A prompt that fills the first windows passes them over, where
-    audiocraft refuses it.
+    `window`, `stride`: frames, `0 < stride < window`. A prompt that fills the first windows skips them, where audiocraft
+    refuses it.
     """
     windows, known = [], given
     for start in range(0, total, stride):
