@@ -15,7 +15,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 """int8: 8-bit integers in the matrix products (`lm.linear`), float32 in all else; on CPUs only."""
 
 CPU_REQUESTS = 8
-"""More gain little: with musicgen-small on two cores, 8 together make 4.5 times the frames of one, 16 make 4.8 times."""
+"""More gain little: with musicgen-small on two cores, 8 together make 4.5 times the frames of one, 16 make 4.8."""
 CUDA_REQUESTS = 32
 CUDA_SHARE = 0.6
 """Share of the memory left after the weights; the rest is for T5, the codec's decoding and other processes."""
@@ -39,8 +39,8 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
     """The language model's number type; for "int8", that of all but the matrix products.
 
-    "auto" is bfloat16 on CUDA (float16 where it lacks that), float32 on the CPU. Raises CheckpointError where there is no
-    int8.
+    "auto" is bfloat16 on CUDA (float16 where it lacks that), float32 on the CPU. Raises CheckpointError where there is
+    no int8.
     """
     if name == "int8":
         if device.type != "cpu" or not has_int8_kernel():

@@ -1,9 +1,9 @@
 """Three ways to attend over the cache: a whole sequence, slot by slot, all slots padded.
 
-*Sequence* fills one slot with the part of a request that is known beforehand. *By slot* reads exactly each request's own
-positions in a call of its own: its result cannot depend on the neighbours, not in one bit, and idle slots cost nothing.
-*Padded* reads all slots in one call under a mask, as suits a GPU; all shapes are those of the slots and a rounded
-length, never of a single request, so that a step can be captured as a graph.
+*Sequence* fills one slot with the part of a request that is known beforehand. *By slot* reads exactly each request's
+own positions in a call of its own: its result cannot depend on the neighbours, not in one bit, and idle slots cost
+nothing. *Padded* reads all slots in one call under a mask, as suits a GPU; all shapes are those of the slots and a
+rounded length, never of a single request, so that a step can be captured as a graph.
 """
 
 from collections.abc import Mapping
@@ -107,7 +107,7 @@ class PaddedAttention:
         """Build the masks.
 
         `positions`, `condition_tokens`: int64 `[slots]` on the device, also for idle slots (any that lie inside the
-        cache). `longest`, `longest_condition`: upper bounds of positions + 1 and of condition_tokens, known to the host.
+        cache). `longest`, `longest_condition`: upper bounds of positions + 1 and condition_tokens, known to the host.
         """
         slots, device = positions.shape[0], positions.device
         length = min(round_up(longest), cache.keys_values.shape[4])

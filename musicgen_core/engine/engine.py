@@ -269,8 +269,10 @@ class Engine:
     def _run(self) -> None:
         try:
             while self._wait_for_work():
-                began = time.monotonic()
+                held_up, began = bool(self._scheduler.running), time.monotonic()
                 self._do_task()
+                if not held_up:
+                    began = time.monotonic()  # the task has delayed nobody's step
                 self.step()
                 self._count(time.monotonic() - began)
         except Exception as error:

@@ -37,8 +37,8 @@ class Window:
 def plan_windows(given: int, total: int, *, window: int, stride: int) -> list[Window]:
     """The windows that generate frames `given` to `total`.
 
-    `window`, `stride`: frames, `0 < stride < window`. A prompt that fills the first windows skips them, where audiocraft
-    refuses it.
+    `window`, `stride`: frames, `0 < stride < window`. A prompt that fills the first windows skips them, where
+    audiocraft refuses it.
     """
     windows, known = [], given
     for start in range(0, total, stride):
