@@ -122,9 +122,9 @@ def _prepare_generation(
 
 
 def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings) -> None:
-    from worker.webhooks import Courier
+    from worker.webhooks import WebhookSender
 
-    register_webhooks(celery, Courier(store, storage, settings))
+    register_webhooks(celery, WebhookSender(store, storage, settings))
 
 
 def _card(model: MusicGen, revision: str) -> ModelCard:

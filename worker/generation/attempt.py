@@ -91,7 +91,7 @@ class Generator:
                 self._carry_out(attempt)
             except (LeaseLost, GenerationCancelled):
                 logger.info("%s stopped: cancelled, or taken over by another worker", prediction_id)
-            except (MusicGenError, outbound.DownloadError, StorageError) as error:
+            except (MusicGenError, outbound.RequestError, StorageError) as error:
                 self._fail(attempt, str(error))
             except OSError as error:
                 # A full disk, most likely: it is this job's bad luck, and the next one may have better.
@@ -150,7 +150,7 @@ class Generator:
         )
 
     def _input_audio(self, attempt: Attempt, value: Input) -> Waveform:
-        """Fetch and decode the part of the clip that is used. Raises DownloadError, StorageError, MusicGenError."""
+        """Fetch and decode the part of the clip that is used. Raises RequestError, StorageError, MusicGenError."""
         with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
             path = Path(folder) / "input"
             self._fetch(attempt.prediction, value, path)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from worker.network.outbound import MAX_ANSWER_BYTES, DownloadError, download, post
+from worker.network.outbound import MAX_RESPONSE_BYTES, RequestError, download, post
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
 CONTENT = bytes(range(256)) * 1000
@@ -47,7 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self._answer(302, {"Location": "/elsewhere"})
         if self.path == "/busy":
             return self._answer(429, {"Retry-After": "7"})
-        return self._answer(200, {}, b"x" * 10 * MAX_ANSWER_BYTES if self.path == "/long" else b"thanks")
+        return self._answer(200, {}, b"x" * 10 * MAX_RESPONSE_BYTES if self.path == "/long" else b"thanks")
 
     def _note(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -181,9 +181,9 @@ def test_no_spelling_of_this_machine_opens_a_connection(host: str, target: Path)
     with socket.create_server(("", 0)) as listener, socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
         for server in (listener, other):
             url = f"http://{host}:{server.getsockname()[1]}/"
-            with pytest.raises(DownloadError):
+            with pytest.raises(RequestError):
                 fetch(url, target, allowed=[])
-            with pytest.raises(DownloadError):
+            with pytest.raises(RequestError):
                 post(url, b"", {}, timeout_seconds=5, allowed_networks=[])
         for server in (listener, other):
             server.settimeout(0.05)
@@ -198,7 +198,7 @@ def test_a_name_with_one_private_address_is_refused(
     for addresses in (["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["127.0.0.1", "8.8.8.8"]):
         with (
             resolver(monkeypatch, addresses) as asked,
-            pytest.raises(DownloadError, match="private"),
+            pytest.raises(RequestError, match="private"),
         ):
             fetch(server.url("/", "rebind.example"), target, allowed=[])
         assert asked == ["rebind.example"]
@@ -212,7 +212,7 @@ def test_a_name_that_changes_its_address_is_not_asked_again(
     allowed = [ipaddress.ip_network("127.9.9.9/32")]
     with (
         resolver(monkeypatch, ["127.9.9.9"], ["127.0.0.1"]) as asked,
-        pytest.raises(DownloadError, match="cannot be read"),
+        pytest.raises(RequestError, match="cannot be read"),
     ):
         fetch(server.url("/", "rebind.example"), target, allowed=allowed)
     assert asked == ["rebind.example"]
@@ -232,7 +232,7 @@ def test_a_name_server_that_hangs_costs_no_more_than_the_deadline(
 ) -> None:
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(30) and [])
-    with pytest.raises(DownloadError, match="in time"):
+    with pytest.raises(RequestError, match="in time"):
         fetch("http://slow.example/", target, timeout=0.2)
     answered.set()
 
@@ -243,7 +243,7 @@ def test_redirects_are_followed(server: Server, target: Path) -> None:
 
 
 def test_endless_redirects_are_given_up(server: Server, target: Path) -> None:
-    with pytest.raises(DownloadError, match="more than 5 redirects"):
+    with pytest.raises(RequestError, match="more than 5 redirects"):
         fetch(server.url("/loop"), target)
     assert len(server.requests) == 6
 
@@ -256,7 +256,7 @@ def test_a_redirect_to_a_forbidden_address_is_refused(location: str, server: Ser
     with socket.create_server(("127.0.0.2", 0)) as listener:
         listener.settimeout(0.05)
         url = server.url("/redirect?" + location.format(port=listener.getsockname()[1]))
-        with pytest.raises(DownloadError, match="may not be reached"):
+        with pytest.raises(RequestError, match="may not be reached"):
             fetch(url, target, allowed=[ipaddress.ip_network("127.0.0.1/32")])
         with pytest.raises(TimeoutError):
             listener.accept()
@@ -269,7 +269,7 @@ def test_a_redirect_to_nonsense_is_a_clear_failure(location: str, target: Path) 
         head = f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: {location}\r\n\r\n"
         connection.sendall(head.encode("latin-1"))
 
-    with raw_server(talk) as url, pytest.raises(DownloadError):
+    with raw_server(talk) as url, pytest.raises(RequestError):
         fetch(url, target)
 
 
@@ -280,16 +280,16 @@ def test_proxy_variables_are_ignored(server: Server, target: Path, monkeypatch: 
 
 
 def test_a_status_other_than_200_is_a_failure_that_keeps_the_query_to_itself(server: Server, target: Path) -> None:
-    with pytest.raises(DownloadError, match="status 404"):
+    with pytest.raises(RequestError, match="status 404"):
         fetch(server.url("/missing"), target)
-    with pytest.raises(DownloadError) as raised:
+    with pytest.raises(RequestError) as raised:
         fetch(server.url("/redirect?ftp://x/?signature=secret"), target)
     assert "secret" not in str(raised.value)
 
 
 def test_what_is_larger_than_the_cap_is_refused(server: Server, target: Path) -> None:
     assert len(fetch(server.url("/"), target, max_bytes=len(CONTENT))) == len(CONTENT)
-    with pytest.raises(DownloadError, match="more than"):
+    with pytest.raises(RequestError, match="more than"):
         fetch(server.url("/"), target, max_bytes=len(CONTENT) - 1)
 
 
@@ -299,7 +299,7 @@ def test_an_endless_body_is_cut_at_the_cap(target: Path) -> None:
         while not done.is_set():
             connection.sendall(b"x" * 65_536)
 
-    with raw_server(talk) as url, pytest.raises(DownloadError, match="more than 1000000 bytes"):
+    with raw_server(talk) as url, pytest.raises(RequestError, match="more than 1000000 bytes"):
         fetch(url, target)
     assert target.stat().st_size <= 10**6
 
@@ -315,7 +315,7 @@ def test_a_wrong_content_length(length: int, ends_well: bool, target: Path) -> N
         if ends_well:
             assert fetch(url, target) == b"abcd"[:length]
         else:
-            with pytest.raises(DownloadError, match="cannot be read"):
+            with pytest.raises(RequestError, match="cannot be read"):
                 fetch(url, target)
 
 
@@ -339,12 +339,12 @@ def test_a_server_that_drips_is_left_at_the_deadline(stage: str, target: Path) -
                 return
             connection.sendall(b"" if stage == "nothing" else b"x")
 
-    with raw_server(talk) as url, pytest.raises(DownloadError, match="in time"):
+    with raw_server(talk) as url, pytest.raises(RequestError, match="in time"):
         fetch(url, target, timeout=0.4)
 
 
 def test_a_server_that_hangs_up_is_a_failure(target: Path) -> None:
-    with raw_server(lambda connection, done: None) as url, pytest.raises(DownloadError, match="cannot be read"):
+    with raw_server(lambda connection, done: None) as url, pytest.raises(RequestError, match="cannot be read"):
         fetch(url, target)
 
 
@@ -375,13 +375,13 @@ def test_tls_is_to_the_checked_address_and_for_the_name(
 ) -> None:
     with resolver(monkeypatch, ["127.0.0.1"]):
         assert fetch(tls_server.url("/a.wav", "music.example").replace("http", "https"), target) == CONTENT
-        with pytest.raises(DownloadError, match="certificate"):
+        with pytest.raises(RequestError, match="certificate"):
             fetch(tls_server.url("/a.wav", "other.example").replace("http", "https"), target)
     assert [headers["host"] for _, _, headers, _ in tls_server.requests] == [f"music.example:{tls_server.port}"]
 
 
 def test_no_tls_to_a_server_without_a_certificate_for_the_name(server: Server, target: Path) -> None:
-    with pytest.raises(DownloadError):
+    with pytest.raises(RequestError):
         fetch(server.url("/").replace("http", "https"), target, timeout=5)
     assert server.requests == []
 
@@ -415,5 +415,5 @@ def test_how_the_answer_to_a_post_ends_does_not_matter(server: Server) -> None:
 def test_a_post_to_nobody_is_a_failure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(DownloadError, match="cannot be read"):
+    with pytest.raises(RequestError, match="cannot be read"):
         post(f"http://127.0.0.1:{port}/", b"", {}, timeout_seconds=5, allowed_networks=LOOPBACK)
