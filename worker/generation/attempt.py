@@ -29,7 +29,7 @@ from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
 from worker.generation.leases import Lease, LeaseKeeper
 from worker.generation.live_audio import LiveAudio
-from worker.generation.metrics import Stopwatch, as_delivered, measured_beside, metrics
+from worker.generation.metrics import Stopwatch, as_delivered, measured_overhead, metrics
 from worker.network import outbound
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Generator:
         self._put(key, content, CONTENT_TYPES[value.output_format])
         self._succeed(attempt, key, metrics(prediction, job, watch, audio, delivered), job.total_steps)
         with suppress(StoreUnavailable):  # it has succeeded; estimates may miss a measurement
-            self._store.run(measured_beside(prediction, value, job, watch))
+            self._store.run(measured_overhead(prediction, value, job, watch))
 
     def _prepare(self, attempt: Attempt, value: Input) -> GenerationInput:
         clip = self._input_audio(attempt, value) if value.input_audio is not None else None
