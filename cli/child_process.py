@@ -35,7 +35,7 @@ class ChildProcess:
     """The time of its next start, by `time.monotonic`; 0 while it runs."""
 
     def start(self) -> None:
-        """Start it in its own session: Ctrl-C then reaches `musicgen serve` alone, which stops its processes in order."""
+        """Start it in its own session, so that Ctrl-C reaches only `musicgen serve`, which stops them in order."""
         self.process = subprocess.Popen(
             self.command, env=dict(self.environment), start_new_session=True, preexec_fn=_end_with_parent
         )
