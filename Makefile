@@ -24,7 +24,7 @@ lint: .venv/ready-test  ## Check style, types and import directions
 	$(BIN)/lint-imports
 
 bench: .venv/ready-test  ## Measure speed and size, the quick form
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks
 
 build/audiocraft/ready: scripts/audiocraft-env.sh constraints.txt
 	scripts/audiocraft-env.sh build/audiocraft

@@ -1,0 +1,1 @@
+"""What `make bench` measures; `python -m benchmarks` runs all of it in its quick form."""

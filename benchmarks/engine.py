@@ -1,4 +1,4 @@
-"""Decoding: token frames a second over all requests for 1, 2, 4, 8 and 16 requests at once, and memory a slot.
+"""Decoding speed for 1, 2, 4, 8 and 16 requests at once, in frames a second over all, and the memory of a slot.
 
 python -m benchmarks.engine                # the project's tiny model, and musicgen-small's real shape
 """
@@ -37,7 +37,7 @@ PROMPT_TOKENS = 12
 
 
 def measure(*, full: bool = False) -> list[str]:
-    """Random weights, guidance on (two rows a request), all requests begun together."""
+    """Random weights; guidance, so two rows for each request; all requests start together."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lines = [
         f"engine on {device}, torch {torch.__version__}, {torch.get_num_threads()} threads, guidance 3, top_k 250",
@@ -55,7 +55,7 @@ def measure(*, full: bool = False) -> list[str]:
 
 
 def precisions(device: torch.device) -> tuple[Dtype, ...]:
-    """What is worth measuring there."""
+    """The number types to measure on the device."""
     if device.type != "cpu":
         return ("bfloat16",)
     return ("float32", "int8") if has_int8_kernel() else ("float32",)
@@ -64,7 +64,7 @@ def precisions(device: torch.device) -> tuple[Dtype, ...]:
 def frames_per_second(
     config: LanguageModelConfig, device: torch.device, precision: Dtype, requests: int, steps: int
 ) -> tuple[float, int]:
-    """Steps a second in the median of the steps after the first three, and bytes a slot."""
+    """Steps a second, by the median step after the first three, and bytes of a slot."""
     with torch.device(device), torch.inference_mode():
         model = LanguageModel(config).to(choose_dtype(precision, device)).eval()
         for parameter in model.parameters():

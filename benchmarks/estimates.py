@@ -1,4 +1,4 @@
-"""How wrong the estimates of start and finish are: twenty predictions at once, asked at submit and later."""
+"""The error of the estimated start and finish: twenty predictions at once, read when submitted and later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVERY_SECONDS = 1.0
 
 @dataclass
 class Reading:
-    """An estimate of seconds from a moment on, and what became of it."""
+    """An estimated time and the true one, in seconds from the moment of the reading."""
 
     estimated: float
     true: float
@@ -29,7 +29,10 @@ class Reading:
 
 
 def measure(rounds: int = 3) -> list[str]:
-    """On musicgen-pocket, the default. Two predictions first, one after the other; each round knows those before it."""
+    """Measure the service with its default model, musicgen-pocket.
+
+    Two predictions before the first round give it a throughput to start from.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, serve(Path(folder) / "data") as service:
         for seconds in (2, 8):
             service.generate(prompt="piano", duration=seconds)
@@ -47,7 +50,7 @@ def measure(rounds: int = 3) -> list[str]:
 
 
 def burst(service: Service) -> dict[str, list[Reading]]:
-    """Readings by what was estimated and when."""
+    """The readings of one round, by what was estimated and when."""
     readings: list[tuple[float, str, dict[str, Any]]] = []
     for n in range(TOGETHER):
         body = service.get(service.post(prompt=str(n), duration=2 + n % 7))
@@ -79,7 +82,7 @@ def seconds_after(moment: float, time_of_record: str) -> float:
 
 def row(name: str, readings: list[Reading]) -> str:
     errors = sorted(reading.error for reading in readings)
-    # Of waits that are worth the name: a share of next to nothing says nothing.
+    # A relative error of a very short wait says nothing.
     shares = sorted(reading.error / reading.true for reading in readings if reading.true > 0.5)
     return (
         f"| {name} | {len(readings)} | {statistics.median(errors):.2f} s | {ninetieth(errors):.2f} s "

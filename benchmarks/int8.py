@@ -1,4 +1,4 @@
-"""What int8 does to the logits: a model's own music, scored in float32 and in int8, all columns at once.
+"""The effect of int8 on the logits: a model's own music, scored in float32 and in int8, all columns at once.
 
 python -m benchmarks.int8                  # musicgen-pocket; musicgen-small's real shape with random weights
 python -m benchmarks.int8 SOURCE...        # model folders or hub ids
@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.checkpoint import require_checkpoint
-from benchmarks.peer_models import OURS
+from benchmarks.peers.checkpoint import require_checkpoint
+from benchmarks.peers.models import OURS
 from musicgen_core.checkpoints import hub
 from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.engine.attention import Lane, SequenceAttention
@@ -30,8 +30,9 @@ CPU = torch.device("cpu")
 
 
 def measure(sources: Sequence[str | Path] = ()) -> list[str]:
-    """A row a model: the logits' differences in standard deviations, and how often the likeliest token is the same;
-    over all columns but those that are padding in part.
+    """A row for each model: the logits' differences in standard deviations, and how often the likeliest token agrees.
+
+    Columns that contain padding are left out.
     """
     rows = [row(source) for source in sources or ("musicgen-pocket", require_checkpoint() / OURS)]
     return [
@@ -57,7 +58,7 @@ def row(source: str | Path) -> str:
 
 
 def _music(model: LanguageModel) -> Tensor:
-    """Columns [columns, codebooks] of what the model samples by itself."""
+    """Music that the model samples by itself, as columns of the delay pattern: [columns, codebooks]."""
     engine = Engine(model, max_requests=1, max_frames=FRAMES)
     generation = engine.submit(Request(FRAMES, SamplingParams(), seed=1))
     while engine.step():
@@ -67,7 +68,7 @@ def _music(model: LanguageModel) -> Tensor:
 
 @torch.inference_mode()
 def _logits(model: LanguageModel, columns: Tensor) -> Tensor:
-    """[columns, codebooks, vocabulary] of the unconditional row, from the first whole column on."""
+    """Logits of the unconditional row from the first column without padding on: [columns, codebooks, vocabulary]."""
     config, vectors = model.config, condition_vectors(model, Conditions(), conditional=False)
     x = model.embed(columns)
     if config.is_melody:

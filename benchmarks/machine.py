@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine that a figure was measured on, and the memory of a process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ import torch
 
 
 def describe_machine(device: str = "cpu") -> str:
-    """Date, processor with what it offers to torch, cores and load; the GPU where that is the device."""
+    """Date, processor with its instruction set, cores, load and Python; first the GPU where that is the device."""
     where = f"{_processor()} ({torch.backends.cpu.get_cpu_capability()}), {os.cpu_count()} cores"
     if device == "cuda":
         where = f"{torch.cuda.get_device_name()}, {where}"
     return f"{datetime.now(UTC):%Y-%m-%d}, {where}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
 
 
+def resident_mb(pid: int) -> float:
+    """The resident memory of a process, in MiB, on Linux."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmRSS")
+
+
 def _processor() -> str:
-    """Its name, where Linux knows it."""
+    """The processor's name: from Linux, or what Python knows of it."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,4 +1,4 @@
-"""The embedded service from outside: seconds to READY, from POST to the first decoding step, memory, many at once."""
+"""The whole of `musicgen serve`: start, memory, time from POST to the first decoding step, many predictions at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.accepting import resident_mb
+from benchmarks.machine import resident_mb
 from tests.e2e.conftest import Service, serve
 
 PREDICTIONS = 30
@@ -15,7 +15,7 @@ TOGETHER = 20
 
 
 def measure() -> list[str]:
-    """On musicgen-pocket, the default."""
+    """Measure the service with its default model, musicgen-pocket."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         data = Path(folder) / "data"
         lines = [f"READY after {ready_seconds(data):.1f} s at the first start"]
@@ -36,7 +36,7 @@ def ready_seconds(data: Path) -> float:
 
 
 def first_step(service: Service) -> str:
-    """One prediction after the other on an idle service; its own record says when its first step began."""
+    """One prediction after the other on an idle service; their records say how long each waited."""
     waits = [service.generate(prompt="piano", duration=1)["metrics"]["queue_time"] for _ in range(PREDICTIONS)]
     waits.sort()
     return (
@@ -46,7 +46,7 @@ def first_step(service: Service) -> str:
 
 
 def together(service: Service) -> str:
-    """Twenty at once, of different lengths, against one of the mean length."""
+    """Twenty predictions of different lengths at once, beside one of the mean length."""
     durations = [2 + n % 7 for n in range(TOGETHER)]
     mean = round(statistics.mean(durations))
     began = time.perf_counter()

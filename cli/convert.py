@@ -1,4 +1,4 @@
-"""`musicgen convert`: turns audiocraft's checkpoints, official or fine-tuned, into model folders."""
+"""`musicgen convert`: turn audiocraft's checkpoints, official or fine-tuned, into model folders."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the `convert` command, which `run` executes."""
+    """Add the `convert` command; `execute` carries it out."""
     parser = subparsers.add_parser(
         "convert",
-        help="turn a checkpoint of audiocraft into a model folder",
-        description="Turn a checkpoint of audiocraft, official or fine-tuned, into a model folder, or put a MultiBand "
-        "Diffusion into an existing one. No code in the checkpoint is run.",
+        help="turn an audiocraft checkpoint into a model folder",
+        description="Turn an audiocraft checkpoint, official or fine-tuned, into a model folder, or add a MultiBand "
+        "Diffusion model to an existing folder. Code in the checkpoint is not executed.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(execute=execute)
     parser.add_argument(
         "source",
         nargs="?",
@@ -25,20 +25,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--base",
         metavar="FOLDER|ID",
-        help="a model to take T5 from, and the codec where SOURCE has none, such as facebook/musicgen-small",
+        help="the model that T5 comes from, and the codec if SOURCE has none; such as facebook/musicgen-small",
     )
     parser.add_argument(
         "--diffusion",
         type=Path,
         metavar="FILE",
-        help="audiocraft's MultiBand Diffusion for the model's codec, such as mbd_musicgen_32khz.th; without SOURCE it "
-        "goes into the model folder that --output names",
+        help="audiocraft's MultiBand Diffusion for the model's codec, such as mbd_musicgen_32khz.th; without SOURCE, "
+        "it is added to the model folder that --output names",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the folder to write")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Execute `musicgen convert`; returns the exit code."""
+def execute(args: argparse.Namespace) -> int:
+    """Execute `musicgen convert`; returns the exit status."""
     from musicgen_core.errors import CheckpointError
 
     try:
@@ -63,7 +63,7 @@ def _convert(args: argparse.Namespace) -> None:
     if (args.source is None) != (args.base is None) or (args.source is None and args.diffusion is None):
         raise CheckpointError("Give SOURCE and --base, or --diffusion with a model folder as --output, or all of them.")
     if args.source is not None:
-        require_free(args.output)  # before anything is fetched
+        require_free(args.output)  # before anything is downloaded
         convert(resolve_checkpoint(args.source), hub.resolve(args.base), args.output)
     if args.diffusion is not None:
         convert_diffusion(args.diffusion, args.output)

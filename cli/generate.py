@@ -18,13 +18,13 @@ FORMATS = ("wav", "mp3")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the `generate` command; `run` carries it out."""
+    """Add the `generate` command; `execute` carries it out."""
     parser = subparsers.add_parser(
         "generate",
         help="make music from a prompt and write it to a file",
         description="Make music from a prompt, an audio file, or both, and write it to a file.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(execute=execute)
     parser.add_argument("prompt", nargs="?", help='a description, such as "warm lo-fi piano"')
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("output.wav"), help="the file to write; default %(default)s"
@@ -113,8 +113,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Carry out `musicgen generate`; returns the exit code."""
+def execute(args: argparse.Namespace) -> int:
+    """Execute `musicgen generate`; returns the exit status."""
     from musicgen_core import MusicGenError
 
     try:

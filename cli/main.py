@@ -1,4 +1,4 @@
-"""The command `musicgen`: parse, then hand over to the process or the library that does the work."""
+"""The command `musicgen`: parse the arguments, then call the process or the library that does the work."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cli import convert, generate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    # Before torch loads its OpenMP runtime. Threads that wait for each other spin for 3 ms by default: beside anything
-    # else that computes, most of the machine goes into that. Without spinning, each of a step's many joins is a
-    # wake-up, which costs half the speed on idle cores (docs/performance.md).
+    """Execute one command; returns its exit status."""
+    # Set before torch loads its OpenMP runtime. By default, threads that wait for each other spin for 3 ms, which takes
+    # most of the machine from anything else that computes. With no spinning at all, each of a step's many joins is a
+    # wake-up, which halves the speed on idle cores (docs/performance.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     args = _parser().parse_args(arguments)
-    status: int = args.run(args)
+    status: int = args.execute(args)
     return status
 
 
@@ -25,26 +25,30 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="musicgen", description="Self-hosted MusicGen.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="run everything on this machine: API, workers, Redis, storage")
-    serve.set_defaults(run=_serve)
+    serve = commands.add_parser("serve", help="run the whole service on this machine: API, workers, Redis, storage")
+    serve.set_defaults(execute=_serve)
 
     api = commands.add_parser("api", help="run the HTTP API")
-    api.set_defaults(run=_api)
+    api.set_defaults(execute=_api)
 
     worker = commands.add_parser("worker", help="run a worker")
     worker.add_argument(
         "--queues",
         choices=("generation", "webhooks"),
         default="generation",
-        help="what it works on: generation (needs the model), or webhooks (needs no torch)",
+        help="what it does: generation, which needs the model, or webhooks, which needs no torch; default %(default)s",
     )
     worker.add_argument(
         "--model",
         metavar="OWNER/NAME",
-        help="the model of the registry (MUSICGEN_MODELS) that it serves; default: MUSICGEN_MODEL, else the registry's",
+        help="a model of the registry (MUSICGEN_MODELS) to serve; default: MUSICGEN_MODEL, else the registry's default",
     )
-    worker.add_argument("--check", action="store_true", help="exit 0 if a worker that generates is alive on this host")
-    worker.set_defaults(run=_worker)
+    worker.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with status 0 if a worker with a model is alive on this host, else 1",
+    )
+    worker.set_defaults(execute=_worker)
 
     generate.add_parser(commands)
     convert.add_parser(commands)

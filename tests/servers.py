@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from cli.serve import redis_command
+from cli.redis_server import redis_command
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""The Celery workers: one that owns the engine, one that delivers webhooks."""
+"""The Celery workers: those that generate, each with one engine, and those that deliver webhooks."""

@@ -1,4 +1,4 @@
-"""The Celery application: a consumer of hints. What is to be done stands in the prediction store."""
+"""The Celery application. Its messages are hints; what is to be done is recorded in the prediction store."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from predictions.settings import Settings
 
 
 def create_celery(settings: Settings) -> Celery:
-    """Celery on our Redis, set up so that a lost, late or repeated message does no harm.
+    """Return Celery on the service's Redis, configured so that a lost, late or repeated message does no harm.
 
-    Messages are acknowledged when the task is over, and no worker hoards them. A message that Redis delivers twice
-    finds its prediction claimed or ended; one that is lost is replaced by the reaper.
+    Messages are acknowledged after their task, and a worker reserves no more than it has threads for. A message that is
+    delivered twice finds its prediction claimed or ended; housekeeping replaces one that was lost.
     """
-    # The same server under the name that kombu has for a Unix socket.
+    # kombu's scheme for a Unix socket.
     broker = settings.redis_url.replace("unix://", "redis+socket://", 1)
     celery = Celery("musicgen", broker=broker, set_as_current=False)
     celery.conf.update(

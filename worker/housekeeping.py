@@ -1,6 +1,7 @@
-"""What has to happen whether or not a message arrives: sign of life, reaping, retries of webhooks, retention.
+"""The periodic work of every worker process: announcement, throughput, lost predictions, due webhooks, retention.
 
-Every worker process does it; each step is one script in Redis, so that several at once do no harm.
+None of it waits for a message. Each step is a single script in Redis, or safe to repeat, so that several workers may do
+it at once.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ from predictions.webhooks import deliveries
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 1.0
-ALIVE_SECONDS = 10.0
-MAX_RETENTION_PERIOD_SECONDS = 30.0
+PERIOD_SECONDS = 1.0
+ANNOUNCEMENT_SECONDS = 10.0
+"""How long an announcement holds; it is renewed in every period."""
+MAX_DELETION_PERIOD_SECONDS = 30.0
+"""The longest time between two deletions of what has expired."""
 
 
 class Housekeeper:
-    """A thread that keeps house; with a `card`, it announces that `worker` takes from `queue` and generates with it.
+    """A thread that does the periodic work until it is closed.
 
-    `measure`: asked each time for a measurement to write down, if there is one.
+    `card`: of the model that `worker` generates with, announced for `queue`; None where it delivers webhooks.
+    `measure`: called in every period; returns the command that records the model's throughput, or None for nothing new.
     """
 
     def __init__(
@@ -53,13 +57,13 @@ class Housekeeper:
         self._worker = worker
         self._queue = queue
         self._card = card
-        self._take_measure = measure
+        self._measure = measure
         self._closed = threading.Event()
-        self._next_retention = 0.0
+        self._next_deletion = 0.0
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self) -> None:
-        """Begin, with a sign of life at once."""
+        """Start the thread, which announces the worker at once."""
         self._thread.start()
 
     def close(self) -> None:
@@ -70,44 +74,51 @@ class Housekeeper:
             try:
                 self._store.run(announcements.withdraw(self._worker, queue=self._queue))
             except StoreUnavailable:
-                logger.warning("Could not withdraw; the announcement expires by itself")
+                logger.warning("The worker's announcement could not be withdrawn; it expires by itself")
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            for step in (self._announce, self._measure, self._reap, self._send_webhooks, self._retain):
+            for step in (
+                self._announce,
+                self._record_throughput,
+                self._recover_lost_predictions,
+                self._enqueue_due_webhooks,
+                self._delete_expired,
+            ):
                 self._try(step)
-            self._closed.wait(TICK_SECONDS)
+            self._closed.wait(PERIOD_SECONDS)
 
     def _try(self, step: Callable[[], None]) -> None:
         try:
             step()
         except (StoreUnavailable, StorageError) as error:
-            logger.warning("Housekeeping (%s) failed, trying again: %s", step.__name__, error)
+            logger.warning("Housekeeping (%s) failed and is tried again: %s", step.__name__.strip("_"), error)
         except Exception:
-            logger.exception("Housekeeping (%s) failed", step.__name__)
+            logger.exception("Housekeeping (%s) failed", step.__name__.strip("_"))
 
     def _announce(self) -> None:
         if self._card is not None:
-            self._store.run(announcements.announce(self._worker, self._card, ALIVE_SECONDS, queue=self._queue))
+            self._store.run(announcements.announce(self._worker, self._card, ANNOUNCEMENT_SECONDS, queue=self._queue))
 
-    def _measure(self) -> None:
-        if self._take_measure is not None and (measured := self._take_measure()) is not None:
-            self._store.run(measured)
+    def _record_throughput(self) -> None:
+        if self._measure is not None and (measurement := self._measure()) is not None:
+            self._store.run(measurement)
 
-    def _reap(self) -> None:
+    def _recover_lost_predictions(self) -> None:
+        """Requeue, or fail, the predictions whose worker or message was lost."""
         reaped = self._store.run(commands.reap(self._settings.max_attempts, self._settings.requeue_after_seconds))
         if reaped != commands.Reaped(0, 0, 0):
-            logger.warning("Brought back what nobody worked on: %s", reaped)
+            logger.warning("Predictions whose worker or message was lost: %s", reaped)
 
-    def _send_webhooks(self) -> None:
+    def _enqueue_due_webhooks(self) -> None:
         self._store.run(deliveries.due())
 
-    def _retain(self) -> None:
-        """Delete what has been kept long enough; objects first, so that a failure leaves the record to try again."""
-        if time.monotonic() < self._next_retention:
+    def _delete_expired(self) -> None:
+        """Delete what has been kept long enough: objects first, so that a failure leaves the record to try again."""
+        if time.monotonic() < self._next_deletion:
             return
         kept_seconds = self._settings.retention_hours * 3600
-        self._next_retention = time.monotonic() + min(kept_seconds / 10, MAX_RETENTION_PERIOD_SECONDS)
+        self._next_deletion = time.monotonic() + min(kept_seconds / 10, MAX_DELETION_PERIOD_SECONDS)
         predictions, files = self._store.run(commands.expired(kept_seconds))
         for prediction_id in predictions:
             self._storage.delete_prefix(output_prefix(prediction_id))

@@ -1,8 +1,7 @@
-"""A worker process: the one place where its parts are put together.
+"""The worker process: its entry point, and the one place where its parts are put together.
 
-A worker that generates owns one model and takes from that model's queue: one engine in one process, whose tasks are
-threads that wait for it.
-A worker of the queue `webhooks` has no model and needs no torch.
+A worker that generates owns one model and takes from that model's queue. It is one process with one engine; the Celery
+tasks are threads that wait for the engine. A worker of the queue `webhooks` has no model and needs no torch.
 """
 
 from __future__ import annotations
@@ -36,32 +35,26 @@ from worker.tasks import register_generation, register_webhooks
 if TYPE_CHECKING:
     from musicgen_core import MusicGen
 
-logger = logging.getLogger(__name__)
-
-# They wait for receivers, each of which may take its time.
 WEBHOOK_THREADS = 32
+"""Deliveries at once: most of the time each waits for its receiver."""
 
 
 def run(*, model: str | None = None, webhooks: bool = False) -> None:
-    """Generate, or deliver webhooks, until SIGINT or SIGTERM; what has begun is finished first.
+    """Generate, or deliver webhooks, until SIGINT or SIGTERM; tasks that have begun are finished first.
 
-    `model`: what to serve instead of what MUSICGEN_MODEL names. Raises SystemExit.
+    `model`: the registry's model to serve, instead of the one that MUSICGEN_MODEL names. Raises SystemExit where the
+    settings are wrong.
     """
     settings = load_settings() if model is None else load_settings(model=model)
     entry = None if webhooks else worker_entry(settings)
     queue = entry.queue if entry else Queue.WEBHOOKS
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s worker %(levelname)s %(name)s: %(message)s")
-    # One line a poll of a pub/sub connection or a task is no news.
-    for chatty in ("celery.app.trace", "celery.worker.strategy", "httpcore", "kombu"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # Celery warns root of messages that carry code; ours are JSON and nothing else is accepted.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
-    store = PredictionStore(settings.redis_url)
-    storage = open_storage(settings)
+    _configure_logging(settings)
     worker = _worker_name(queue, str(os.getpid()))
     celery = create_celery(settings)
     with ExitStack() as cleanup:
+        store = PredictionStore(settings.redis_url)
         cleanup.callback(store.close)
+        storage = open_storage(settings)
         card, measure, threads = None, None, WEBHOOK_THREADS
         if entry is not None:
             card, measure = _prepare_generation(celery, store, storage, settings, entry, cleanup)
@@ -75,7 +68,7 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
 
 
 def is_alive(settings: Settings) -> bool:
-    """Whether a worker that generates on this host has given a sign of life within the last seconds."""
+    """Whether a worker of this host has announced a model within the last seconds."""
     store = PredictionStore(settings.redis_url)
     try:
         deployment = store.run(announcements.deployment())
@@ -86,6 +79,15 @@ def is_alive(settings: Settings) -> bool:
         return False
     finally:
         store.close()
+
+
+def _configure_logging(settings: Settings) -> None:
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s worker %(levelname)s %(name)s: %(message)s")
+    # They write a line for each poll of a connection and each task.
+    for chatty in ("celery.app.trace", "celery.worker.strategy", "httpcore", "kombu"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Celery warns about running as root because of messages that carry code; it accepts nothing but JSON here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
 def _worker_name(queue: str, process: str) -> str:
@@ -124,12 +126,13 @@ def _prepare_generation(
 
 
 def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings) -> None:
-    from worker.webhooks import Courier
+    from worker.webhooks import WebhookSender
 
-    register_webhooks(celery, Courier(store, storage, settings))
+    register_webhooks(celery, WebhookSender(store, storage, settings))
 
 
 def _announcement(model: MusicGen, revision: str) -> Announcement:
+    """What the worker announces of the loaded model."""
     abilities = model.abilities
     return Announcement(
         name=model.name,
@@ -149,6 +152,7 @@ def _announcement(model: MusicGen, revision: str) -> Announcement:
 
 
 def _consume(celery: Celery, queue: str, worker: str, threads: int, settings: Settings) -> None:
+    """Carry out the queue's tasks until SIGINT or SIGTERM."""
     celery.Worker(
         hostname=worker,
         pool="threads",

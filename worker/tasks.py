@@ -1,4 +1,4 @@
-"""The Celery tasks: names and nothing else. What they do is in `worker.generation.attempt` and `worker.webhooks`."""
+"""The Celery tasks, by name. The work is done in `worker.generation.attempt` and `worker.webhooks`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from predictions.record.schema import Task
 if TYPE_CHECKING:
     # A worker that only delivers webhooks has no torch.
     from worker.generation.attempt import Generator
-    from worker.webhooks import Courier
+    from worker.webhooks import WebhookSender
 
 
 def register_generation(celery: Celery, generator: Generator) -> None:
-    """Let this worker generate."""
+    """Add the task that carries out a prediction."""
 
     @celery.task(name=Task.GENERATE)  # type: ignore[untyped-decorator]
     def generate(prediction_id: str) -> None:
         generator.run(prediction_id)
 
 
-def register_webhooks(celery: Celery, courier: Courier) -> None:
-    """Let this worker deliver webhooks."""
+def register_webhooks(celery: Celery, sender: WebhookSender) -> None:
+    """Add the task that delivers a webhook."""
 
     @celery.task(name=Task.DELIVER_WEBHOOK)  # type: ignore[untyped-decorator]
     def deliver_webhook(delivery_id: str) -> None:
-        courier.deliver(delivery_id)
+        sender.deliver(delivery_id)

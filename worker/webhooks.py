@@ -1,4 +1,4 @@
-"""Deliver webhooks: one signed attempt, written down with what follows from it."""
+"""Send webhooks: one signed attempt at a time, each recorded with its outcome."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a receiver answered, or why it did not."""
+class Response:
+    """The receiver's response to one attempt, or the reason why there is none."""
 
     status: int | None = None
+    """None where the receiver could not be reached."""
     retry_after: str | None = None
+    """The response's Retry-After header."""
     error: str | None = None
+    """Why there is no response."""
+    seconds: float = 0.0
+    """How long the attempt took."""
 
 
-class Courier:
-    """Delivers webhooks; needs no model."""
+class WebhookSender:
+    """Sends the webhooks of predictions. Needs no model and no torch."""
 
     def __init__(self, store: PredictionStore, storage: AudioStorage, settings: Settings) -> None:
         self._store = store
@@ -40,51 +45,55 @@ class Courier:
         self._keys = signing.signing_keys(settings)
 
     def deliver(self, delivery_id: str) -> None:
-        """Make one attempt at the delivery, unless none is due."""
-        begun = self._store.run(deliveries.begin(delivery_id))
-        if begun is None:
+        """Make one attempt at the delivery, if one is due, and record its outcome."""
+        attempt = self._store.run(deliveries.begin(delivery_id))
+        if attempt is None:
             return
         try:
-            # Read after the attempt has begun: what is written later owes a webhook of its own.
-            prediction = self._store.run(commands.get(begun.prediction_id))
+            # Read only now: a change made after this attempt began gets a webhook of its own.
+            prediction = self._store.run(commands.get(attempt.prediction_id))
         except PredictionNotFound:
             return
-        started = time.monotonic()
-        answer = self._post(prediction, begun)
-        self._settle(begun, answer, time.monotonic() - started)
+        self._record(attempt, self._post(prediction, attempt))
 
-    def _post(self, prediction: Prediction, begun: Begun) -> Answer:
+    def _post(self, prediction: Prediction, attempt: Begun) -> Response:
         assert prediction.webhook is not None
+        started = time.monotonic()
         try:
-            content = represent(body.prediction_at(begun.event, prediction), self._storage).model_dump_json().encode()
+            content = represent(body.prediction_at(attempt.event, prediction), self._storage).model_dump_json().encode()
             status, headers = outbound.post(
                 prediction.webhook.url,
                 content,
-                signing.signed_headers(self._keys, begun.delivery_id, now(), content),
+                signing.signed_headers(self._keys, attempt.delivery_id, now(), content),
                 timeout_seconds=schedule.TIMEOUT_SECONDS,
                 allowed_networks=self._settings.outbound_allow,
             )
-        except (outbound.DownloadError, StorageError) as error:
-            return Answer(error=str(error))
-        return Answer(status, headers.get("retry-after"))
+        except (outbound.RequestError, StorageError) as error:
+            return Response(error=str(error), seconds=time.monotonic() - started)
+        return Response(status, headers.get("retry-after"), seconds=time.monotonic() - started)
 
-    def _settle(self, begun: Begun, answer: Answer, seconds: float) -> None:
-        verdict, delay = _verdict(answer, begun.tries)
+    def _record(self, attempt: Begun, response: Response) -> None:
+        verdict, delay = _verdict(response, attempt.tries)
         self._store.run(
             deliveries.end(
-                begun, verdict, status=answer.status, error=answer.error, seconds=seconds, retry_in_seconds=delay
+                attempt,
+                verdict,
+                status=response.status,
+                error=response.error,
+                seconds=response.seconds,
+                retry_in_seconds=delay,
             )
         )
-        again = f" in {delay:.0f} s" if verdict is Verdict.RETRY else ""
-        outcome = answer.error or f"status {answer.status}"
-        logger.info("Webhook %s, attempt %d: %s: %s%s", begun.delivery_id, begun.number, outcome, verdict, again)
+        outcome = response.error or f"status {response.status}"
+        retry = f" in {delay:.0f} s" if verdict is Verdict.RETRY else ""
+        logger.info("Webhook %s, attempt %d: %s: %s%s", attempt.delivery_id, attempt.number, outcome, verdict, retry)
 
 
-def _verdict(answer: Answer, tries: int) -> tuple[Verdict, float]:
-    """What follows from the answer to the last of so many tries, and for a retry the seconds until then."""
-    if answer.status == 410:
+def _verdict(response: Response, tries: int) -> tuple[Verdict, float]:
+    """What follows from the response to the last of `tries` attempts; for a retry, also the seconds until it."""
+    if response.status == 410:
         return Verdict.GONE, 0.0
-    if answer.status is not None and schedule.is_delivered(answer.status):
+    if response.status is not None and schedule.is_delivered(response.status):
         return Verdict.DELIVERED, 0.0
-    delay = schedule.retry_delay(tries, answer.retry_after)
+    delay = schedule.retry_delay(tries, response.retry_after)
     return (Verdict.FAILED, 0.0) if delay is None else (Verdict.RETRY, delay)

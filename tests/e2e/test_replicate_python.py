@@ -1,4 +1,4 @@
-"""Replicate's own Python client, unmodified, against a running service: only its base URL is another one."""
+"""Replicate's own Python client, unmodified but for its base URL, against a running service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.servers import wait_until
 from tests.webhook_receiver import receiver
 
 
-def client_of(service: Service) -> replicate.Client:
+def client_for(service: Service) -> replicate.Client:
     # The tests do not go through the proxy of whoever runs them.
     return replicate.Client(
         api_token="none is asked for", base_url=str(service.client.base_url).rstrip("/"), trust_env=False
@@ -30,9 +30,9 @@ def client_of(service: Service) -> replicate.Client:
 
 @pytest.fixture(scope="module")
 def client(service: Service) -> Iterator[replicate.Client]:
-    client = client_of(service)
+    client = client_for(service)
     yield client
-    client._client.close()
+    client._client.close()  # noqa: SLF001 - the client has no public way to close its connections
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_a_failed_generation_is_an_error_with_its_reason(client: replicate.Clien
 
 def test_async(service: Service, model: str, version: str) -> None:
     async def work() -> None:
-        client = client_of(service)
+        client = client_for(service)
         url = await client.async_run(model, input={"prompt": "piano", "duration": 1})
         assert seconds(await FileOutput(url, client).aread()) == 1
         made = [client.predictions.async_create(version=version, input={"prompt": "a", "duration": 1}) for _ in "abc"]
@@ -145,7 +145,7 @@ def test_async(service: Service, model: str, version: str) -> None:
             await prediction.async_wait()
             assert prediction.status == "succeeded"
         assert (await client.models.async_get(model)).latest_version is not None
-        await client._async_client.aclose()
+        await client._async_client.aclose()  # noqa: SLF001 - as above
 
     asyncio.run(work())
 

@@ -28,24 +28,24 @@ from tests.predictions.webhooks.test_deliveries import let_time_pass, log
 from tests.records import claim
 from tests.servers import wait_until
 from tests.webhook_receiver import HANG, Receiver, receiver
-from tests.worker.network.test_outbound import resolver
-from worker.webhooks import Courier
+from tests.worker.network.servers import resolver
+from worker.webhooks import WebhookSender
 
 START, OUTPUT, LOGS, COMPLETED = WebhookEvent
 NEW_KEY = "whsec_" + "QUJD" * 12
 
 
 @pytest.fixture
-def courier(store: PredictionStore, settings: Settings) -> Courier:
-    return courier_of(store, settings)
+def sender(store: PredictionStore, settings: Settings) -> WebhookSender:
+    return sender_for(store, settings)
 
 
-def courier_of(store: PredictionStore, settings: Settings) -> Courier:
-    return Courier(store, open_storage(settings), settings)
+def sender_for(store: PredictionStore, settings: Settings) -> WebhookSender:
+    return WebhookSender(store, open_storage(settings), settings)
 
 
-def running(store: PredictionStore, url: str, *events: WebhookEvent) -> int:
-    """A prediction that a worker has claimed; returns the attempt."""
+def claimed(store: PredictionStore, url: str, *events: WebhookEvent) -> int:
+    """Create a prediction that a worker has claimed; returns the attempt's number."""
     create(store, webhook=Webhook(url, events or (START,)))
     return claim(store, "one", LEASE)
 
@@ -61,24 +61,24 @@ def seconds_to_next(store: PredictionStore) -> float:
     return (found.next_attempt_at - found.attempts[-1].started_at).total_seconds()
 
 
-def told(hook: Receiver) -> dict[str, dict[str, object]]:
+def verified_bodies(hook: Receiver) -> dict[str, dict[str, object]]:
     """The bodies by webhook-id, each verified by the specification's own library."""
     return {h["webhook-id"]: Verifier(derived_key(SECRET)).verify(body, h) for h, body in hook.received}
 
 
-def test_each_event_tells_its_own(store: PredictionStore, courier: Courier) -> None:
+def test_each_event_tells_its_own(store: PredictionStore, sender: WebhookSender) -> None:
     with receiver() as hook:
-        attempt = running(store, hook.url, *WebhookEvent)
-        courier.deliver("one-start")
+        attempt = claimed(store, hook.url, *WebhookEvent)
+        sender.deliver("one-start")
         log(store, attempt, "Using seed 1\n")
-        courier.deliver("one-logs-1")
+        sender.deliver("one-logs-1")
         succeed(store, attempt)
-        courier.deliver("one-completed")
-        courier.deliver("one-output-1")
-        bodies = told(hook)
+        sender.deliver("one-completed")
+        sender.deliver("one-output-1")
+        bodies = verified_bodies(hook)
         # The start once more, after the end: it does not tell of the end a second time.
         store.run(deliveries.redeliver("one", "one-start"))
-        courier.deliver("one-start")
+        sender.deliver("one-start")
     assert [body["status"] for body in bodies.values()] == ["processing", "processing", "succeeded", "processing"]
     assert [body["logs"] for body in bodies.values()] == ["", "Using seed 1\n", "l", "l"]
     assert [bool(body["output"]) for body in bodies.values()] == [False, False, True, True]
@@ -89,25 +89,25 @@ def test_each_event_tells_its_own(store: PredictionStore, courier: Courier) -> N
 def test_while_secrets_are_rotated_both_verify(store: PredictionStore, settings: Settings) -> None:
     rotating = Settings(**{**settings.model_dump(), "webhook_secrets": f"{NEW_KEY},{derived_key(SECRET)}"})
     with receiver() as hook:
-        running(store, hook.url)
-        courier_of(store, rotating).deliver("one-start")
+        claimed(store, hook.url)
+        sender_for(store, rotating).deliver("one-start")
     [(headers, body)] = hook.received
     for key in (NEW_KEY, derived_key(SECRET)):
         assert Verifier(key).verify(body, headers)["id"] == "one"
 
 
-def test_a_day_of_failures_is_ten_retries_under_one_id(store: PredictionStore, courier: Courier) -> None:
+def test_a_day_of_failures_is_ten_retries_under_one_id(store: PredictionStore, sender: WebhookSender) -> None:
     with receiver(*[500] * 11) as hook:
-        running(store, hook.url)
+        claimed(store, hook.url)
         waits = []
         for _ in range(10):
-            courier.deliver("one-start")
+            sender.deliver("one-start")
             waits.append(seconds_to_next(store))
             let_time_pass(store, waits[-1] + 1)
-        courier.deliver("one-start")
+        sender.deliver("one-start")
         assert delivery(store).state is DeliveryState.FAILED
         let_time_pass(store, 10 * 86_400)
-        courier.deliver("one-start")
+        sender.deliver("one-start")
     assert hook.ids() == ["one-start"] * 11
     # The last two are as long, but for chance.
     assert waits[:-1] == sorted(waits[:-1])
@@ -115,63 +115,63 @@ def test_a_day_of_failures_is_ten_retries_under_one_id(store: PredictionStore, c
     assert [attempt.status for attempt in delivery(store).attempts] == [500] * 11
 
 
-def test_each_attempt_is_signed_with_its_own_time(store: PredictionStore, courier: Courier) -> None:
+def test_each_attempt_is_signed_with_its_own_time(store: PredictionStore, sender: WebhookSender) -> None:
     with receiver(500) as hook:
-        running(store, hook.url)
-        courier.deliver("one-start")
+        claimed(store, hook.url)
+        sender.deliver("one-start")
         wait_until(lambda: str(int(store.redis.time()[0])) > hook.received[0][0]["webhook-timestamp"])
         let_time_pass(store, 10)
-        courier.deliver("one-start")
+        sender.deliver("one-start")
     first, second = [int(headers["webhook-timestamp"]) for headers, _ in hook.received]
     assert second > first
-    assert told(hook)
+    assert verified_bodies(hook)
 
 
-def test_retry_after_is_honoured(store: PredictionStore, courier: Courier) -> None:
+def test_retry_after_is_honoured(store: PredictionStore, sender: WebhookSender) -> None:
     with receiver((429, {"Retry-After": "900"})) as hook:
-        running(store, hook.url)
-        courier.deliver("one-start")
+        claimed(store, hook.url)
+        sender.deliver("one-start")
     assert 900 <= seconds_to_next(store) < 930
 
 
-def test_a_redirect_is_a_failure_and_not_followed(store: PredictionStore, courier: Courier) -> None:
+def test_a_redirect_is_a_failure_and_not_followed(store: PredictionStore, sender: WebhookSender) -> None:
     with receiver() as elsewhere, receiver((302, {"Location": elsewhere.url})) as hook:
-        running(store, hook.url)
-        courier.deliver("one-start")
+        claimed(store, hook.url)
+        sender.deliver("one-start")
         assert elsewhere.received == []
     found = delivery(store)
     assert (found.state, found.attempts[0].status) == (DeliveryState.PENDING, 302)
 
 
-def test_after_410_nothing_of_that_prediction_is_sent(store: PredictionStore, courier: Courier) -> None:
+def test_after_410_nothing_of_that_prediction_is_sent(store: PredictionStore, sender: WebhookSender) -> None:
     with receiver(410) as hook:
-        attempt = running(store, hook.url, *WebhookEvent)
-        courier.deliver("one-start")
+        attempt = claimed(store, hook.url, *WebhookEvent)
+        sender.deliver("one-start")
         log(store, attempt, "a")
         succeed(store, attempt)
         assert [item.state for item in store.run(deliveries.of("one"))] == [DeliveryState.DISABLED]
-        courier.deliver("one-start")
+        sender.deliver("one-start")
         assert hook.ids() == ["one-start"]
 
 
-def test_a_receiver_that_is_not_there_is_tried_again(store: PredictionStore, courier: Courier) -> None:
+def test_a_receiver_that_is_not_there_is_tried_again(store: PredictionStore, sender: WebhookSender) -> None:
     with receiver() as hook:
         url = hook.url
-    running(store, url)
-    courier.deliver("one-start")
+    claimed(store, url)
+    sender.deliver("one-start")
     found = delivery(store)
     assert (found.state, found.attempts[0].status) == (DeliveryState.PENDING, None)
     assert "cannot be read" in (found.attempts[0].error or "")
 
 
 def test_addresses_are_checked_at_each_attempt(
-    store: PredictionStore, courier: Courier, monkeypatch: pytest.MonkeyPatch
+    store: PredictionStore, sender: WebhookSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The settings of the tests allow 127.0.0.0/8 and nothing else that is private."""
     with receiver(500) as hook, resolver(monkeypatch, ["127.0.0.1"], ["10.0.0.1"], ["127.0.0.1", "169.254.169.254"]):
-        running(store, hook.url.replace("127.0.0.1", "receiver.example"))
+        claimed(store, hook.url.replace("127.0.0.1", "receiver.example"))
         for _ in range(3):
-            courier.deliver("one-start")
+            sender.deliver("one-start")
             let_time_pass(store, 3600)
         assert len(hook.received) == 1
     first, *refused = delivery(store).attempts
@@ -203,7 +203,7 @@ def test_a_webhook_whose_worker_is_killed_is_delivered_by_the_next(
     store: PredictionStore, settings: Settings, tmp_path: Path
 ) -> None:
     with receiver(HANG) as hook:
-        running(store, hook.url)
+        claimed(store, hook.url)
         with worker_process(settings, tmp_path) as first:
             wait_until(lambda: len(hook.received) == 1, process=first, seconds=60)
             first.kill()
@@ -213,7 +213,7 @@ def test_a_webhook_whose_worker_is_killed_is_delivered_by_the_next(
         with worker_process(settings, tmp_path) as second:
             wait_until(lambda: delivery(store).state is DeliveryState.DELIVERED, process=second, seconds=60)
         assert hook.ids() == ["one-start", "one-start"]
-        assert told(hook)["one-start"]["status"] == "processing"
+        assert verified_bodies(hook)["one-start"]["status"] == "processing"
     killed, delivered = delivery(store).attempts
     assert (killed.status, killed.error) == (None, None)
     assert delivered.status == 200

@@ -38,7 +38,7 @@ from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
 from worker.generation.leases import Lease, LeaseKeeper, Reached
 from worker.generation.live_audio import LiveAudio
-from worker.generation.metrics import Stopwatch, as_delivered, measured_other, metrics
+from worker.generation.metrics import as_delivered, measured_overhead, metrics
 from worker.network import outbound
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Generator:
                 self._carry_out(attempt)
             except (LeaseLost, GenerationCancelled):
                 logger.info("%s stopped: cancelled, or taken over by another worker", prediction_id)
-            except (MusicGenError, outbound.DownloadError, StorageError) as error:
+            except (MusicGenError, outbound.RequestError, StorageError) as error:
                 self._fail(attempt, str(error))
             except OSError as error:
                 # A full disk, most likely: it is this job's bad luck, and the next one may have better.
@@ -111,7 +111,7 @@ class Generator:
                 self._fail(attempt, "Internal error: the worker's log says which.")
 
     def _carry_out(self, attempt: Attempt) -> None:
-        prediction, lease, watch = attempt.prediction, attempt.lease, Stopwatch()
+        prediction, lease, claimed_at = attempt.prediction, attempt.lease, time.monotonic()
         if prediction.version != self._card.version:
             raise InvalidRequest(
                 f"Version {prediction.version} of the model, which was asked for, is served no more; send it again."
@@ -132,12 +132,12 @@ class Generator:
         delivered = as_delivered(content, value.output_format, audio)
         lease.check()
         self._put(key, content, CONTENT_TYPES[value.output_format])
-        self._succeed(attempt, key, metrics(prediction, job, watch, audio, delivered), job.total_steps)
+        self._succeed(attempt, key, metrics(prediction, job, claimed_at, audio, delivered), job.total_steps)
         with suppress(StoreUnavailable):  # it has succeeded; estimates may miss a measurement
-            self._store.run(measured_other(prediction, value, job))
+            self._store.run(measured_overhead(prediction, value, job))
 
     def _input_audio(self, attempt: Attempt, value: Input) -> Waveform:
-        """Fetch and decode the input audio. Raises DownloadError, StorageError, MusicGenError."""
+        """Fetch and decode the input audio. Raises RequestError, StorageError, MusicGenError."""
         with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
             path = Path(folder) / "input"
             self._fetch(attempt.prediction, value, path)

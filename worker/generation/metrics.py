@@ -1,4 +1,4 @@
-"""What is measured of a prediction that has been carried out: its metrics, and how fast it was made."""
+"""Measurements of a generation: the metrics that its record shows, and the throughput that estimates rest on."""
 
 from __future__ import annotations
 
@@ -14,28 +14,22 @@ from predictions.record.command import Command
 from predictions.record.prediction import Prediction
 
 
-class Stopwatch:
-    """The moments of one attempt, by `time.monotonic`."""
+def metrics(
+    prediction: Prediction, job: Job, claimed_at: float, audio: Waveform, delivered: Waveform
+) -> dict[str, Any]:
+    """The metrics of a prediction that succeeded with this audio, as its record stores them.
 
-    def __init__(self) -> None:
-        self.claimed = time.monotonic()
-        """When it was claimed."""
-
-    @property
-    def seconds(self) -> float:
-        """Since it was claimed."""
-        return time.monotonic() - self.claimed
-
-
-def metrics(prediction: Prediction, job: Job, watch: Stopwatch, audio: Waveform, delivered: Waveform) -> dict[str, Any]:
-    """What is worth knowing of a prediction that succeeded with this audio; `delivered`: see `as_delivered`."""
-    seconds = watch.seconds
+    `claimed_at`: when it was claimed, by `time.monotonic`. `delivered`: the audio as its listeners hear it
+    (`as_delivered`), whose level is measured.
+    """
+    seconds = time.monotonic() - claimed_at
     assert prediction.started_at is not None
-    # Both times are Redis's, so that the workers' clocks do not matter; of the first attempt, should there be more.
+    # Both times are from Redis, so that differences between the machines' clocks do not matter. `started_at` is that of
+    # the first attempt.
     queued = (prediction.started_at - prediction.created_at).total_seconds()
     return {
         "predict_time": round(seconds, 4),
-        "queue_time": round(queued + (job.started_at or watch.claimed) - watch.claimed, 4),
+        "queue_time": round(queued + (job.started_at or claimed_at) - claimed_at, 4),
         "seed": prediction.input["seed"],
         "duration": round(audio.duration, 4),
         "real_time_factor": round(seconds / audio.duration, 4),
@@ -46,8 +40,10 @@ def metrics(prediction: Prediction, job: Job, watch: Stopwatch, audio: Waveform,
 
 
 def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -> Waveform:
-    """An output file as its listeners hear it: rounded to 16 bits, or with what mp3 makes of it. `audio` is what was
-    encoded. Raises AudioDecodeError."""
+    """Decode an output file, to hear the audio as its listeners do: after rounding to 16 bits, or after mp3's losses.
+
+    `audio` is what was encoded. Raises AudioDecodeError.
+    """
     if output_format is OutputFormat.WAV:
         return decode_wav(content)
     with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
@@ -56,8 +52,12 @@ def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -
         return read_audio(path, sample_rate=audio.sample_rate, channels=audio.channels, max_seconds=audio.duration + 1)
 
 
-def measured_other(prediction: Prediction, value: Input, job: Job) -> Command[bool]:
-    """What a prediction that has just succeeded took beside decoding: its text and audio encoded, its sound made."""
+def measured_overhead(prediction: Prediction, value: Input, job: Job) -> Command[bool]:
+    """The command that records how long a prediction that just succeeded took beside the decoding of its tokens.
+
+    That is the encoding of its text and audio, and all that followed the last token: sound, level, file, storage. In
+    seconds for each second of music.
+    """
     assert job.decoded_at is not None
     seconds = job.encoding_seconds + time.monotonic() - job.decoded_at
     return throughput.measured_other(
@@ -69,7 +69,7 @@ def measured_other(prediction: Prediction, value: Input, job: Job) -> Command[bo
 
 
 class StepMeter:
-    """How fast a model decoded since it was last looked at."""
+    """Measures a model's decoding speed between two readings."""
 
     def __init__(self, model: MusicGen, queue: str, version: str) -> None:
         self._model = model
@@ -78,7 +78,7 @@ class StepMeter:
         self._before = WorkDone()
 
     def read(self) -> Command[bool] | None:
-        """The command that writes it down; None where it decoded nothing."""
+        """The command that records the speed since the last reading; None where nothing was decoded."""
         done, before = self._model.work_done, self._before
         self._before = done
         if not (steps := done.steps - before.steps):
@@ -92,5 +92,5 @@ class StepMeter:
 
 
 def _decibels(level: float) -> float | None:
-    """For JSON, which has no infinity: silence has no level."""
+    """The level rounded for JSON, which has no infinity: None for silence."""
     return round(level, 2) if level > -100 else None

@@ -1,1 +1,1 @@
-"""Requests to addresses that clients name, without becoming their way into our network."""
+"""Requests to URLs that clients name, which cannot reach the operator's own network."""

@@ -1,7 +1,7 @@
-"""The engines that are compared, each as its own users would call it: text in, waveform out.
+"""The engines that are compared, each called as its own users call it: text in, waveform out.
 
-Guidance 3, top-k 250, sampling; evaluation mode, nothing recorded for gradients; each keeps its keys and values. They
-are imported where they are used: audiocraft has an environment of its own.
+Guidance 3, top-k 250, sampling; evaluation mode, no gradients, with a KV cache. The engines are imported where they are
+used, because audiocraft has an environment of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 OURS, AUDIOCRAFT, T5 = "transformers", "audiocraft", "t5"
-"""Folders of a checkpoint: what transformers and we read, what audiocraft reads, and the T5 that it wants apart."""
+"""Folders of a checkpoint: for transformers and us, for audiocraft, and for the T5 that audiocraft loads separately."""
 PROMPT = "warm lo-fi piano with soft drums"
 GUIDANCE, TOP_K = 3.0, 250
 FRAME_RATE = 50
@@ -26,12 +26,13 @@ class PeerModel(Protocol):
     """A loaded model."""
 
     versions: str
+    """Of the libraries that it uses."""
 
     def make(self, frames: int, requests: int, *, greedy: bool) -> tuple[Tensor, float]:
-        """So many pieces of so many frames, [requests, samples] on the CPU, and the decoding steps a second."""
+        """Make `requests` pieces of `frames`: [requests, samples] on the CPU, and the decoding steps a second."""
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The codec alone: [codebooks, frames] -> [samples] on the CPU."""
+        """Decode codes [codebooks, frames] with the codec alone: [samples] on the CPU."""
 
 
 class Ours:
@@ -99,7 +100,7 @@ class Audiocraft:
 
         from reference.audiocraft_models import offline
 
-        # It chooses by itself: float32 on the CPU, float16 on CUDA, where T5 and the codec stay float32.
+        # audiocraft chooses by itself: float32 on the CPU, float16 on CUDA, where T5 and the codec stay float32.
         assert dtype == ("float32" if device == "cpu" else "float16")
         self.versions = f"audiocraft {audiocraft.__version__}, torch {torch.__version__}"
         with offline(checkpoint / T5):
@@ -120,8 +121,9 @@ class Audiocraft:
 
 
 class Clock:
-    """Called once a step, by either library's own means, with two arguments; gives back the second, as a processor of
-    logits must.
+    """Counts decoding steps: a progress callback for audiocraft, a logits processor for transformers.
+
+    Either library calls it once a step with two arguments; a logits processor has to return the second.
     """
 
     def __init__(self) -> None:

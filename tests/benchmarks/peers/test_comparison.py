@@ -1,4 +1,4 @@
-"""The comparison with other engines, on the tiny model: it compares the same thing, and says so where it does not."""
+"""The comparison with other engines, on a tiny model: equal music of equal length, or else an error."""
 
 import math
 import sys
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.peer import Peer, PeerError, Round, Timing
-from benchmarks.peer_models import OURS, Ours, Transformers
-from benchmarks.peer_tables import medians, ratios
-from benchmarks.peers import run_in_turn, same_music
+from benchmarks.peers.comparison import same_music, take_turns
+from benchmarks.peers.models import OURS, Ours, Transformers
+from benchmarks.peers.process import Peer, PeerError, Round, Timing
+from benchmarks.peers.tables import medians, ratios
 from musicgen_core.checkpoints.noise_model import write_noise_model
 
 HOP = 640
@@ -42,7 +42,7 @@ def test_both_engines_make_the_same_music_of_the_same_length(checkpoint: Path) -
 
 def test_a_process_does_what_it_is_told_and_idles_in_between(checkpoint: Path) -> None:
     with Peer("ours", sys.executable, "ours", checkpoint, "cpu", "float32") as peer:
-        timings = run_in_turn([peer], Round(frames=5, requests=2, codec_frames=4), rounds=2)["ours"]
+        timings = take_turns([peer], Round(frames=5, requests=2, codec_frames=4), rounds=2)["ours"]
     assert "threads" in peer.about
     assert [timing.samples for timing in timings] == [5 * HOP] * 2
     assert min(min(timing.codec, timing.steps, timing.request) for timing in timings) > 0

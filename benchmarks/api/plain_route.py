@@ -1,4 +1,4 @@
-"""What the API is compared with: a plain FastAPI route that validates a body and calls Celery's `send_task`."""
+"""The server that the API is compared with: a FastAPI route that validates a body and calls Celery's `send_task`."""
 
 from __future__ import annotations
 

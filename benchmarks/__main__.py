@@ -1,9 +1,11 @@
-"""Every benchmark in its quick form, one after the other; what `make bench` runs."""
+"""All benchmarks in their quick form, one after the other; `make bench` calls this."""
 
 from __future__ import annotations
 
-from benchmarks import accepting, engine, estimates, int8, listeners, peers, service
+from benchmarks import engine, estimates, int8, service
+from benchmarks.api import accepting, listeners
 from benchmarks.machine import describe_machine
+from benchmarks.peers import comparison
 
 
 def main() -> None:
@@ -14,7 +16,7 @@ def main() -> None:
         "Service": service.measure,
         "Estimates": estimates.measure,
         "Engine": engine.measure,
-        "Peers": peers.measure,
+        "Peers": comparison.measure,
         "Int8": int8.measure,
     }
     for title, measure in parts.items():

@@ -1,9 +1,9 @@
-"""A small HTTP load generator: each connection sends the same request again as soon as it has its answer.
+"""A small HTTP load generator: each connection sends the same request again as soon as it has the response.
 
-    python -m benchmarks.load HOST PORT CONNECTIONS SECONDS < request.bin
+    python -m benchmarks.api.load_generator HOST PORT CONNECTIONS SECONDS < request.bin
 
-Prints requests a second, the 50th and 99th percentile in milliseconds, and answers that were not 202, as JSON. It
-shares the cores with what it measures, so it does as little as possible: answers are not parsed beyond their length.
+Prints JSON: requests a second, the 50th and 99th percentile in milliseconds, and how many responses were not 202. It
+shares the cores with what it measures, so it does as little as possible: of a response, it reads the length alone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
             self._done.set_exception(exc or ConnectionError("the server closed the connection"))
 
 
-async def run(host: str, port: int, connections: int, seconds: float, request: bytes) -> dict[str, float]:
+async def generate_load(host: str, port: int, connections: int, seconds: float, request: bytes) -> dict[str, float]:
     loop = asyncio.get_running_loop()
     latencies: list[float] = []
     began = time.perf_counter()
@@ -77,5 +77,5 @@ async def run(host: str, port: int, connections: int, seconds: float, request: b
 
 if __name__ == "__main__":
     host, port, connections, seconds = sys.argv[1:]
-    result = uvloop.run(run(host, int(port), int(connections), float(seconds), sys.stdin.buffer.read()))
+    result = uvloop.run(generate_load(host, int(port), int(connections), float(seconds), sys.stdin.buffer.read()))
     print(json.dumps(result))

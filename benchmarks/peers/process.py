@@ -1,7 +1,7 @@
-"""One engine in a process of its own, which idles until it is told to do the next round: both ends of the pipe.
+"""An engine in a process of its own, which is idle until it is asked for the next round: both ends of the pipe.
 
 The child's standard input and output carry one JSON object a line. What libraries print goes to a log, whose end is
-shown where the child dies.
+part of the error where the child ends.
 """
 
 from __future__ import annotations
@@ -20,55 +20,56 @@ from typing import Any, Self
 
 import torch
 
-from benchmarks.peer_models import MODELS, PeerModel
+from benchmarks.peers.models import MODELS, PeerModel
 
-ROOT = Path(__file__).resolve().parent.parent
-LOG_SHOWN = 2000
-"""Characters."""
+ROOT = Path(__file__).resolve().parents[2]
+LOG_CHARACTERS = 2000
+"""How much of a child's log an error shows."""
 SOUND_STEP = 101
-"""Every so many samples are sent back, for comparison."""
+"""Of a sound, every 101st sample is sent back, for comparison."""
 
 
 class PeerError(RuntimeError):
-    """A child ended; the message holds what it said last."""
+    """A child ended, or its music is not the others'. Of a child that ended, the message has the end of its log."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a child is told to do: requests of `frames` each, all at once, and the codec alone on `codec_frames`.
-
-    greedy: the likeliest tokens, so that the sounds of different engines can be compared.
-    """
+    """What an engine is to do: `requests` of `frames` each, all at once, then the codec alone on `codec_frames`."""
 
     frames: int
     requests: int
     codec_frames: int
     greedy: bool = False
+    """Take the likeliest tokens, so that the sounds of different engines can be compared."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What came of it. steps: decoding steps a second. request, codec: seconds. samples: of each sound.
-
-    sound, codec_sound: every SOUND_STEP-th sample of the first request and of the codec's.
-    """
+    """An engine's measurements in one round."""
 
     steps: float
+    """Decoding steps a second."""
     request: float
+    """Seconds for all requests."""
     codec: float
+    """Seconds for the codec alone."""
     samples: int
+    """The length of each request's sound."""
     sound: list[float]
+    """Every SOUND_STEP-th sample of the first request's sound."""
     codec_sound: list[float]
+    """Every SOUND_STEP-th sample of the codec's sound."""
 
 
 class Peer:
-    """The parent's end. A context manager: the child lives within it."""
+    """The parent's end: a context manager, at whose end the child is killed."""
 
     def __init__(self, name: str, python: Path | str, model: str, checkpoint: Path, device: str, dtype: str) -> None:
         self.name = name
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         self._process = subprocess.Popen(
-            [str(python), "-m", "benchmarks.peer", model, str(checkpoint.resolve()), device, dtype],
+            [str(python), "-m", "benchmarks.peers.process", model, str(checkpoint.resolve()), device, dtype],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
@@ -77,16 +78,16 @@ class Peer:
             text=True,
         )
         self.about: str = self._answer()
-        """Versions and threads; comes when the model is loaded."""
+        """Versions and number of threads, from the child once it has loaded the model."""
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def run(self, round_: Round) -> Timing:
-        """Do one round and wait for it. Raises PeerError."""
+    def measure(self, round_: Round) -> Timing:
+        """Have the child do one round, and wait for it. Raises PeerError."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # its last words say why
+        with suppress(BrokenPipeError):  # the end of its log says why
             print(json.dumps(asdict(round_)), file=self._process.stdin, flush=True)
         return Timing(**self._answer())
 
@@ -99,7 +100,7 @@ class Peer:
         self.close()
 
     def close(self) -> None:
-        """End the child, if it has not ended."""
+        """Kill the child, if it has not ended."""
         self._process.kill()
         self._process.communicate()
         self._log.close()
@@ -110,9 +111,9 @@ class Peer:
         if not line:
             code = self._process.wait()
             self._log.seek(0)
-            said = self._log.read().decode(errors="replace")[-LOG_SHOWN:]
+            log = self._log.read().decode(errors="replace")[-LOG_CHARACTERS:]
             self.close()
-            raise PeerError(f"{self.name} ended with {code}:\n{said}")
+            raise PeerError(f"{self.name} ended with {code}:\n{log}")
         return json.loads(line)
 
 
@@ -125,10 +126,10 @@ def main() -> None:
         model: PeerModel = MODELS[name](Path(checkpoint), device, dtype)
         print(json.dumps(f"{model.versions}, {torch.get_num_threads()} threads"), file=answers, flush=True)
         for line in sys.stdin:
-            print(json.dumps(asdict(_do(model, Round(**json.loads(line))))), file=answers, flush=True)
+            print(json.dumps(asdict(_measure(model, Round(**json.loads(line))))), file=answers, flush=True)
 
 
-def _do(model: PeerModel, round_: Round) -> Timing:
+def _measure(model: PeerModel, round_: Round) -> Timing:
     codes = torch.randint(2048, (4, round_.codec_frames), generator=torch.Generator().manual_seed(0))
     began = time.perf_counter()
     sounds, steps = model.make(round_.frames, round_.requests, greedy=round_.greedy)

@@ -1,9 +1,9 @@
-"""One checkpoint of musicgen-small's real shape, with random weights, as transformers and as audiocraft read it.
+"""A checkpoint of musicgen-small's real shape with random weights, in transformers' layout and in audiocraft's.
 
-python -m benchmarks.checkpoint            # writes build/benchmarks/small, if it is not there
+python -m benchmarks.peers.checkpoint            # writes build/benchmarks/small, if it is not there
 
-Language model, T5-base and the 32 kHz EnCodec. On disk the weights are rounded to float16: half the space, and the same
-numbers whatever they are loaded in.
+It holds the language model, T5-base and the 32 kHz EnCodec. On disk the weights are rounded to float16: half the space,
+and the same numbers in every type that they are loaded in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from transformers import EncodecConfig, MusicgenConfig, MusicgenForConditionalGeneration, T5Config
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-from benchmarks.peer_models import AUDIOCRAFT, OURS, T5
+from benchmarks.peers.models import AUDIOCRAFT, OURS, T5
 from musicgen_core.checkpoints.noise_model import fill, write_tokenizer
 from musicgen_core.checkpoints.pretrained import quiet_transformers
 from reference.cases import SMALL, language_model_config
@@ -26,7 +26,10 @@ FOLDER = Path("build/benchmarks/small")
 
 
 def require_checkpoint(folder: Path = FOLDER) -> Path:
-    """The folder, written now if need be: a minute or two, 2.6 GB, 4 GB of memory meanwhile. It appears whole."""
+    """The folder, written if it does not exist, in one or two minutes: 2.6 GB, and 4 GB of memory meanwhile.
+
+    It appears once it is complete.
+    """
     if not folder.is_dir():
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -39,20 +42,20 @@ def require_checkpoint(folder: Path = FOLDER) -> Path:
 
 @torch.no_grad()
 def write(folder: Path, final: Path) -> None:
-    """final: the folder's later name, by which audiocraft's configuration finds T5."""
+    """Write the checkpoint. `final`: the folder's later name, by which audiocraft's configuration finds T5."""
     model = build()
     fill(model, seed=0)
     model.half()
     model.save_pretrained(folder / OURS)
     write_tokenizer(folder / OURS)
     write_audiocraft(model, folder / AUDIOCRAFT, t5=final.resolve() / T5)
-    # audiocraft's conditioner takes T5 in the type that it has on disk, and wants float32.
+    # audiocraft loads T5 in the type that it has on disk, and needs float32.
     model.text_encoder.float().save_pretrained(folder / T5)
     AutoTokenizer.from_pretrained(folder / OURS).save_pretrained(folder / T5)
 
 
 def build() -> Any:
-    """transformers' model, its weights as the constructors left them."""
+    """The model of transformers, its weights as the constructors initialize them."""
     text = T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32_128)
     codec = EncodecConfig(
         target_bandwidths=[2.2], sampling_rate=32_000, audio_channels=1, num_filters=SMALL.codec_filters,
@@ -72,7 +75,7 @@ def build() -> Any:
 
 
 def write_audiocraft(model: Any, folder: Path, *, t5: Path) -> None:
-    """The same weights as audiocraft exports them."""
+    """Write the same weights as audiocraft exports them."""
     folder.mkdir()
     config = language_model_config("text", SMALL)
     config["conditioners"]["description"]["t5"]["name"] = str(t5)

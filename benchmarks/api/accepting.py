@@ -1,4 +1,4 @@
-"""POST /predictions accepted a second at 32 connections, beside a plain route with `send_task`; the API's memory."""
+"""How many POST /predictions the API accepts a second, beside a plain route that calls `send_task`; its memory."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.api.server import server
+from benchmarks.machine import resident_mb
 from predictions.models import announcements
 from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
-from tests.servers import free_port, redis_server, wait_until
+from tests.servers import free_port, redis_server
 
 CONNECTIONS = 32
 
 
 def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
-    """Both in turn, in one run; medians."""
+    """Medians of several rounds, in each of which both servers are measured in turn."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
         store.run(announcements.announce("bench", CARD, 3600, queue=Queue.GENERATION))
@@ -38,7 +38,7 @@ def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
         results: dict[str, list[dict[str, float]]] = {"ours": [], "plain": []}
         with (
             server([sys.executable, "-m", "cli.main", "api"], {**environment, "PORT": str(ours)}, ours) as api,
-            server([sys.executable, "-m", "benchmarks.plain_route", str(plain)], environment, plain),
+            server([sys.executable, "-m", "benchmarks.api.plain_route", str(plain)], environment, plain),
         ):
             idle = resident_mb(api.pid)
             for _ in range(rounds):
@@ -55,44 +55,20 @@ def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
         "| POST /predictions, 32 connections | accepted/s | p50 ms | p99 ms |",
         "|---|---|---|---|",
         *rows,
-        f"ratio {ratio:.2f}; refused {refused:.0f}; API resident {idle:.0f} MB at start, {loaded:.0f} MB after it all",
+        f"ratio {ratio:.2f}; refused {refused:.0f}; API resident {idle:.0f} MB at start, {loaded:.0f} MB at the end",
     ]
 
 
-@contextmanager
-def server(command: list[str], environment: dict[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    import socket
-
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-
-    def listens() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until(listens, process=process)
-        yield process
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
 def load(port: int, seconds: float) -> dict[str, float]:
+    """Post predictions for some seconds; returns what the load generator reports."""
     body = json.dumps({"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}).encode()
     head = f"POST /predictions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-    command = [sys.executable, "-m", "benchmarks.load", "127.0.0.1", str(port), str(CONNECTIONS), str(seconds)]
+    arguments = ["127.0.0.1", str(port), str(CONNECTIONS), str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.api.load_generator", *arguments]
     done = subprocess.run(command, input=request, capture_output=True, check=True)
     result: dict[str, float] = json.loads(done.stdout)
     return result
-
-
-def resident_mb(pid: int) -> float:
-    """Resident memory, in MB, on Linux."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("no VmRSS")
 
 
 def median(items: list[dict[str, float]], key: str) -> float:

@@ -1,4 +1,4 @@
-"""Connections to checked addresses only, all of whose waiting ends at one deadline; httpcore does the rest."""
+"""The network backend of httpcore that connects to checked addresses alone and ends every wait at one deadline."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 
 
 class Deadline:
-    """The moment at which everything must have ended."""
+    """The moment by which a whole exchange must have ended, redirects included."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
-    def left(self, at_most: float | None = None) -> float:
-        """Seconds until then, or `at_most` where that is less. Raises httpcore.ReadTimeout when there are none."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("the time is over")
-        return left if at_most is None else min(left, at_most)
+    def remaining(self, at_most: float | None = None) -> float:
+        """Seconds until the deadline, or `at_most` where that is less. Raises httpcore.ReadTimeout after it."""
+        remaining = self._end - time.monotonic()
+        if remaining <= 0:
+            raise httpcore.ReadTimeout("the deadline has passed")
+        return remaining if at_most is None else min(remaining, at_most)
 
     def timeouts(self) -> dict[str, dict[str, float]]:
-        """The timeouts of one request, in the form httpcore wants; each is for one read or write only."""
-        left = self.left()
-        return {"timeout": {"connect": min(left, CONNECT_TIMEOUT_SECONDS), "read": left, "write": left, "pool": left}}
+        """The request extension that sets httpcore's timeouts, each of which holds for a single read or write."""
+        seconds = self.remaining()
+        connect = min(seconds, CONNECT_TIMEOUT_SECONDS)
+        return {"timeout": {"connect": connect, "read": seconds, "write": seconds, "pool": seconds}}
 
 
 class GuardedBackend(httpcore.NetworkBackend):
-    """Connects to public addresses, and to the networks that the operator allowed."""
+    """Connects to public addresses and to the networks that the operator allows, and to no others."""
 
     def __init__(self, allowed_networks: Sequence[IPNetwork], deadline: Deadline) -> None:
         self._allowed = allowed_networks
@@ -52,7 +53,10 @@ class GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Resolve once, check all, connect to the first that answers. TLS goes on checking the name."""
+        """Resolve the name once, check every address, and connect to the first that answers.
+
+        TLS still verifies the name. Raises ForbiddenAddress, httpcore.ConnectError or httpcore.TimeoutException.
+        """
         addresses = _resolve(host, port, self._deadline)
         for address in addresses:
             check_address(address, self._allowed)
@@ -60,7 +64,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         for address in addresses:
             try:
                 stream = self._backend.connect_tcp(
-                    address, port, self._deadline.left(timeout), local_address, socket_options
+                    address, port, self._deadline.remaining(timeout), local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
@@ -70,17 +74,17 @@ class GuardedBackend(httpcore.NetworkBackend):
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A connection whose every wait ends at the deadline: a server that sends byte by byte wins no time by it."""
+    """A connection whose every wait ends at the deadline, so that a server cannot gain time by sending byte by byte."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._stream = stream
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadline.left(timeout))
+        return self._stream.read(max_bytes, self._deadline.remaining(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadline.left(timeout))
+        self._stream.write(buffer, self._deadline.remaining(timeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -88,7 +92,7 @@ class _TimedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left(timeout))
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.remaining(timeout))
         return _TimedStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
@@ -96,7 +100,7 @@ class _TimedStream(httpcore.NetworkStream):
 
 
 def _resolve(host: str, port: int, deadline: Deadline) -> list[str]:
-    """The addresses of a name, each once. In a thread of its own: the system's look-up takes no timeout."""
+    """The addresses of a name, without duplicates. Uses a thread, because the system's look-up takes no timeout."""
     answers: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
 
     def look_up() -> None:
@@ -108,7 +112,7 @@ def _resolve(host: str, port: int, deadline: Deadline) -> list[str]:
 
     threading.Thread(target=look_up, name="look-up", daemon=True).start()
     try:
-        answer = answers.get(timeout=deadline.left(CONNECT_TIMEOUT_SECONDS))
+        answer = answers.get(timeout=deadline.remaining(CONNECT_TIMEOUT_SECONDS))
     except queue.Empty as error:
         raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from error
     if isinstance(answer, Exception):

@@ -1,4 +1,4 @@
-"""Five hundred listeners of one prediction and of many on one API process: its memory, connections, and delay."""
+"""Five hundred listeners on one API process, of one prediction and of fifty: its memory, connections and delay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.accepting import resident_mb, server
+from benchmarks.api.server import server
+from benchmarks.machine import resident_mb
 from predictions.models import announcements
 from predictions.record import commands
 from predictions.record.prediction import Progress
@@ -26,7 +27,7 @@ LISTENERS = 500
 
 
 def measure() -> list[str]:
-    """Listeners of one prediction, then of fifty, each time on a fresh process; all must hear theirs to the end."""
+    """Listeners of one prediction, then of fifty, each time on a new process. All must receive the last event."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
         store.run(announcements.announce("bench", CARD, 3600, queue=Queue.GENERATION))
@@ -89,7 +90,10 @@ def create(port: int) -> str:
 
 
 async def listen(port: int, prediction_id: str, heard: asyncio.Event) -> float:
-    """Read a stream to its end, by hand: five hundred HTTP clients would cost more than the server. When it came."""
+    """Read a stream to its end; returns the time of its last event.
+
+    A bare connection: five hundred HTTP clients would need more of the machine than the server.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET /predictions/{prediction_id}/stream HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
     status = await reader.readline()

@@ -1,23 +1,23 @@
-"""What the rounds of `peers` come to, as Markdown."""
+"""Tables of the rounds' results, as Markdown."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
 
-from benchmarks.peer import Round, Timing
-from benchmarks.peer_models import FRAME_RATE
+from benchmarks.peers.models import FRAME_RATE
+from benchmarks.peers.process import Round, Timing
 
 MEASURES: Mapping[str, tuple[Callable[[Timing], float], bool]] = {
     "decoding": (lambda timing: timing.steps, True),
     "whole requests": (lambda timing: timing.request, False),
     "codec": (lambda timing: timing.codec, False),
 }
-"""What is compared, and whether more is better."""
+"""What is compared, and whether a larger value is better."""
 
 
 def medians(timings: Mapping[str, list[Timing]], resident: Mapping[str, float], round_: Round) -> list[str]:
-    """A row an engine; resident: gigabytes."""
+    """A row for each engine; `resident`: its memory in gigabytes."""
     requests = "one request" if round_.requests == 1 else f"{round_.requests} requests at once,"
     seconds, codec_seconds = round_.frames / FRAME_RATE, round_.codec_frames / FRAME_RATE
     heads = "decoding, steps/s", f"{requests} of {seconds:g} s, s", f"codec alone, {codec_seconds:g} s of sound, s"
@@ -29,7 +29,7 @@ def medians(timings: Mapping[str, list[Timing]], resident: Mapping[str, float], 
 
 
 def ratios(ours: Mapping[str, list[Timing]], theirs: Mapping[str, list[Timing]]) -> list[str]:
-    """How many times as fast ours are, round by round."""
+    """How many times as fast as the others ours are, compared round by round."""
     lines = [f"| times as fast | {' | '.join(MEASURES)} |", "|---|---|---|---|"]
     for name, own in ours.items():
         for other, rounds in theirs.items():
@@ -42,5 +42,5 @@ def ratios(ours: Mapping[str, list[Timing]], theirs: Mapping[str, list[Timing]])
 
 
 def spread(values: list[float]) -> str:
-    """Median, least and most: 2.41 (2.35 to 2.50)."""
+    """Median, smallest and largest value: 2.41 (2.35 to 2.50)."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

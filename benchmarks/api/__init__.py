@@ -1,0 +1,1 @@
+"""The API process under load, beside a plain FastAPI route."""

@@ -1,0 +1,1 @@
+"""The comparison with audiocraft and transformers on the same weights."""
