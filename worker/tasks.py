@@ -19,7 +19,7 @@ def register_generation(celery: Celery, generator: Generator) -> None:
 
     @celery.task(name=Task.GENERATE)  # type: ignore[untyped-decorator]
     def generate(prediction_id: str) -> None:
-        generator.run(prediction_id)
+        generator.generate(prediction_id)
 
 
 def register_webhooks(celery: Celery, sender: WebhookSender) -> None:

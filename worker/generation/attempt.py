@@ -52,21 +52,21 @@ ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
 
 
 class Attempt:
-    """One attempt at a prediction, and what it is made with."""
+    """One attempt at a prediction: its lease, and what its music is made with."""
 
     def __init__(self, lease: Lease, card: ModelCard) -> None:
         self.prediction = lease.prediction
         self.lease = lease
         self.provenance = Provenance(card.checksum, card.code_version)
 
-    def found_audio(self, sha256: str) -> None:
-        """Note what the input audio is. Raises InvalidRequest where it is not what the repeated prediction had."""
+    def note_audio(self, sha256: str) -> None:
+        """Note what the input audio is. Raises InvalidRequest where the prediction that this one repeats had another."""
         self.provenance = replace(self.provenance, input_audio_sha256=sha256)
         wanted = self.prediction.wanted_audio_sha256
         if wanted not in (None, sha256):
             raise InvalidRequest(
                 f"input_audio is not what it was for {self.prediction.rerun_of} (SHA-256 {sha256}, then {wanted}), and "
-                "this would not be the same music; to have it made all the same, send the input to POST /predictions."
+                "this would not be the same music. To generate it all the same, send the input to POST /predictions."
             )
 
 
@@ -89,21 +89,21 @@ class Generator:
         self._settings = settings
         self._card = card
 
-    def run(self, prediction_id: str) -> None:
+    def generate(self, prediction_id: str) -> None:
         """Carry out the prediction, unless it has ended or another worker holds it."""
         with self._leases.hold(prediction_id) as lease:
             if lease is None:
-                logger.info("%s is not to be done: it has ended or is being done", prediction_id)
+                logger.info("%s needs no work: it has ended, or another worker has it", prediction_id)
                 return
             attempt = Attempt(lease, self._card)
             try:
                 self._carry_out(attempt)
             except (LeaseLost, GenerationCancelled):
-                logger.info("%s stopped: cancelled, or taken over by another worker", prediction_id)
+                logger.info("%s was stopped: cancelled, or taken over by another worker", prediction_id)
             except (MusicGenError, outbound.RequestError, StorageError) as error:
                 self._fail(attempt, str(error))
             except OSError as error:
-                # A full disk, most likely: it is this job's bad luck, and the next one may have better.
+                # Most likely a full disk, and the next prediction may be smaller.
                 logger.exception("%s failed", prediction_id)
                 self._fail(attempt, f"The worker could not read or write a file: {error.strerror or error}.")
             except Exception:
@@ -114,7 +114,7 @@ class Generator:
         prediction, lease, claimed_at = attempt.prediction, attempt.lease, time.monotonic()
         if prediction.version != self._card.version:
             raise InvalidRequest(
-                f"Version {prediction.version} of the model, which was asked for, is served no more; send it again."
+                f"Version {prediction.version} of the model, which was asked for, is no longer served; send it again."
             )
         value = Input.model_validate(prediction.input)
         assert value.seed is not None
@@ -133,7 +133,7 @@ class Generator:
         lease.check()
         self._put(key, content, CONTENT_TYPES[value.output_format])
         self._succeed(attempt, key, metrics(prediction, job, claimed_at, audio, delivered), job.total_steps)
-        with suppress(StoreUnavailable):  # it has succeeded; estimates may miss a measurement
+        with suppress(StoreUnavailable):  # the prediction has succeeded; estimates can miss a measurement
             self._store.run(measured_overhead(prediction, value, job))
 
     def _input_audio(self, attempt: Attempt, value: Input) -> Waveform:
@@ -142,7 +142,7 @@ class Generator:
             path = Path(folder) / "input"
             self._fetch(attempt.prediction, value, path)
             with path.open("rb") as file:
-                attempt.found_audio(hashlib.file_digest(file, "sha256").hexdigest())
+                attempt.note_audio(hashlib.file_digest(file, "sha256").hexdigest())
             return self._model.read_audio(path, max_seconds=self._settings.max_input_audio_seconds)
 
     def _fetch(self, prediction: Prediction, value: Input, path: Path) -> None:

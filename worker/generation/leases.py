@@ -1,7 +1,7 @@
-"""Keep the leases of the predictions that this process works on, and hear when one is cancelled.
+"""The leases of the predictions that this process works on.
 
-One thread for all of them: it renews each lease, writes down its progress and logs, and stops the work whose lease is
-gone, be it cancelled, deleted, or given to another worker after this one was thought dead.
+One thread renews them all, writes down progress and logs, and stops the work whose lease is lost: cancelled, deleted, or
+given to another worker after this one was thought dead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Reached:
 
 @dataclass
 class Lease:
-    """The right to work on one prediction, and what has been reached under it."""
+    """The right to work on one prediction."""
 
     prediction: Prediction
     """As it was claimed; its `attempt` is the fencing token."""
@@ -72,19 +72,19 @@ class Lease:
             raise LeaseLost(self.prediction_id)
 
     def when_lost(self, action: Callable[[], None]) -> None:
-        """Call `action` as soon as the lease is lost; at once where it is already. Raises LeaseLost then."""
+        """Call `action` as soon as the lease is lost; if it is lost already, at once, and raise LeaseLost."""
         self._on_lost = action
         if self._lost.is_set():
             action()
             raise LeaseLost(self.prediction_id)
 
     def lose(self) -> None:
-        """Stop the work."""
+        """Mark the lease as lost and stop the work."""
         self._lost.set()
         self._on_lost()
 
     def renewal(self, lease_seconds: float) -> Command[bool] | None:
-        """The command that renews the lease, or None where nothing is new and it is not yet time."""
+        """The command that renews the lease; None where nothing is new and it is not yet time."""
         reached = self.reached()
         if reached == self._written and time.monotonic() - self._renewed_at < lease_seconds / 3:
             return None
@@ -94,7 +94,7 @@ class Lease:
 
 
 class LeaseKeeper:
-    """Renews the leases that are held in this process; start it, and close it at the end."""
+    """Renews the leases that this process holds. Start it, and close it at the end."""
 
     def __init__(self, store: PredictionStore, lease_seconds: float) -> None:
         self._store = store
@@ -115,7 +115,7 @@ class LeaseKeeper:
 
     @contextmanager
     def hold(self, prediction_id: str) -> Iterator[Lease | None]:
-        """Claim the prediction and keep its lease inside the block; None where there is nothing to do."""
+        """Claim the prediction and keep its lease inside the block; gives None where there is nothing to do."""
         prediction = self._store.run(commands.claim(prediction_id, self._lease_seconds))
         if prediction is None:
             yield None
@@ -143,7 +143,7 @@ class LeaseKeeper:
                 self._closed.wait(TICK_SECONDS)
 
     def _listen(self, pubsub: PubSub) -> None:
-        """For one tick, stop what is said to be cancelled."""
+        """For one tick, hear which predictions are cancelled and stop them."""
         until = time.monotonic() + TICK_SECONDS
         while (left := until - time.monotonic()) > 0:
             message = pubsub.get_message(timeout=left)

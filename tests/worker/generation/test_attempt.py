@@ -43,7 +43,7 @@ def test_a_version_that_the_worker_does_not_serve_fails_and_says_so(store: Predi
         settings,
         CARD,
     )
-    generator.run("one")
+    generator.generate("one")
     ended = store.run(commands.get("one"))
     assert ended.status is Status.FAILED
-    assert ended.error == "Version 1.0 of the model, which was asked for, is served no more; send it again."
+    assert ended.error == "Version 1.0 of the model, which was asked for, is no longer served; send it again."
