@@ -60,7 +60,7 @@ class Attempt:
         self.provenance = Provenance(card.checksum, card.code_version)
 
     def note_audio(self, sha256: str) -> None:
-        """Note what the input audio is. Raises InvalidRequest where the prediction that this one repeats had another."""
+        """Note what the input audio is. Raises InvalidRequest where the repeated prediction had another."""
         self.provenance = replace(self.provenance, input_audio_sha256=sha256)
         wanted = self.prediction.wanted_audio_sha256
         if wanted not in (None, sha256):

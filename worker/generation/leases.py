@@ -1,7 +1,7 @@
 """The leases of the predictions that this process works on.
 
-One thread renews them all, writes down progress and logs, and stops the work whose lease is lost: cancelled, deleted, or
-given to another worker after this one was thought dead.
+One thread renews them all, writes down progress and logs, and stops the work whose lease is lost: cancelled, deleted,
+or given to another worker after this one was thought dead.
 """
 
 from __future__ import annotations
