@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 export TORCH ?= auto
+# Every Python process that the tests start then measures itself, the API and the workers included.
+COVERED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/build/coverage/data
 
 .PHONY: help setup serve test lint bench parity golden train-pocket openapi sdk constraints clean
 
@@ -14,8 +16,10 @@ setup: .venv/ready-test  ## Install everything into .venv (TORCH=cpu or TORCH=cu
 serve: .venv/ready-serve  ## Run the service here: API, workers, Redis, storage; PORT=8000
 	@exec $(BIN)/musicgen serve
 
-test: .venv/ready-test lint  ## Check types, style and import directions, then run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+test: .venv/ready-test lint  ## Check types, style and import directions, run all tests, and hold the coverage
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(COVERED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(if $(ARGS),:,$(COVERED) scripts/coverage.sh)
 
 lint: .venv/ready-test  ## Check style, types and import directions
 	$(BIN)/ruff check .
