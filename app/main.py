@@ -29,8 +29,9 @@ from app.tokens import Tokens
 from predictions.models.registry import load_registry
 from predictions.record.store import AsyncPredictionStore
 from predictions.settings import Settings, load_settings
+from predictions.storage import open_storage
 from predictions.storage.local import LocalStorage
-from predictions.storage.protocol import open_storage
+from predictions.version import package_version
 
 DESCRIPTION = """A prompt goes in, music comes out at a URL.
 
@@ -48,7 +49,7 @@ def create_app(settings: Settings) -> Application:
     app = Application(
         services,
         title="MusicGen Server",
-        version="0.1.0",
+        version=package_version(),
         description=DESCRIPTION,
         lifespan=lambda _app: _running(services),
         generate_unique_id_function=_operation_id,

@@ -25,8 +25,9 @@ from predictions.errors import (
 )
 from predictions.models.inputs import Input, check_abilities, check_duration, with_defaults
 from predictions.record import commands
-from predictions.record.commands import Created, Cursor, Outcome
+from predictions.record.commands import Created, Cursor
 from predictions.record.prediction import NewPrediction, Prediction, Webhook, new_id, output_prefix
+from predictions.record.schema import Outcome
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import Delivery
 

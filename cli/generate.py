@@ -115,7 +115,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Execute `musicgen generate`; returns the exit status."""
-    from musicgen_core.errors import MusicGenError
+    from musicgen_core import MusicGenError
 
     try:
         output_format = _output_format(args)
@@ -133,13 +133,17 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> Waveform:
-    from musicgen_core.audiocraft.backend import engine_class
+    from musicgen_core import MusicGen
 
-    kind = engine_class(args.engine)
     with (
         _shown_logs(),
-        kind.load(
-            args.model, device=args.device, dtype=args.dtype, max_requests=1, max_seconds=args.max_duration
+        MusicGen.load(
+            args.model,
+            backend=args.engine,
+            device=args.device,
+            dtype=args.dtype,
+            max_requests=1,
+            max_seconds=args.max_duration,
         ) as model,
     ):
         return _play(model, args)
@@ -180,8 +184,7 @@ def _require_folder(output: Path) -> None:
 
 
 def _encode(waveform: Waveform, output_format: str) -> bytes:
-    from musicgen_core.audio.ffmpeg import encode_mp3
-    from musicgen_core.audio.files import encode_wav
+    from musicgen_core import encode_mp3, encode_wav
 
     return encode_mp3(waveform) if output_format == "mp3" else encode_wav(waveform)
 

@@ -5,7 +5,12 @@
     with MusicGen.load("facebook/musicgen-small") as model:
         write_audio("piano.wav", model.generate("warm lo-fi piano", duration=8))
 
-Knows nothing of HTTP, Redis or Celery.
+Several pieces at once, decoded together:
+
+    jobs = [model.submit(GenerationInput("warm lo-fi piano", seed=seed)) for seed in range(4)]
+    takes = [job.finish() for job in jobs]
+
+What is exported here is the public surface; everything else may move. Knows nothing of HTTP, Redis or Celery.
 """
 
 from __future__ import annotations
@@ -22,21 +27,28 @@ from musicgen_core.errors import (
     MusicGenError,
     UnsupportedByModel,
 )
+from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy
 
 if TYPE_CHECKING:
-    from musicgen_core.audio.files import write_audio
-    from musicgen_core.audio.loudness import NormalizationStrategy
+    from musicgen_core.abilities import Abilities
+    from musicgen_core.audio.ffmpeg import encode_mp3, read_audio
+    from musicgen_core.audio.files import decode_wav, encode_wav, write_audio
+    from musicgen_core.audio.loudness import integrated_loudness, normalize, true_peak
     from musicgen_core.audio.waveform import Waveform
     from musicgen_core.checkpoints.noise_model import write_noise_model
+    from musicgen_core.engine.engine import WorkDone
     from musicgen_core.engine.sampling_params import SamplingParams
-    from musicgen_core.job import GenerationInput, Job
-    from musicgen_core.musicgen import Abilities, MusicGen
+    from musicgen_core.generation_input import GenerationInput
+    from musicgen_core.job import Job
+    from musicgen_core.musicgen import MusicGen
 
 __all__ = [
+    "MAX_SEED",
     "Abilities",
     "AudioDecodeError",
     "AudioEncodeError",
     "CheckpointError",
+    "ContinuationMode",
     "GenerationCancelled",
     "GenerationInput",
     "InvalidRequest",
@@ -47,26 +59,40 @@ __all__ = [
     "SamplingParams",
     "UnsupportedByModel",
     "Waveform",
+    "WorkDone",
+    "decode_wav",
+    "encode_mp3",
+    "encode_wav",
+    "integrated_loudness",
+    "normalize",
+    "read_audio",
+    "true_peak",
     "write_audio",
     "write_noise_model",
 ]
 
 _HOMES = {
-    "Abilities": "musicgen.Abilities",
-    "GenerationInput": "job.GenerationInput",
-    "Job": "job.Job",
-    "MusicGen": "musicgen.MusicGen",
-    "NormalizationStrategy": "audio.loudness.NormalizationStrategy",
-    "SamplingParams": "engine.sampling_params.SamplingParams",
-    "Waveform": "audio.waveform.Waveform",
-    "write_audio": "audio.files.write_audio",
-    "write_noise_model": "checkpoints.noise_model.write_noise_model",
+    "Abilities": "abilities",
+    "GenerationInput": "generation_input",
+    "Job": "job",
+    "MusicGen": "musicgen",
+    "SamplingParams": "engine.sampling_params",
+    "Waveform": "audio.waveform",
+    "WorkDone": "engine.engine",
+    "decode_wav": "audio.files",
+    "encode_mp3": "audio.ffmpeg",
+    "encode_wav": "audio.files",
+    "integrated_loudness": "audio.loudness",
+    "normalize": "audio.loudness",
+    "read_audio": "audio.ffmpeg",
+    "true_peak": "audio.loudness",
+    "write_audio": "audio.files",
+    "write_noise_model": "checkpoints.noise_model",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is first asked for, so that `musicgen_core.errors` costs nothing."""
+    """Import what needs torch or numpy when it is first asked for: options and errors cost nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].rpartition(".")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -12,20 +12,17 @@ from musicgen_core.lm.linear import has_int8_kernel
 from musicgen_core.lm.transformer import LanguageModelConfig
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-"""int8: whole numbers of 8 bits in the matrix products (`packed_linear`), float32 in all else; on CPUs alone."""
+"""int8: 8-bit integers in the matrix products (`lm.linear`), float32 in all else; on CPUs only."""
 
 CPU_REQUESTS = 8
-"""More gain little there: with musicgen-small on two cores, 8 together make 4.5 times the frames of one, 16
-make 4.8 times."""
+"""More gain little: with musicgen-small on two cores, 8 together make 4.5 times the frames of one, 16 make 4.8."""
 CUDA_REQUESTS = 32
 CUDA_SHARE = 0.6
-"""Of the memory left after the weights: the rest is for T5, for the codec's decoding, and for other
-processes."""
+"""Share of the memory left after the weights; the rest is for T5, the codec's decoding and other processes."""
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one. Raises CheckpointError where it is
-    missing."""
+    """The device called `name`; "auto" is CUDA where there is one. Raises CheckpointError where it is missing."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -40,8 +37,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
-    """The language model's number type; "auto" is bfloat16 on CUDA (float16 where it lacks that), float32 on
-    the CPU. For "int8" that of all but the matrix products. Raises CheckpointError where there is no int8."""
+    """The language model's number type; for "int8", that of all but the matrix products.
+
+    "auto" is bfloat16 on CUDA (float16 where it lacks that), float32 on the CPU. Raises CheckpointError where there is
+    no int8.
+    """
     if name == "int8":
         if device.type != "cpu" or not has_int8_kernel():
             raise CheckpointError(
@@ -57,15 +57,15 @@ def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
 
 
 def estimate_slot_bytes(config: LanguageModelConfig, frames: int, dtype: torch.dtype) -> int:
-    """About the memory of one request's keys and values, before any is set aside: two rows of all positions."""
+    """Estimate the memory of one request's keys and values, in bytes: two rows of all positions."""
     positions = frames + config.codebooks + (config.chroma_frames or 0) + MAX_TOKENS
     return 2 * config.layers * 2 * config.dim * positions * dtype.itemsize
 
 
 def choose_max_requests(slot_bytes: int, device: torch.device) -> int:
-    """How many requests are generated together: what the memory holds, within what is any use.
+    """How many requests to generate together: as many as the memory holds, within what is of use.
 
-    `slot_bytes`: memory that one request's keys and values take.
+    `slot_bytes`: memory of one request's keys and values.
     """
     if device.type == "cpu":
         return CPU_REQUESTS

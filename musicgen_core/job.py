@@ -1,76 +1,77 @@
-"""A piece of music on order: what is asked for, and the handle on its making."""
+"""A piece of music on order: the handle on its making."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch import Tensor
 
+from musicgen_core.audio.loudness import normalize
 from musicgen_core.audio.waveform import Waveform
-from musicgen_core.codec.encodec import Codec
+from musicgen_core.codec.streaming import StreamingDecoder
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.long_form import AnyGeneration
-from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import GenerationCancelled
-from musicgen_core.executor import Run, here
+from musicgen_core.executor import Executor
+from musicgen_core.generation_input import ResolvedInput
 
-PROGRESS_SECONDS = 0.1
-"""How often progress is reported."""
+LOOK_SECONDS = 0.1
+"""How often `Job.finish` looks for progress and for new sound."""
 
 
-@dataclass(frozen=True)
-class GenerationInput:
-    """One piece of music to make."""
+class Decoder(Protocol):
+    """What turns tokens into sound."""
 
-    prompt: str | None
-    """A description; None or "": unconditional."""
-    duration: float
-    """Seconds of new music."""
-    seed: int
-    """The same seed gives the same music: 0 to 2**32 - 1."""
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    melody: Waveform | None = None
-    """Its tune is followed; at the model's sample rate."""
-    continuation: Waveform | None = None
-    """It is continued; at the model's sample rate."""
-    multi_band_diffusion: bool = False
-    """Its tokens become sound by MultiBand Diffusion instead of the codec's decoder."""
-    live: bool = False
-    """Its sound is wanted while it is made: `Job.finish` then hands out chunks."""
+    sample_rate: int
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The waveform `[channels, samples]` of `[codebooks, frames]` tokens."""
 
 
 class Job:
-    """A submitted input."""
+    """A submitted input. Safe to use from any thread; one thread at a time calls `finish` or `audio`."""
 
     def __init__(
         self,
+        given: ResolvedInput,
         generation: AnyGeneration,
-        codec: Codec,
+        decoder: Decoder,
+        executor: Executor,
+        *,
         diffusion: MultiBandDiffusion | None = None,
-        seed: int = 0,
-        run: Run = here,
+        streaming: StreamingDecoder | None = None,
     ) -> None:
-        """`diffusion`: turns the tokens into sound, with noise by the seed; None: the codec does. `run`: where."""
-        self._run = run
-        self._growing = codec.streaming_decoder() if generation.live and diffusion is None else None
-        self._handed_out: Tensor | None = None
+        """`decoder`: makes the sound, unless there is a `diffusion`. `streaming`: makes the chunks of a live input."""
+        self._given = given
         self._generation = generation
-        self._codec = codec
+        self._decoder = decoder
+        self._executor = executor
         self._diffusion = diffusion
         self._diffusion_steps = 0
-        self._seed = seed
+        self._streaming = streaming
+        self._handed_out: Tensor | None = None
         self._cancelled = False
 
     @property
+    def seed(self) -> int:
+        """The seed of its random numbers."""
+        return self._given.seed
+
+    @property
     def total_steps(self) -> int:
-        """Steps that the whole job takes: decoding's, then diffusion's."""
+        """Steps of the whole job: those of decoding, then those of diffusion."""
         return self._generation.total_steps + (self._diffusion.steps if self._diffusion else 0)
 
     @property
     def completed_steps(self) -> int:
         """Steps done."""
         return self._generation.completed_steps + self._diffusion_steps
+
+    @property
+    def encoding_seconds(self) -> float:
+        """How long its text and audio took to encode."""
+        return self._generation.encoding_seconds
 
     @property
     def started(self) -> bool:
@@ -92,22 +93,71 @@ class Job:
         return self._generation.wait(timeout)
 
     def cancel(self) -> None:
-        """End it before its next step; `audio` then raises GenerationCancelled."""
+        """End it before its next step; what waits for it then raises GenerationCancelled."""
         self._cancelled = True
         self._generation.cancel()
 
-    def audio(self, on_progress: Callable[[int, int], None] | None = None) -> Waveform:
-        """The music, an audio prompt included, at the codec's level (not normalised); waits until it is
-        there.
+    def codes(self) -> Tensor:
+        """Wait for its tokens, an audio prompt's first: int64 `[codebooks, frames]` on the CPU. Raises as `finish`."""
+        return self._generation.codes()
 
-        `on_progress` is told of a diffusion's steps. Raises GenerationCancelled, or what went wrong in the engine.
+    def audio(self, on_progress: Callable[[int, int], None] | None = None) -> Waveform:
+        """Wait for the music, an audio prompt included, at the codec's own level.
+
+        `on_progress` hears of a diffusion's steps. Raises GenerationCancelled, or what went wrong in the engine.
         """
-        codes = self._generation.codes()
+        codes = self.codes()
         if self._diffusion is not None:
             samples = self._diffuse(self._diffusion, codes, on_progress).cpu()
         else:
-            samples = self._run(lambda: self._codec.decode(codes).cpu())
-        return Waveform(samples=samples.numpy(), sample_rate=self._codec.sample_rate)
+            samples = self._executor.execute(lambda: self._decoder.decode(codes).cpu())
+        return Waveform(samples=samples.numpy(), sample_rate=self._decoder.sample_rate)
+
+    def finish(
+        self,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_chunk: Callable[[Waveform], None] | None = None,
+    ) -> Waveform:
+        """Wait for the music, an audio prompt included, at the level that was asked for; interrupted, cancel the job.
+
+        `on_progress` gets the steps done and in all. `on_chunk` gets the sound of a live input in pieces, as soon as
+        they can no longer change: put together they are `audio` up to rounding (1e-4). By MultiBand Diffusion, which
+        looks at the whole, it is one piece at the end. Raises GenerationCancelled, or what went wrong in the engine.
+        """
+        try:
+            self._watch(on_progress, on_chunk)
+        except BaseException:
+            self.cancel()
+            raise
+        audio = self.audio(on_progress)
+        if on_chunk is not None and self._streaming is None:
+            on_chunk(audio)
+        if on_progress is not None:
+            on_progress(self.total_steps, self.total_steps)
+        return normalize(audio, self._given.normalization)
+
+    def _watch(
+        self, on_progress: Callable[[int, int], None] | None, on_chunk: Callable[[Waveform], None] | None
+    ) -> None:
+        """Wait for the tokens, telling of progress and handing out sound meanwhile."""
+        watched = on_progress is not None or on_chunk is not None
+        while not self.wait(LOOK_SECONDS if watched else None):
+            if on_progress is not None:
+                on_progress(self.completed_steps, self.total_steps)
+            if on_chunk is not None and (codes := self._generation.codes_so_far) is not None:
+                self._hand_out(codes, on_chunk, last=False)
+        if on_chunk is not None:
+            self._hand_out(self.codes(), on_chunk, last=True)
+
+    def _hand_out(self, codes: Tensor, on_chunk: Callable[[Waveform], None], *, last: bool) -> None:
+        """Decode what is new of the codes so far."""
+        streaming = self._streaming
+        if streaming is None or codes is self._handed_out or codes.shape[1] == 0:
+            return
+        self._handed_out = codes
+        samples = self._executor.execute(lambda: streaming.push(codes, last=last).cpu()).numpy()
+        if samples.size:
+            on_chunk(Waveform(samples=samples, sample_rate=self._decoder.sample_rate))
 
     def _diffuse(
         self, diffusion: MultiBandDiffusion, codes: Tensor, on_progress: Callable[[int, int], None] | None
@@ -119,45 +169,6 @@ class Job:
             if on_progress is not None:
                 on_progress(self.completed_steps, self.total_steps)
 
-        samples = diffusion.decode(codes, self._seed, before_step)
+        samples = diffusion.decode(codes, self.seed, before_step)
         self._diffusion_steps = diffusion.steps
         return samples
-
-    def finish(
-        self,
-        on_progress: Callable[[int, int], None] | None = None,
-        on_chunk: Callable[[Waveform], None] | None = None,
-    ) -> Waveform:
-        """Wait, telling `on_progress` the steps done and in all, and return `audio`; interrupted, it cancels
-        the job.
-
-        `on_chunk` gets the sound of a live input in pieces, as soon as they can no longer change; put together they
-        are `audio` up to rounding (1e-4). By MultiBand Diffusion, which looks at the whole, it is one piece at the end.
-        """
-        try:
-            while not self.wait(PROGRESS_SECONDS):
-                if on_progress is not None:
-                    on_progress(self.completed_steps, self.total_steps)
-                if on_chunk is not None and (codes := self._generation.codes_so_far) is not None:
-                    self._hand_out(codes, on_chunk, last=False)
-            if on_chunk is not None:
-                self._hand_out(self._generation.codes(), on_chunk, last=True)
-        except BaseException:
-            self.cancel()
-            raise
-        audio = self.audio(on_progress)
-        if on_chunk is not None and self._growing is None:
-            on_chunk(audio)
-        if on_progress is not None:
-            on_progress(self.total_steps, self.total_steps)
-        return audio
-
-    def _hand_out(self, codes: Tensor, on_chunk: Callable[[Waveform], None], *, last: bool) -> None:
-        """Decode what is new of the codes so far."""
-        growing = self._growing
-        if growing is None or codes is self._handed_out or codes.shape[1] == 0:
-            return
-        self._handed_out = codes
-        samples = self._run(lambda: growing.push(codes, last=last).cpu()).numpy()
-        if samples.size:
-            on_chunk(Waveform(samples=samples, sample_rate=self._codec.sample_rate))

@@ -1,1 +1,1 @@
-"""The shared domain: predictions, their store, their queue, their storage. No torch, no FastAPI, no Celery."""
+"""The domain that API and workers share: predictions, models, webhooks, files. No torch, no FastAPI, no Celery."""

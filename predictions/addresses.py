@@ -1,7 +1,7 @@
-"""Which addresses of the network a client may make us talk to. Pure: resolves nothing, connects to nobody.
+"""Which network addresses clients may make the service connect to. Resolves no name and opens no connection.
 
-`check_url` is what can be seen in a URL alone, at submit. Whoever connects calls `check_address` with the address
-that it is about to use, each time: names can change their address.
+`check_url` checks what a URL alone shows, when it is submitted. `check_address` is called with each address just before
+a connection to it is opened, because a name can change its address.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Listed here, not left to `is_global`: its tables differ from one Python to the next, and lack some of these.
+# Listed here, not left to `is_global`: its tables differ between versions of Python and lack some of these.
 _RESERVED = tuple(
     ipaddress.ip_network(text)
     for text in (
         "192.0.0.0/24",  # protocol assignments; 192.0.0.192 is a cloud's metadata address
         "192.88.99.0/24",  # 6to4 relays
-        "168.63.129.16/32",  # a cloud's host agent, public only by its number
+        "168.63.129.16/32",  # a cloud's host agent; formally a public address
         "2001::/23",  # protocol assignments, Teredo among them, which carries IPv4 addresses
         "2002::/16",  # 6to4, which carries IPv4 addresses
         "2001:db8::/32",  # documentation
         "3fff::/20",  # documentation
     )
 )
-# Nothing else in IPv6 is given out to anybody; IPv4-mapped, unique-local, link-local and site-local all lie outside.
+# All global unicast addresses; IPv4-mapped, unique-local, link-local and site-local ones lie outside.
 _UNICAST = ipaddress.IPv6Network("2000::/3")
-# Here DNS64 puts what has only an IPv4 address (RFC 6052); the packets end up at that one.
+# DNS64 (RFC 6052): the last 32 bits are the IPv4 address that the packets reach.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 
 
 class ForbiddenAddress(Exception):
-    """The URL or address is not one that clients may make this service reach."""
+    """Clients may not make the service connect to this URL or address."""
 
 
 def check_address(address: str, allowed: Sequence[IPNetwork]) -> None:
@@ -49,7 +49,7 @@ def check_address(address: str, allowed: Sequence[IPNetwork]) -> None:
 
 
 def check_url(url: str, allowed: Sequence[IPNetwork]) -> None:
-    """Raise ForbiddenAddress for what no resolution of its name can make right."""
+    """Raise ForbiddenAddress for a URL that is forbidden whatever address its name has."""
     parts = _split(ascii_url(url))
     if parts.scheme not in ("http", "https"):
         raise ForbiddenAddress("is not an http:// or https:// URL")
@@ -67,10 +67,10 @@ def check_url(url: str, allowed: Sequence[IPNetwork]) -> None:
 
 
 def ascii_url(url: str) -> str:
-    """The URL as it goes over the wire: an international name in Punycode, other characters percent-encoded.
+    """The URL as it is sent: an international name in Punycode, other characters percent-encoded.
 
-    What resolvers take for one name or number is one here too (full-width digits, ideographic full stops). Raises
-    ForbiddenAddress for what is no URL.
+    Full-width digits and ideographic full stops become what resolvers take them for. Raises ForbiddenAddress where the
+    text is not a URL.
     """
     if any(character <= " " or character in "\\\x7f" for character in url):
         raise ForbiddenAddress("is not a valid URL")
@@ -92,7 +92,7 @@ def ascii_url(url: str) -> str:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port, parts.hostname  # Reading them is what checks them.
+        _ = parts.port, parts.hostname  # Reading them raises ValueError where they are wrong.
     except ValueError as error:
         raise ForbiddenAddress("is not a valid URL") from error
     return parts
@@ -107,7 +107,7 @@ def _is_public(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 def _literal(host: str) -> str | None:
-    """The address that a host name spells out, in any spelling that resolvers take: 127.1, 0x7f000001, 0177.0.0.1."""
+    """The address that a host name spells, in any form that resolvers accept: 127.1, 0x7f000001, 0177.0.0.1."""
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:

@@ -2,18 +2,18 @@
 
 PredictionError
 ├── PredictionNotFound      no such prediction, or it belongs to another token
-├── ModelNotFound           no such model is served here
+├── ModelNotFound           this deployment has no such model
 ├── FileNotFound            no such uploaded file, or it belongs to another token
 ├── DeliveryNotFound        the prediction has no such webhook delivery
 ├── PredictionExists        PUT with an id that is already taken by another input
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
-├── NotRepeatable           it cannot be done again: not ended, or what made it is gone
-├── InvalidInput            an input field is wrong; carries field and remedy
+├── NotRepeatable           it cannot be repeated: it has not ended, or its model or audio is gone
+├── InvalidInput            input fields are wrong; carries each field and its remedy
 ├── LeaseLost               the worker no longer holds the prediction: another attempt does, or it has ended
 ├── QueueFull               too many predictions wait; try again later
 ├── NoModel                 no worker has announced the model yet; try again later
 ├── StoreUnavailable        Redis cannot be reached or is full; try again later
-└── StorageError            object storage failed; worth another try
+└── StorageError            object storage failed; try again later
     └── ObjectNotFound      no object under that key
 """
 
@@ -23,23 +23,23 @@ from dataclasses import dataclass
 
 
 class PredictionError(Exception):
-    """Base of every error that this domain raises on purpose."""
+    """Base of every error that the domain raises on purpose."""
 
 
 class PredictionNotFound(PredictionError):
-    """No prediction of this owner has that id."""
+    """No prediction of this owner has the id."""
 
 
 class ModelNotFound(PredictionError):
-    """No model of that name is served here."""
+    """This deployment has no model of the name."""
 
 
 class FileNotFound(PredictionError):
-    """No uploaded file of this owner has that id."""
+    """No uploaded file of this owner has the id."""
 
 
 class DeliveryNotFound(PredictionError):
-    """The prediction has no webhook delivery of that id."""
+    """The prediction has no webhook delivery of the id."""
 
 
 class PredictionExists(PredictionError):
@@ -51,7 +51,7 @@ class IdempotencyMismatch(PredictionError):
 
 
 class NotRepeatable(PredictionError):
-    """A prediction cannot be done again; the message says why, and what to do."""
+    """A prediction cannot be repeated; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class StoreUnavailable(PredictionError):
 
 
 class StorageError(PredictionError):
-    """Object storage failed; the operation is worth another try."""
+    """Object storage failed in a way that may pass."""
 
 
 class ObjectNotFound(StorageError):
-    """Object storage holds nothing under that key."""
+    """Object storage holds nothing under the key."""

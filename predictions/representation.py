@@ -1,4 +1,4 @@
-"""A prediction as clients see it: in answers of the API and in webhooks."""
+"""A prediction as clients see it, in answers of the API and in webhooks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.json_schema import SkipJsonSchema
 
 from predictions.estimates.simulation import Estimate
-from predictions.record.prediction import Prediction, Status
+from predictions.record.prediction import Prediction, Progress
+from predictions.record.schema import Status
 from predictions.storage.protocol import AudioStorage
 
 
@@ -21,30 +22,30 @@ class Output(RootModel[str]):
 
 
 class ProgressBody(BaseModel):
-    """How far the decoding is."""
+    """How far the decoding has come."""
 
     completed_steps: int = Field(description="Decoding steps done.")
-    total_steps: int = Field(description="Decoding steps in all; fifty make a second of music.")
-    fraction: float = Field(description="The part that is done, from 0 to 1.")
+    total_steps: int = Field(description="Decoding steps in all.")
+    fraction: float = Field(description="Completed part, from 0 to 1.")
 
 
 class EstimateBody(BaseModel):
-    """When it will start and finish, judging by what waits and runs and how fast the workers were lately."""
+    """When the prediction will start and finish, from what waits and runs and how fast the workers were lately."""
 
     model_config = ConfigDict(title="Estimate")
 
-    start_seconds: float = Field(description="Seconds until a worker takes it; 0 once one has.")
+    start_seconds: float = Field(description="Seconds until a worker starts it; 0 once it has started.")
     finish_seconds: float = Field(description="Seconds until it has succeeded.")
 
 
 class ProvenanceBody(BaseModel):
-    """What it was made with."""
+    """What the prediction was made with."""
 
     model_config = ConfigDict(title="Provenance", from_attributes=True)
 
-    model_checksum: str | None = Field(description="SHA-256 over the model's configuration and weights.")
-    code_version: str | None = Field(description="Of the worker; behind `+` the revision of its source, if known.")
-    input_audio_sha256: str | None = Field(description="Of the audio file that came in; null where none did.")
+    model_checksum: str | None = Field(description="SHA-256 of the model's configuration and weights.")
+    code_version: str | None = Field(description="Version of the worker; after `+` the source's revision, if known.")
+    input_audio_sha256: str | None = Field(description="SHA-256 of the input audio file; null without one.")
 
 
 def _is_none(value: object) -> bool:
@@ -52,24 +53,24 @@ def _is_none(value: object) -> bool:
 
 
 class PredictionUrls(BaseModel):
-    """Where to go next."""
+    """The URLs of the prediction."""
 
     get: str = Field(description="Read the prediction.")
     cancel: str = Field(description="POST here to cancel it.")
     stream: str | SkipJsonSchema[None] = Field(
         default=None,
         exclude_if=_is_none,
-        description="Of a prediction with `stream`: server-sent events, without a token.",
+        description="With `stream`: server-sent events, readable without a token.",
     )
     audio: str | SkipJsonSchema[None] = Field(
         default=None,
         exclude_if=_is_none,
-        description="Of a prediction with `stream`: sound that grows while it is made, without a token.",
+        description="With `stream`: the audio while it is being made, readable without a token.",
     )
 
 
 class PredictionBody(BaseModel):
-    """A prediction: what was asked for, how far it is, and what came of it."""
+    """A prediction: its input, its progress, and its result."""
 
     model_config = ConfigDict(title="Prediction")
 
@@ -77,23 +78,23 @@ class PredictionBody(BaseModel):
     status: Status = Field(description="`starting` while it waits; `succeeded`, `failed` and `canceled` are final.")
     input: dict[str, Any] = Field(description="The input with every default filled in.")
     output: Output | None = Field(
-        description="URL of the audio once it has succeeded; signed anew at every read.", examples=[None]
+        description="URL of the audio once it has succeeded; signed anew for every answer.", examples=[None]
     )
     error: str | None = Field(description="Why it failed.")
-    logs: str = Field(description="What the worker says: the seed, and progress in lines as tqdm prints them.")
+    logs: str = Field(description="The worker's log: the seed, and progress in lines as tqdm prints them.")
     metrics: dict[str, Any] = Field(
-        description="Of a prediction that has succeeded: predict_time, seed, loudness, true_peak and more."
+        description="Once it has succeeded: predict_time, seed, loudness, true_peak and more."
     )
     progress: ProgressBody | None
-    queue_position: int | None = Field(description="How many predictions wait before this one; none once it started.")
+    queue_position: int | None = Field(description="How many predictions wait before this one; null once started.")
     estimate: EstimateBody | None = Field(
-        description="While it waits or runs; null in webhooks, without a live worker, and before any has finished one."
+        description="While it waits or runs. Null in webhooks, without a live worker, and before any has succeeded."
     )
-    provenance: ProvenanceBody | None = Field(description="Once a worker has finished it, or failed to.")
-    rerun_of: str | None = Field(description="The prediction that it repeats.")
+    provenance: ProvenanceBody | None = Field(description="Once a worker has finished it or failed to.")
+    rerun_of: str | None = Field(description="Id of the prediction that it repeats.")
     model: str = Field(description="The model, as owner/name.")
     version: str = Field(
-        description="Version of the model; where the operator has not named one, a checksum of its weights."
+        description="Version of the model: the operator's name for it, else a checksum of its weights."
     )
     created_at: datetime
     started_at: datetime | None
@@ -102,7 +103,7 @@ class PredictionBody(BaseModel):
 
 
 def represent(prediction: Prediction, storage: AudioStorage, estimate: Estimate | None = None) -> PredictionBody:
-    """The prediction with its URLs, the output's signed now, and an estimate where there is one."""
+    """The prediction as clients see it; its output's URL is signed now."""
     output, progress, provenance = prediction.output_key, prediction.progress, prediction.provenance
     return PredictionBody(
         id=prediction.id,
@@ -112,19 +113,9 @@ def represent(prediction: Prediction, storage: AudioStorage, estimate: Estimate 
         error=prediction.error,
         logs=prediction.logs,
         metrics=prediction.metrics,
-        progress=ProgressBody(
-            completed_steps=progress.completed_steps,
-            total_steps=progress.total_steps,
-            fraction=round(progress.completed_steps / max(progress.total_steps, 1), 4),
-        )
-        if progress
-        else None,
+        progress=_progress(progress) if progress else None,
         queue_position=prediction.queue_position,
-        estimate=EstimateBody(
-            start_seconds=round(estimate.start_seconds, 2), finish_seconds=round(estimate.finish_seconds, 2)
-        )
-        if estimate
-        else None,
+        estimate=_estimate(estimate) if estimate else None,
         provenance=ProvenanceBody.model_validate(provenance) if provenance else None,
         rerun_of=prediction.rerun_of,
         model=prediction.model,
@@ -136,9 +127,20 @@ def represent(prediction: Prediction, storage: AudioStorage, estimate: Estimate 
     )
 
 
+def _progress(progress: Progress) -> ProgressBody:
+    done, total = progress.completed_steps, progress.total_steps
+    return ProgressBody(completed_steps=done, total_steps=total, fraction=round(done / max(total, 1), 4))
+
+
+def _estimate(estimate: Estimate) -> EstimateBody:
+    return EstimateBody(
+        start_seconds=round(estimate.start_seconds, 2), finish_seconds=round(estimate.finish_seconds, 2)
+    )
+
+
 def object_url(prediction: Prediction, storage: AudioStorage, key: str) -> str:
-    """A URL that reads one of the prediction's objects, signed now."""
-    # The local folder's URLs are paths of our own host; those of S3 are whole.
+    """A URL, signed now, that reads one of the prediction's objects."""
+    # The URLs of local storage are paths on the API's host; those of S3 are complete.
     return urljoin(prediction.base_url, storage.url(key))
 
 

@@ -1,4 +1,4 @@
-"""Settings of every process, read once at its start from MUSICGEN_* environment variables.
+"""The settings of every process, read from MUSICGEN_* environment variables when it starts.
 
 A wrong value, an unknown MUSICGEN_* name or a missing secret stops the start with a message that names the variable.
 """
@@ -15,11 +15,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from predictions.addresses import IPNetwork
+
 PREFIX = "MUSICGEN_"
 MAX_DURATION = 300
 """Seconds: the highest cap that an operator can set."""
-
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Settings(BaseSettings):
@@ -27,15 +27,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, validate_default=True)
 
-    # Where the API listens and how the world reaches it.
+    # Where the API listens, and how clients reach it.
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("MUSICGEN_PORT", "PORT"))
     public_url: str | None = None
-    """Base of the URLs the API hands out; without it, the address of the request."""
+    """Base of the URLs in answers; without it, the address that the request was sent to."""
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Comma-separated bearer tokens; each sees only its own predictions. None: open, loopback only."""
+    """Comma-separated bearer tokens; each sees only its own predictions. Without any, only loopback is served."""
     secret: SecretStr = SecretStr("")
-    """Signs the URLs of local storage, and webhooks without secrets of their own; at least 16 characters."""
+    """Signs the URLs of local storage, and webhooks where `webhook_secrets` is empty; at least 16 characters."""
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Comma-separated (whsec_...); each signs every webhook, and the first is the current one."""
 
@@ -46,18 +46,18 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1)
     """A prediction whose worker died this many times fails instead of killing another."""
     requeue_after_seconds: float = Field(10.0, gt=0)
-    """A queued prediction that nothing has touched for this long is enqueued again if its message is lost."""
+    """A prediction that has waited for this long gets a new message if its message is lost."""
     retention_hours: float = Field(24.0, gt=0)
     """A finished prediction and its audio are deleted this long after its end."""
     max_queued: int = Field(10_000, ge=1)
-    """More waiting predictions than this: 503 with Retry-After."""
+    """While this many predictions wait for a model, another one is answered 503 with Retry-After."""
 
     # Object storage.
     storage: Literal["local", "s3"] = "local"
     data_dir: Path = Path("musicgen-data")
     s3_endpoint: str | None = None
     s3_public_endpoint: str | None = None
-    """The endpoint in presigned URLs, where clients reach the storage under another name than we do."""
+    """The endpoint in presigned URLs, where clients reach the storage under another name than the service."""
     s3_bucket: str = "musicgen"
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None
@@ -65,32 +65,34 @@ class Settings(BaseSettings):
     s3_create_bucket: bool = False
     url_expiry_seconds: int = Field(3600, ge=1, le=7 * 24 * 3600)
 
-    # Requests from and to the outside.
+    # Requests from clients and to other hosts.
     max_input_audio_mb: float = Field(32.0, gt=0)
     max_input_audio_seconds: float = Field(600.0, gt=0)
     download_timeout_seconds: float = Field(60.0, gt=0)
     outbound_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
-    """Comma-separated networks (CIDR) that input_audio and webhooks may reach although they are private."""
+    """Comma-separated private networks (CIDR) that input_audio and webhooks may reach."""
 
     # The engine.
     engine: Literal["native", "audiocraft"] = "native"
-    """native: the project's own; audiocraft: the reference implementation, if installed, one request at a time."""
+    """native: this project's engine; audiocraft: the reference implementation, one request at a time, if installed."""
     model: str = Field("musicgen-pocket", min_length=1)
-    """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small. With a
-    registry, the name of the model in it that a worker serves."""
+    """musicgen-pocket (comes with the package), a model folder, or a hub id such as facebook/musicgen-small.
+
+    With a registry, the name of the registry's model that a worker serves.
+    """
     models: Path | None = None
-    """A registry of several models (predictions/models/registry.py); each has workers of its own."""
+    """The file of a registry of several models (predictions/models/registry.py); each has workers of its own."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_requests: int = Field(0, ge=0, le=256)
-    """Requests generated together; 0: chosen for the device."""
+    """Requests that are generated together; 0: chosen for the device."""
     max_duration: int = Field(30, ge=1, le=MAX_DURATION)
-    """Seconds a prediction may ask for; beyond 30 the music is made in windows of 30 s."""
+    """Seconds that a prediction may ask for; more than 30 are generated in windows of 30 s."""
     extend_stride: float = Field(18.0, ge=1, le=29)
     """Seconds between the beginnings of two windows."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     revision: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$")
-    """The source's revision, for the records; the images carry theirs, and a git checkout tells it by itself."""
+    """The source's revision, for provenance. The images set it; in a git checkout it is read from git."""
 
     @field_validator("api_tokens", "webhook_secrets", "outbound_allow", mode="before")
     @classmethod
@@ -124,7 +126,7 @@ class Settings(BaseSettings):
         return self
 
     def require_safe_binding(self) -> None:
-        """Refuse to serve strangers without tokens; called by the API process. Raises SystemExit."""
+        """Raise SystemExit where other machines could reach the API without a token."""
         if not self.api_tokens and not is_loopback(self.host):
             raise SystemExit(
                 f"MUSICGEN_HOST={self.host} is reachable from other machines: set MUSICGEN_API_TOKENS "
@@ -145,12 +147,12 @@ class Settings(BaseSettings):
 
     @property
     def max_input_audio_bytes(self) -> int:
-        """The cap on one input_audio, in bytes."""
+        """The largest input_audio, in bytes."""
         return int(self.max_input_audio_mb * 1024 * 1024)
 
 
 def _is_webhook_secret(secret: str) -> bool:
-    """Whether it has the form that the Standard Webhooks specification gives symmetric keys."""
+    """Whether a secret has the form that the Standard Webhooks specification gives symmetric keys."""
     try:
         return secret.startswith("whsec_") and 24 <= len(base64.b64decode(secret[6:], validate=True)) <= 64
     except ValueError:
@@ -158,7 +160,7 @@ def _is_webhook_secret(secret: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether binding to `host` is reachable from this machine alone."""
+    """Whether only this machine reaches a server that is bound to `host`."""
     if host == "localhost":
         return True
     try:
@@ -168,7 +170,7 @@ def is_loopback(host: str) -> bool:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Settings from the environment; raises SystemExit with the variable's name and what is wrong with it."""
+    """The settings from the environment; raises SystemExit with the variable's name and what is wrong with it."""
     _refuse_unknown_variables()
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
@@ -186,7 +188,7 @@ def _refuse_unknown_variables() -> None:
 
 
 def _explain(error: ValueError) -> str:
-    """Pydantic's errors in the operator's words: the variable, then the message."""
+    """Pydantic's errors for the operator: the name of the variable, then the message."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):

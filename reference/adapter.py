@@ -17,13 +17,8 @@ from pathlib import Path
 
 import torch
 
-from musicgen_core.audio.waveform import Waveform
-from musicgen_core.audiocraft.backend import engine_class
+from musicgen_core import GenerationCancelled, GenerationInput, MusicGen, SamplingParams, Waveform
 from musicgen_core.audiocraft.convert import convert
-from musicgen_core.engine.sampling_params import SamplingParams
-from musicgen_core.errors import GenerationCancelled
-from musicgen_core.job import GenerationInput
-from musicgen_core.musicgen import MusicGen
 from reference.audiocraft_models import offline
 from reference.cases import BATCH, KINDS, Kind
 from reference.checkpoints import write_audiocraft_folder
@@ -49,8 +44,8 @@ def main() -> int:
             convert(checkpoint, args.folder / "base", converted)
             with (
                 offline(t5),
-                engine_class("native").load(converted, device="cpu", dtype="float32") as native,
-                engine_class("audiocraft").load(checkpoint, device="cpu") as audiocraft,
+                MusicGen.load(converted, device="cpu", dtype="float32") as native,
+                MusicGen.load(checkpoint, backend="audiocraft", device="cpu") as audiocraft,
             ):
                 for name, given in _requests(kind).items():
                     pair = _pair(name, given, native, audiocraft)
@@ -64,15 +59,15 @@ def _requests(kind: Kind) -> dict[str, GenerationInput]:
     requests = {
         "text": GenerationInput(BATCH[0], 3, 0, GREEDY),
         "empty text": GenerationInput("", 1, 0, GREEDY),
-        "continuation": GenerationInput(BATCH[1], 2, 0, GREEDY, continuation=clip),
+        "continuation": GenerationInput(BATCH[1], 2, 0, GREEDY, clip, continuation=True),
     }
     if kind == "melody":
-        requests["melody"] = GenerationInput(BATCH[0], 2, 0, GREEDY, melody=clip)
+        requests["melody"] = GenerationInput(BATCH[0], 2, 0, GREEDY, clip)
     return requests
 
 
 def _pair(name: str, given: GenerationInput, native: MusicGen, audiocraft: MusicGen) -> Pair:
-    ours, reference = (engine.submit(given).finish().samples for engine in (native, audiocraft))
+    ours, reference = (engine.submit(given).audio().samples for engine in (native, audiocraft))
     if reference.std() < 0.01:
         raise AssertionError(f"{name}: audiocraft's sound is next to silent, so nothing is compared.")
     return Pair(name, torch.from_numpy(ours), torch.from_numpy(reference))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from musicgen_core.audio.loudness import NormalizationStrategy
+from musicgen_core.options import NormalizationStrategy
 from reference import long_cases, native_diffusion, native_long, native_models
 from reference.cases import PARTS, SMALL, TINY, Kind, Part, Shape, greedy_cases
 from reference.native_models import NativeModel

@@ -19,7 +19,7 @@ from musicgen_core.diffusion.checkpoint import load_diffusion
 from musicgen_core.diffusion.filter_bank import FilterBank, match_bands
 from musicgen_core.diffusion.noise_schedule import NoiseSchedule
 from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
-from musicgen_core.executor import work_off
+from musicgen_core.executor import run_to_end
 from reference import diffusion_cases as cases
 
 CHECKPOINT, RESULTS = "diffusion.th", "diffusion.safetensors"
@@ -46,7 +46,7 @@ def noise_schedules() -> Results:
         source = cases.noise_source(name)
         draws = [cases.numbers("start", 1, cases.SAMPLED), *(source((1, cases.SAMPLED)) for _ in range(19))]
         yield f"schedule.{name}.signal_shares", schedule.alpha_bars()
-        sampled = work_off(Band(network, schedule, None).sample(torch.empty(0), iter(draws).__next__))
+        sampled = run_to_end(Band(network, schedule, None).sample(torch.empty(0), iter(draws).__next__))
         yield f"schedule.{name}.sampled", sampled
 
 

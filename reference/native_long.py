@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from musicgen_core.abilities import WINDOW_SECONDS
 from musicgen_core.audio.clip import loop
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.engine.engine import Conditions, Engine, Request
 from musicgen_core.engine.long_form import LongGeneration, Window, plan_windows
 from musicgen_core.engine.sampling_params import SamplingParams
-from musicgen_core.musicgen import EXTEND_STRIDE, WINDOW_SECONDS
+from musicgen_core.musicgen import EXTEND_STRIDE
 from reference.cases import FRAME_RATE
 from reference.long_cases import CASES, RESULTS, melody, prompt
 from reference.native_models import TEXT_TOKENS, NativeModel
@@ -32,7 +33,7 @@ def codes(folder: Path, name: str) -> Pair:
     frames = sum(window.frames for window in windows)
     with Engine(native.model, max_requests=1, max_frames=WINDOW, max_text_tokens=TEXT_TOKENS) as engine:
         request = Request(frames, SamplingParams(temperature=0), 0, Conditions(native.text.encode(case.text)), given)
-        generation = LongGeneration(engine, request, windows, _chroma if case.kind == "melody" else _no_chroma)
+        generation = LongGeneration(engine, windows, lambda: request, _chroma if case.kind == "melody" else _no_chroma)
         return Pair(name, generation.codes(), expected)
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from musicgen_core.audio.loudness import NormalizationStrategy, normalize
+from musicgen_core.audio.loudness import normalize
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.audiocraft.convert import convert
 from musicgen_core.checkpoints.language_model import load_language_model
@@ -26,6 +26,7 @@ from musicgen_core.engine.request import condition_vectors
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.lm.delay_pattern import apply_delays
 from musicgen_core.lm.transformer import LanguageModel, position_table
+from musicgen_core.options import NormalizationStrategy
 from reference.cases import CODEC_SECONDS, FRAME_RATE, LEVEL_STEP, TEXTS, Greedy, Kind
 from reference.checkpoints import write_audiocraft_folder
 from reference.sounds import RATE, Sound, levels, melodies, stereo, tune

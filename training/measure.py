@@ -18,7 +18,7 @@ from tqdm import tqdm
 from musicgen_core import MusicGen
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints.hub import POCKET
-from musicgen_core.job import GenerationInput
+from musicgen_core.generation_input import GenerationInput
 from training.attributes import ATTRIBUTES, labelled_songs
 from training.instruments import SAMPLE_RATE, Samples
 from training.music import Style, compose, random_style, render
@@ -121,7 +121,7 @@ def measure_melody(model: MusicGen, clips: int) -> Iterator[str]:
     prompts = ["piano melody", "flute melody with organ chords", "guitar music without drums", "music"]
     inputs = [GenerationInput(prompts[i % 4], SECONDS, seed=2000 + i) for i in range(count)]
     with_melody = [
-        GenerationInput(given.prompt, SECONDS, given.seed, melody=waveform(tune))
+        GenerationInput(given.prompt, SECONDS, given.seed, input_audio=waveform(tune))
         for given, tune in zip(inputs, melodies, strict=True)
     ]
     free = [
@@ -167,7 +167,8 @@ def measure_continuation(model: MusicGen, clips: int) -> Iterator[str]:
     """Rank the spectral flux at the seam among that of the whole clip; an inaudible seam ranks at 50% on average."""
     given = [samples for _, samples in labelled_songs(CONTINUATIONS, clips, SECONDS * FRAME_RATE // 2)]
     inputs = [
-        GenerationInput(None, SECONDS / 2, seed=3000 + i, continuation=waveform(clip)) for i, clip in enumerate(given)
+        GenerationInput(None, SECONDS / 2, seed=3000 + i, input_audio=waveform(clip), continuation=True)
+        for i, clip in enumerate(given)
     ]
     ranks = []
     for music in generate(model, inputs, "continuation"):
@@ -194,7 +195,7 @@ def spectral_flux(samples: Samples) -> Any:
 def generate(model: MusicGen, inputs: Sequence[GenerationInput], title: str) -> list[Samples]:
     """Generate all inputs, as many at once as the engine takes."""
     jobs = [model.submit(given) for given in inputs]
-    return [job.finish().samples[0] for job in tqdm(jobs, desc=title, unit="clip", leave=False)]
+    return [job.audio().samples[0] for job in tqdm(jobs, desc=title, unit="clip", leave=False)]
 
 
 def waveform(samples: Samples) -> Waveform:

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tomllib
 from importlib import metadata
 from pathlib import Path
 
-PACKAGE = "musicgen-server"
-ROOT = Path(__file__).parents[1]
-"""The checkout, where this is one; else the folder into which packages are installed."""
+from predictions.version import PACKAGE, ROOT, package_version
+
 GIT_SECONDS = 5
 
 
 def code_version(revision: str = "", root: Path = ROOT) -> str:
-    """As 0.1.0+3f2a…: version and revision as PEP 440 joins them; the version alone where no revision is known.
+    """Return version and revision, joined as PEP 440 does (`1.2.3+3f2a…`), or the version alone. Never fails.
 
-    `revision`: what a build was told; without it, that of the git checkout in `root`, `.dirty` behind it where files
-    differ from it, or that from which pip installed the package. Never fails.
+    `revision` is what a build was told. Without it, the revision is that of the git checkout in `root`, with `.dirty`
+    behind it where files differ, or the one from which pip installed the package.
     """
     revision = revision or _revision_of_checkout(root) or _revision_of_installation()
-    version = _version(root)
+    version = package_version(root)
     return f"{version}+{revision}" if revision else version
-
-
-def _version(root: Path) -> str:
-    project = root / "pyproject.toml"
-    if project.is_file():
-        version: str = tomllib.loads(project.read_text())["project"]["version"]
-        return version
-    try:
-        return metadata.version(PACKAGE)
-    except metadata.PackageNotFoundError:
-        return "0"
 
 
 def _revision_of_checkout(root: Path) -> str:

@@ -15,7 +15,7 @@ from predictions.errors import StorageError, StoreUnavailable
 from predictions.files import commands as file_commands
 from predictions.files.record import file_prefix
 from predictions.models import announcements
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.record import commands
 from predictions.record.command import Command
 from predictions.record.prediction import output_prefix
@@ -48,7 +48,7 @@ class Housekeeper:
         *,
         worker: str,
         queue: str,
-        card: ModelCard | None = None,
+        card: Announcement | None = None,
         measure: Callable[[], Command[bool] | None] | None = None,
     ) -> None:
         self._store = store

@@ -19,13 +19,14 @@ from celery.exceptions import SecurityWarning
 
 from predictions.errors import StoreUnavailable
 from predictions.models import announcements
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.models.registry import ModelEntry, worker_entry
 from predictions.record.command import Command
-from predictions.record.messages import WEBHOOK_QUEUE
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
-from predictions.storage.protocol import AudioStorage, open_storage
+from predictions.storage import open_storage
+from predictions.storage.protocol import AudioStorage
 from worker.celery_app import create_celery
 from worker.code_version import code_version
 from worker.housekeeping import Housekeeper
@@ -46,7 +47,7 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
     """
     settings = load_settings() if model is None else load_settings(model=model)
     entry = None if webhooks else worker_entry(settings)
-    queue = entry.queue if entry else WEBHOOK_QUEUE
+    queue = entry.queue if entry else Queue.WEBHOOKS
     _configure_logging(settings)
     worker = _worker_name(queue, str(os.getpid()))
     celery = create_celery(settings)
@@ -100,14 +101,15 @@ def _prepare_generation(
     settings: Settings,
     entry: ModelEntry,
     cleanup: ExitStack,
-) -> tuple[ModelCard, Callable[[], Command[bool] | None]]:
-    from musicgen_core.audiocraft.backend import engine_class
+) -> tuple[Announcement, Callable[[], Command[bool] | None]]:
+    from musicgen_core import MusicGen
     from worker.generation.attempt import Generator
     from worker.generation.leases import LeaseKeeper
     from worker.generation.metrics import StepMeter
 
-    model = engine_class(settings.engine).load(
+    model = MusicGen.load(
         entry.source,
+        backend=settings.engine,
         device=settings.device,
         dtype=settings.dtype,
         max_requests=settings.max_requests or None,
@@ -115,7 +117,7 @@ def _prepare_generation(
         extend_stride=settings.extend_stride,
     )
     cleanup.callback(model.close)
-    card = entry.settle(_card(model, settings.revision))
+    card = entry.settle(_announcement(model, settings.revision))
     leases = LeaseKeeper(store, settings.lease_seconds)
     leases.start()
     cleanup.callback(leases.close)
@@ -129,10 +131,10 @@ def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStor
     register_webhooks(celery, WebhookSender(store, storage, settings))
 
 
-def _card(model: MusicGen, revision: str) -> ModelCard:
-    """The loaded model's abilities, for the announcement."""
+def _announcement(model: MusicGen, revision: str) -> Announcement:
+    """What the worker announces of the loaded model."""
     abilities = model.abilities
-    return ModelCard(
+    return Announcement(
         name=model.name,
         version=model.checksum,
         checksum=model.checksum,
@@ -144,6 +146,8 @@ def _card(model: MusicGen, revision: str) -> ModelCard:
         max_duration=abilities.max_seconds,
         trained=model.trained,
         concurrency=model.max_requests,
+        frame_rate=abilities.frame_rate,
+        delay_frames=abilities.delay_frames,
     )
 
 

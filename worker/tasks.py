@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 
-from predictions.record.messages import GENERATE_TASK, WEBHOOK_TASK
+from predictions.record.schema import Task
 
 if TYPE_CHECKING:
     # A worker that only delivers webhooks has no torch.
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def register_generation(celery: Celery, generator: Generator) -> None:
     """Add the task that carries out a prediction."""
 
-    @celery.task(name=GENERATE_TASK)  # type: ignore[untyped-decorator]
+    @celery.task(name=Task.GENERATE)  # type: ignore[untyped-decorator]
     def generate(prediction_id: str) -> None:
-        generator.run(prediction_id)
+        generator.generate(prediction_id)
 
 
 def register_webhooks(celery: Celery, sender: WebhookSender) -> None:
     """Add the task that delivers a webhook."""
 
-    @celery.task(name=WEBHOOK_TASK)  # type: ignore[untyped-decorator]
+    @celery.task(name=Task.DELIVER_WEBHOOK)  # type: ignore[untyped-decorator]
     def deliver_webhook(delivery_id: str) -> None:
         sender.deliver(delivery_id)

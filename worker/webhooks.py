@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from predictions.errors import PredictionNotFound, StorageError
 from predictions.record import commands
 from predictions.record.prediction import Prediction, now
+from predictions.record.schema import Verdict
 from predictions.record.store import PredictionStore
 from predictions.representation import represent
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
-from predictions.webhooks import deliveries, signing
-from predictions.webhooks.deliveries import Begun, Verdict
+from predictions.webhooks import body, deliveries, schedule, signing
+from predictions.webhooks.deliveries import Begun
 from worker.network import outbound
 
 logger = logging.getLogger(__name__)
@@ -59,12 +60,12 @@ class WebhookSender:
         assert prediction.webhook is not None
         started = time.monotonic()
         try:
-            body = represent(signing.as_told(prediction, attempt.event), self._storage).model_dump_json().encode()
+            content = represent(body.prediction_at(attempt.event, prediction), self._storage).model_dump_json().encode()
             status, headers = outbound.post(
                 prediction.webhook.url,
-                body,
-                signing.signed_headers(self._keys, attempt.delivery_id, now(), body),
-                timeout_seconds=signing.TIMEOUT_SECONDS,
+                content,
+                signing.signed_headers(self._keys, attempt.delivery_id, now(), content),
+                timeout_seconds=schedule.TIMEOUT_SECONDS,
                 allowed_networks=self._settings.outbound_allow,
             )
         except (outbound.RequestError, StorageError) as error:
@@ -92,7 +93,7 @@ def _verdict(response: Response, tries: int) -> tuple[Verdict, float]:
     """What follows from the response to the last of `tries` attempts; for a retry, also the seconds until it."""
     if response.status == 410:
         return Verdict.GONE, 0.0
-    if response.status is not None and signing.is_delivered(response.status):
+    if response.status is not None and schedule.is_delivered(response.status):
         return Verdict.DELIVERED, 0.0
-    delay = signing.retry_delay(tries, response.retry_after)
+    delay = schedule.retry_delay(tries, response.retry_after)
     return (Verdict.FAILED, 0.0) if delay is None else (Verdict.RETRY, delay)

@@ -17,6 +17,7 @@ from predictions.errors import PredictionNotFound, StoreUnavailable
 from predictions.record import commands
 from predictions.record.events import Event, position
 from predictions.record.prediction import Prediction
+from predictions.record.schema import Channel
 from predictions.record.store import AsyncPredictionStore
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Followers:
 
     async def listen(self) -> None:
         """Hear of new events until cancelled."""
-        await subscribe(self._store, commands.EVENTS_CHANNEL, self._wake)
+        await subscribe(self._store, Channel.EVENTS, self._wake)
 
     def _wake(self, prediction_id: str) -> None:
         if feed := self._feeds.get(prediction_id):

@@ -11,9 +11,8 @@ import logging
 import time
 
 from predictions.errors import StoreUnavailable
-from predictions.estimates import throughput
+from predictions.estimates.forecast import MOST_WAITING, UNKNOWN, Forecast, forecast_queue
 from predictions.estimates.simulation import Estimate
-from predictions.estimates.throughput import MOST_WAITING, UNKNOWN, Forecast
 from predictions.record.prediction import Prediction
 from predictions.record.store import AsyncPredictionStore
 
@@ -57,7 +56,7 @@ class Forecasts:
 
     async def _read(self, queue: str) -> None:
         try:
-            forecast = await self._store.run(throughput.forecast(queue))
+            forecast = await self._store.run(forecast_queue(queue))
         except StoreUnavailable as error:
             # The prediction itself has been accepted or read: its client gets it without an estimate.
             logger.warning("No estimates for %s: %s", queue, error)

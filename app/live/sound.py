@@ -10,10 +10,11 @@ from anyio import to_thread
 
 from app.live.followers import Followers
 from predictions.errors import ObjectNotFound, StorageError
-from predictions.record.events import Chunk, EventName
-from predictions.record.prediction import Prediction, Status
+from predictions.live_wav import pcm16, streaming_header
+from predictions.record.events import Chunk
+from predictions.record.prediction import Prediction
+from predictions.record.schema import EventName, Status
 from predictions.storage.protocol import AudioStorage
-from predictions.wav import growing_header, pcm16
 
 logger = logging.getLogger(__name__)
 
@@ -45,4 +46,4 @@ async def growing_wav(followers: Followers, storage: AudioStorage, prediction: P
 def _read(storage: AudioStorage, key: str) -> tuple[bytes, bytes]:
     """Return the header of a file that begins with a chunk, and its 16-bit samples; kept for other listeners."""
     content = storage.open(key)
-    return growing_header(content), pcm16(content)
+    return streaming_header(content), pcm16(content)

@@ -14,6 +14,7 @@ from app.live.subscription import subscribe
 from predictions.errors import StoreUnavailable
 from predictions.record import commands
 from predictions.record.prediction import Prediction
+from predictions.record.schema import Channel
 from predictions.record.store import AsyncPredictionStore
 
 POLL_SECONDS = 2.0
@@ -29,7 +30,7 @@ class EndedListener:
 
     async def listen(self) -> None:
         """Hear of predictions that end until cancelled."""
-        await subscribe(self._store, commands.ENDED_CHANNEL, self._wake)
+        await subscribe(self._store, Channel.ENDED, self._wake)
 
     def _wake(self, message: str) -> None:
         _status, _, prediction_id = message.partition(" ")

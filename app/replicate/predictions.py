@@ -19,7 +19,8 @@ from app.routes.parameters import IdempotencyKey, PredictionId, Prefer, wait_sec
 from app.routes.requests import PredictionRequest
 from app.routes.responses import MISSING, REFUSALS, UNREADABLE, answer
 from predictions.models.inputs import Input
-from predictions.record.prediction import Prediction, Status, Webhook, WebhookEvent
+from predictions.record.prediction import Prediction, Webhook
+from predictions.record.schema import Status, WebhookEvent
 from predictions.representation import PredictionBody
 
 router = APIRouter(tags=["predictions"], responses=REFUSALS)
@@ -77,16 +78,16 @@ class Posted:
         prediction = await predictions.wait(self.services, prediction, _patience(self.prefer))
         return await answer(self.services, _unfinished(prediction), 201)
 
-    def _submission(self) -> Submission:
-        submission = self.body.submission(self.owner, self.base_url, idempotency_key=self.idempotency_key)
-        # The JavaScript client streams without having asked for it.
-        return replace(submission, stream_url=True)
-
     async def answer_by(self, model_name: str) -> Response:
         """Do the same with the current version of the model owner/name; raises ModelNotFound."""
         model = await self.services.models.named(model_name)
         self.body = self.body.model_copy(update={"version": model.name})
         return await self.answer()
+
+    def _submission(self) -> Submission:
+        submission = self.body.submission(self.owner, self.base_url, idempotency_key=self.idempotency_key)
+        # The JavaScript client streams without having asked for it.
+        return replace(submission, stream_url=True)
 
 
 InjectedPosted = Annotated[Posted, Depends()]

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.predictions import Submission
 from predictions.models.inputs import Input
-from predictions.record.prediction import Webhook, WebhookEvent
+from predictions.record.prediction import Webhook
+from predictions.record.schema import WebhookEvent
 
 EXAMPLE: dict[str, Any] = {"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}
 

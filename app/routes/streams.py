@@ -20,8 +20,9 @@ from app.routes.parameters import PredictionId
 from app.routes.responses import MISSING, REFUSALS, Responses
 from app.services import Services
 from predictions.record import commands
-from predictions.record.events import Chunk, Event, EventName
-from predictions.record.prediction import Prediction, Status
+from predictions.record.events import Chunk, Event
+from predictions.record.prediction import Prediction
+from predictions.record.schema import EventName, Status
 from predictions.representation import object_url
 
 router = APIRouter(tags=["streams"], responses=REFUSALS | MISSING)

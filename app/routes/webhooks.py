@@ -13,8 +13,7 @@ from app.application import InjectedServices
 from app.auth import Owner
 from app.routes.parameters import PredictionId
 from app.routes.responses import MISSING, REFUSALS
-from predictions.record.prediction import WebhookEvent
-from predictions.webhooks.deliveries import DeliveryState
+from predictions.record.schema import DeliveryState, WebhookEvent
 
 router = APIRouter(tags=["webhooks"], responses=REFUSALS | MISSING)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.api.server import server
 from benchmarks.machine import resident_mb
 from predictions.models import announcements
-from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.servers import free_port, redis_server
@@ -25,7 +25,7 @@ def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
     """Medians of several rounds, in each of which both servers are measured in turn."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
-        store.run(announcements.announce("bench", CARD, 3600, queue=GENERATION_QUEUE))
+        store.run(announcements.announce("bench", CARD, 3600, queue=Queue.GENERATION))
         environment = {
             **os.environ,
             "MUSICGEN_REDIS_URL": url,

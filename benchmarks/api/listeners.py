@@ -17,6 +17,7 @@ from benchmarks.machine import resident_mb
 from predictions.models import announcements
 from predictions.record import commands
 from predictions.record.prediction import Progress
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.records import claim
@@ -29,7 +30,7 @@ def measure() -> list[str]:
     """Listeners of one prediction, then of fifty, each time on a new process. All must receive the last event."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
-        store.run(announcements.announce("bench", CARD, 3600))
+        store.run(announcements.announce("bench", CARD, 3600, queue=Queue.GENERATION))
         lines = [one_process(store, url, folder, predictions) for predictions in (1, 50)]
         store.close()
     return lines

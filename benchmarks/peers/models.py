@@ -43,8 +43,8 @@ class Ours:
         self._model = MusicGen.load(checkpoint / OURS, device=device, dtype=dtype, max_requests=MOST_REQUESTS)
 
     def make(self, frames: int, requests: int, *, greedy: bool) -> tuple[Tensor, float]:
+        from musicgen_core import GenerationInput
         from musicgen_core.engine.sampling_params import SamplingParams
-        from musicgen_core.job import GenerationInput
 
         sampling = SamplingParams(temperature=0 if greedy else 1, top_k=TOP_K, guidance=GUIDANCE)
         jobs = [
@@ -57,7 +57,7 @@ class Ours:
         return torch.from_numpy(np.stack([job.audio().samples[0] for job in jobs])), rate
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self._model.run(lambda: self._model.codec.decode(codes)[0].cpu())
+        return self._model.backend.executor.execute(lambda: self._model.codec.decode(codes)[0].cpu())
 
 
 class Transformers:

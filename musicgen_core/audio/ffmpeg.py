@@ -54,7 +54,7 @@ def ffmpeg_path() -> str:
     return path
 
 
-def decode(path: Path, *, sample_rate: int, channels: int, max_seconds: float) -> Waveform:
+def read_audio(path: Path, *, sample_rate: int, channels: int, max_seconds: float) -> Waveform:
     """Read a file as `channels` (1 or 2, see `mix_channels`) at `sample_rate` Hz.
 
     Raises AudioDecodeError where the file is not audio, is longer than `max_seconds`, or has an unreasonable number of

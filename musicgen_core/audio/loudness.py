@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
@@ -11,6 +9,7 @@ from scipy.signal import lfilter, resample_poly
 
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.errors import InvalidRequest
+from musicgen_core.options import NormalizationStrategy
 
 Samples = NDArray[np.float32]
 
@@ -34,19 +33,6 @@ LIMITER_ROUNDS = 8
 MAX_LIMITING_DB = 20.0
 """The most that the limiter reduces a peak: without a bound, the noise between two clicks would be raised to the
 target."""
-
-
-class NormalizationStrategy(StrEnum):
-    """A rule that sets the level of a waveform."""
-
-    LOUDNESS = "loudness"
-    """-14 LUFS, with peaks limited to -1 dBTP."""
-    CLIP = "clip"
-    """No gain; samples are clipped at -1 dBFS."""
-    PEAK = "peak"
-    """The highest sample at -1 dBFS."""
-    RMS = "rms"
-    """-18 dBFS RMS over all channels; samples are clipped at full scale."""
 
 
 def normalize(waveform: Waveform, strategy: NormalizationStrategy) -> Waveform:

@@ -1,7 +1,7 @@
-"""The reference behind the same interface: requests run through audiocraft 1.3.0 instead of our own engine.
+"""audiocraft as a backend: requests run through the reference implementation 1.3.0 instead of this project's engine.
 
 For comparisons, and for whoever wants to hear what audiocraft makes of a checkpoint: one request at a time, at
-audiocraft's speed, and with its habits where they differ from ours (docs/parity.md). audiocraft is no dependency;
+audiocraft's speed, and with its behaviour where that differs (docs/parity.md). audiocraft is no dependency;
 `scripts/audiocraft-env.sh` builds an environment that has it.
 """
 
@@ -13,40 +13,36 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
 
-from musicgen_core.audio.clip import frames_of
+from musicgen_core.abilities import WINDOW_SECONDS, Abilities
 from musicgen_core.audiocraft import hub
-from musicgen_core.codec.encodec import Codec, match_channels
+from musicgen_core.codec.encodec import match_channels
 from musicgen_core.device import Dtype, choose_device
-from musicgen_core.engine.engine import Generation, Request, WorkDone
+from musicgen_core.engine.engine import Generation, WorkDone
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
-from musicgen_core.executor import here
-from musicgen_core.job import GenerationInput, Job
-from musicgen_core.musicgen import EXTEND_STRIDE, WINDOW_SECONDS, Abilities, MusicGen
+from musicgen_core.executor import CallerThread
+from musicgen_core.generation_input import ResolvedInput
+from musicgen_core.job import Job
 
 logger = logging.getLogger(__name__)
 
-EngineName = Literal["native", "audiocraft"]
 LONGEST_DELAY = 3
-"""Frames that the last codebook runs behind the first; so many steps more are counted."""
+"""Frames that the last codebook runs behind the first; they take as many further steps."""
 
 
-class AudiocraftMusicGen(MusicGen):
-    """A model of audiocraft's that takes what `MusicGen` takes; use it in the same way."""
+class AudiocraftBackend:
+    """A model of audiocraft's."""
 
     def __init__(self, folder: Path, name: str, model: Any) -> None:
         self.name = name
         self.trained = True
         self.max_requests = 1
-        self._folder = folder
-        self._model = model
-        self.run = here
+        self.executor = CallerThread()
         self.codec = AudiocraftCodec(model.compression_model)
         self.diffusion = None
         self.abilities = Abilities(
@@ -55,91 +51,43 @@ class AudiocraftMusicGen(MusicGen):
             sample_rate=model.sample_rate,
             frame_rate=round(model.frame_rate),
         )
+        self._folder = folder
+        self._model = model
         # One thread: audiocraft keeps the state of a generation in the model, and draws from torch's one random stream.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audiocraft")
         self._closed = False
 
-    @classmethod
-    def load(
-        cls,
-        source: str | Path,
-        *,
-        device: str = "auto",
-        dtype: Dtype = "auto",
-        max_requests: int | None = None,
-        max_seconds: int = WINDOW_SECONDS,
-        extend_stride: float = EXTEND_STRIDE,  # noqa: ARG003 (there is but one window)
-    ) -> Self:
-        """Load a folder with state_dict.bin and compression_state_dict.bin, or a hub id, by audiocraft's own loaders.
-
-        `dtype`: audiocraft chooses it, float32 on the CPU and float16 elsewhere; another one is refused.
-        `max_requests` is always 1, and 30 s are the longest result. audiocraft fetches T5 (and for melodies Demucs)
-        from the hub by itself. Raises CheckpointError.
-        """
-        where = choose_device(device)
-        _require_dtype(dtype, where)
-        folder = hub.resolve_checkpoint(source)
-        if folder.is_file():
-            raise CheckpointError(f"audiocraft loads a folder with {' and '.join(hub.FILES)}, not the file {source}.")
-        if max_requests not in (None, 1):
-            logger.info("audiocraft generates one request at a time, not %d.", max_requests)
-        if max_seconds > WINDOW_SECONDS:
-            logger.info("With the engine audiocraft a result lasts at most %d s.", WINDOW_SECONDS)
-        with _explained(folder):
-            from audiocraft.models import MusicGen as Reference
-
-            model = Reference.get_pretrained(str(folder), device=str(where))
-        logger.info("Loaded %s into audiocraft on %s", source, where)
-        return cls(folder, Path(source).resolve().name if Path(source).exists() else str(source), model)
-
-    @cached_property
-    def checksum(self) -> str:
-        """The model's version: SHA-256 over its two files, in hex. Reads them, the first time."""
-        total = hashlib.sha256()
-        for path in sorted(path for name in hub.FILES if (path := self._folder / name).is_file()):
-            with path.open("rb") as file:
-                total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-        return total.hexdigest()
-
     @property
     def work_done(self) -> WorkDone:
-        """Not counted: there are no estimates for this engine."""
+        """Nothing: the steps are not counted, and there are no estimates for this backend."""
         return WorkDone()
 
-    def submit(self, given: GenerationInput) -> Job:
-        """Put an input in line. Raises UnsupportedByModel, InvalidRequest."""
-        self._check(given)
-        frames = round(given.duration * self.abilities.frame_rate)
-        self._check_length(
-            frames, 0 if given.continuation is None else frames_of(given.continuation, hop=self.codec.hop)
-        )
-        request = Request(frames=frames, sampling=given.sampling, seed=given.seed)
-        generation = Generation(request, frames + LONGEST_DELAY)
-        self._thread.submit(self._run, generation, given)
-        return Job(generation, self.codec)
+    def checksum(self) -> str:
+        """The model's version: SHA-256 over its two files, in hex. Reads them."""
+        return checksum(self._folder)
+
+    def submit(self, given: ResolvedInput) -> Job:
+        """Put an input in line. Raises UnsupportedByModel for MultiBand Diffusion."""
+        refuse_diffusion(given)
+        generation = Generation(given.frames + LONGEST_DELAY)
+        self._thread.submit(self._carry_out, generation, given)
+        return Job(given, generation, self.codec, self.executor)
 
     def close(self) -> None:
         """End the running generation and those that wait."""
         self._closed = True
         self._thread.shutdown()
 
-    def _check(self, given: GenerationInput) -> None:
-        if given.multi_band_diffusion:
-            raise UnsupportedByModel(
-                "The engine audiocraft decodes without MultiBand Diffusion; take the engine native."
-            )
-        super()._check(given)
-
-    def _run(self, generation: Generation, given: GenerationInput) -> None:
+    def _carry_out(self, generation: Generation, given: ResolvedInput) -> None:
         generation.started_at = time.monotonic()
         try:
-            generation._finish(self._generate(generation, given))
+            generation.complete(self._generate(generation, given))
         except Exception as error:
-            generation._fail(error)
+            generation.fail(error)
 
     @torch.no_grad()
-    def _generate(self, generation: Generation, given: GenerationInput) -> torch.Tensor:
-        """The codes [codebooks, frames], the continued audio's first."""
+    def _generate(self, generation: Generation, given: ResolvedInput) -> torch.Tensor:
+        """The codes `[codebooks, frames]`, the continued audio's first."""
 
         def on_step(completed: int, total: int) -> None:
             generation.completed_steps, generation.total_steps = completed, total
@@ -149,7 +97,8 @@ class AudiocraftMusicGen(MusicGen):
         on_step(0, generation.total_steps)
         sampling, prompt = given.sampling, None
         melody = None if given.melody is None else [torch.from_numpy(given.melody.samples)]
-        attributes, _ = self._model._prepare_tokens_and_attributes([given.prompt], None, melody_wavs=melody)
+        # audiocraft has no public way from texts and melodies to its conditions.
+        attributes, _ = self._model._prepare_tokens_and_attributes([given.prompt], None, melody_wavs=melody)  # noqa: SLF001
         if given.continuation is not None:
             prompt = self.codec.encode(torch.from_numpy(given.continuation.samples))[None]
         torch.manual_seed(given.seed)
@@ -157,7 +106,7 @@ class AudiocraftMusicGen(MusicGen):
             codes = self._model.lm.generate(
                 prompt,
                 attributes,
-                max_gen_len=generation.request.frames + (0 if prompt is None else prompt.shape[-1]),
+                max_gen_len=given.frames + (0 if prompt is None else prompt.shape[-1]),
                 use_sampling=sampling.temperature > 0,
                 temp=sampling.temperature,
                 top_k=min(sampling.top_k, self._model.lm.card),
@@ -169,8 +118,8 @@ class AudiocraftMusicGen(MusicGen):
         return result
 
 
-class AudiocraftCodec(Codec):
-    """audiocraft's compression model as a `Codec`."""
+class AudiocraftCodec:
+    """audiocraft's compression model, used like `musicgen_core.codec.encodec.Codec`."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -200,9 +149,45 @@ class AudiocraftCodec(Codec):
         return samples
 
 
-def engine_class(engine: EngineName) -> type[MusicGen]:
-    """What loads and runs models: `MusicGen` itself, or audiocraft behind its interface."""
-    return AudiocraftMusicGen if engine == "audiocraft" else MusicGen
+def load_audiocraft(
+    source: str | Path, *, device: str, dtype: Dtype, max_requests: int | None, max_seconds: int
+) -> AudiocraftBackend:
+    """Load a folder with state_dict.bin and compression_state_dict.bin, or a hub id, by audiocraft's own loaders.
+
+    `dtype`: audiocraft chooses it, float32 on the CPU and float16 elsewhere; another one is refused. `max_requests` is
+    always 1, and 30 s are the longest result. audiocraft fetches T5 (and for melodies Demucs) from the hub by itself.
+    Raises CheckpointError.
+    """
+    where = choose_device(device)
+    _require_dtype(dtype, where)
+    folder = hub.resolve_checkpoint(source)
+    if folder.is_file():
+        raise CheckpointError(f"audiocraft loads a folder with {' and '.join(hub.FILES)}, not the file {source}.")
+    if max_requests not in (None, 1):
+        logger.info("audiocraft generates one request at a time, not %d.", max_requests)
+    if max_seconds > WINDOW_SECONDS:
+        logger.info("With the engine audiocraft a result lasts at most %d s.", WINDOW_SECONDS)
+    with _explained(folder):
+        from audiocraft.models import MusicGen as Reference
+
+        model = Reference.get_pretrained(str(folder), device=str(where))
+    logger.info("Loaded %s into audiocraft on %s", source, where)
+    return AudiocraftBackend(folder, Path(source).resolve().name if Path(source).exists() else str(source), model)
+
+
+def checksum(folder: Path) -> str:
+    """SHA-256, in hex, over the names and contents of audiocraft's files in a folder."""
+    total = hashlib.sha256()
+    for path in sorted(path for name in hub.FILES if (path := folder / name).is_file()):
+        with path.open("rb") as file:
+            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def refuse_diffusion(given: ResolvedInput) -> None:
+    """Raise UnsupportedByModel for what audiocraft's MusicGen does not do by itself."""
+    if given.multi_band_diffusion:
+        raise UnsupportedByModel("The engine audiocraft decodes without MultiBand Diffusion; take the engine native.")
 
 
 def _require_dtype(dtype: Dtype, device: torch.device) -> None:

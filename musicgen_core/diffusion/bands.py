@@ -15,7 +15,7 @@ from musicgen_core.diffusion.filter_bank import FilterBank
 from musicgen_core.diffusion.noise_schedule import NoiseSchedule, Transition
 from musicgen_core.diffusion.overlap_add import overlap_add
 from musicgen_core.diffusion.unet import DiffusionUnet
-from musicgen_core.executor import Pausing
+from musicgen_core.executor import Resumable
 
 Draw = Callable[[], Tensor]
 """Draws standard normal noise of the waveform's shape, `[channels, samples]`."""
@@ -56,7 +56,7 @@ class Band:
     processor: BandProcessor | None
     """None: the diffusion works on the audio as it is."""
 
-    def sample(self, latents: Tensor, draw: Draw) -> Pausing[Tensor]:
+    def sample(self, latents: Tensor, draw: Draw) -> Resumable[Tensor]:
         """The band's part of the waveform, `[channels, samples]`, guided by the codec's latents.
 
         `latents`: `[channels, dim, frames]`. `draw`: called at the start and for each step but the last. Pauses before

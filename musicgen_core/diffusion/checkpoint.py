@@ -20,15 +20,15 @@ from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.diffusion.noise_schedule import NoiseSchedule
 from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
 from musicgen_core.errors import CheckpointError
-from musicgen_core.executor import Run, here
+from musicgen_core.executor import Executor
 
 Config = TypeVar("Config", UnetConfig, NoiseSchedule)
 
 
-def load_diffusion(folder: Path, codec: Codec, run: Run = here) -> MultiBandDiffusion | None:
+def load_diffusion(folder: Path, codec: Codec, executor: Executor | None = None) -> MultiBandDiffusion | None:
     """Load the MultiBand Diffusion of a model folder onto the codec's device; None where the folder has none.
 
-    `run`: see `MultiBandDiffusion`. Raises CheckpointError where files are missing, broken, or for another codec.
+    `executor`: see `MultiBandDiffusion`. Raises CheckpointError where files are missing, broken, or for another codec.
     """
     home = folder / DIFFUSION_FOLDER
     if not home.is_dir():
@@ -41,7 +41,7 @@ def load_diffusion(folder: Path, codec: Codec, run: Run = here) -> MultiBandDiff
         bands = [_load_band(band, _named(weights, f"{index}."), codec) for index, band in enumerate(described["bands"])]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"The MultiBand Diffusion in {home} cannot be used: {error}") from error
-    return MultiBandDiffusion(bands, codec, run)
+    return MultiBandDiffusion(bands, codec, executor)
 
 
 def save_diffusion(bands: list[Band], folder: Path, sample_rate: int, dtype: torch.dtype = torch.float32) -> None:

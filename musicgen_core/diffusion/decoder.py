@@ -20,7 +20,7 @@ from musicgen_core.codec.encodec import Codec
 from musicgen_core.diffusion.bands import Band, Draw
 from musicgen_core.diffusion.filter_bank import FilterBank, match_bands
 from musicgen_core.diffusion.overlap_add import window_starts
-from musicgen_core.executor import Pausing, Run, here, work_off
+from musicgen_core.executor import CallerThread, Executor, Resumable, run_to_end
 
 MATCHED_BANDS = 32
 """Bands in which the result gets the spectrum of the codec's decoding."""
@@ -31,11 +31,11 @@ NOISE_STREAM = 1
 class MultiBandDiffusion:
     """The bands' diffusion models and the codec whose tokens they decode. Safe to use from several threads."""
 
-    def __init__(self, bands: list[Band], codec: Codec, run: Run = here) -> None:
-        """`run`: does the work between two pauses, one window of one step at a time."""
+    def __init__(self, bands: list[Band], codec: Codec, executor: Executor | None = None) -> None:
+        """`executor`: computes one window of one step at a time; None: the caller's thread does."""
         self.bands = bands
         self._codec = codec
-        self._run = run
+        self.executor = executor or CallerThread()
         self._matching = FilterBank(MATCHED_BANDS, codec.sample_rate)
 
     @property
@@ -64,10 +64,10 @@ class MultiBandDiffusion:
             before_step(begun // windows)
             begun += 1
 
-        return work_off(self._sample(codes, draw), self._run, before_window)
+        return run_to_end(self._sample(codes, draw), self.executor, before_window)
 
     @torch.inference_mode()
-    def _sample(self, codes: Tensor, draw: Draw) -> Pausing[Tensor]:
+    def _sample(self, codes: Tensor, draw: Draw) -> Resumable[Tensor]:
         played, latents = self._codec.decode(codes), self._codec.latents(codes)
         sampled = torch.zeros_like(played)
         for band in self.bands:

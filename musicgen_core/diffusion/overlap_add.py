@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from musicgen_core.executor import Pausing
+from musicgen_core.executor import Resumable
 
 WINDOW_FRAMES = 1500
 OVERLAP_FRAMES = 50
@@ -30,7 +30,7 @@ def window_starts(frames: int, *, window: int = WINDOW_FRAMES, overlap: int = OV
     return [round(i * (frames - window) / (count - 1)) for i in range(count)]
 
 
-def overlap_add(x: Tensor, frames: int, estimate: Callable[[Tensor, slice], Tensor]) -> Pausing[Tensor]:
+def overlap_add(x: Tensor, frames: int, estimate: Callable[[Tensor, slice], Tensor]) -> Resumable[Tensor]:
     """The estimate for all of x `[channels, samples]`, cross-faded from one estimate per window.
 
     `frames`: of x, whose samples are a multiple of it if there is more than one window. `estimate`: gets a window's

@@ -1,10 +1,9 @@
 """Three ways to attend over the cache: a whole sequence, slot by slot, all slots padded.
 
-*Sequence* fills one slot with the part of a request that is known beforehand. *By slot* reads exactly each
-request's own positions in a call of its own: its result cannot depend on the neighbours, not in one bit, and
-idle slots cost nothing. *Padded* reads all slots in one call under a mask, which is what a GPU wants; all
-shapes are those of the slots and a rounded length, never of a single request, so that a step can be captured
-as a graph.
+*Sequence* fills one slot with the part of a request that is known beforehand. *By slot* reads exactly each request's
+own positions in a call of its own: its result cannot depend on the neighbours, not in one bit, and idle slots cost
+nothing. *Padded* reads all slots in one call under a mask, as suits a GPU; all shapes are those of the slots and a
+rounded length, never of a single request, so that a step can be captured as a graph.
 """
 
 from collections.abc import Mapping
@@ -27,15 +26,14 @@ def round_up(length: int) -> int:
 
 @dataclass
 class Lane:
-    """What the host knows of a running slot.
-
-    rows: 2 with guidance, else 1. position: where the next column's keys and values go. condition_tokens:
-    length of what cross-attention reads (text models).
-    """
+    """What the host knows of a running slot."""
 
     rows: int
+    """2 with guidance, else 1."""
     position: int
+    """Where the next column's keys and values go."""
     condition_tokens: int
+    """Length of what cross-attention reads (text models)."""
 
 
 class SequenceAttention:
@@ -46,7 +44,7 @@ class SequenceAttention:
         self._condition = cache.condition_row(slot, lane.condition_tokens)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """[rows, positions, 3, heads, head_dim] -> [rows, positions, dim]."""
+        """`[rows, positions, 3, heads, head_dim]` to `[rows, positions, dim]`."""
         query, keys, values = qkv.permute(2, 0, 3, 1, 4)
         self._keys_values[layer, 0] = keys
         self._keys_values[layer, 1] = values
@@ -54,7 +52,7 @@ class SequenceAttention:
         return out.transpose(1, 2).flatten(-2)
 
     def attend_condition(self, layer: int, query: Tensor) -> Tensor:
-        """[rows, positions, heads, head_dim] -> [rows, positions, dim]; the unconditional row gets zeros."""
+        """`[rows, positions, heads, head_dim]` to `[rows, positions, dim]`; the unconditional row gets zeros."""
         keys, values = self._condition[layer]
         out = torch.zeros_like(query)
         out[:1] = scaled_dot_product_attention(query[:1].transpose(1, 2), keys, values).transpose(1, 2)
@@ -62,7 +60,7 @@ class SequenceAttention:
 
 
 class SlotAttention:
-    """One step's attention, each running slot on its own, with its exact length. Rows: [slots * ROWS]."""
+    """One step's attention, each running slot separately, with its exact length. Its rows are `[slots * ROWS]`."""
 
     def __init__(self, cache: KVCache, lanes: Mapping[int, Lane]) -> None:
         self._parts = [
@@ -76,7 +74,7 @@ class SlotAttention:
         ]
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """[slots * ROWS, 3, heads, head_dim] -> [slots * ROWS, dim]; idle rows get zeros."""
+        """`[slots * ROWS, 3, heads, head_dim]` to `[slots * ROWS, dim]`; idle rows get zeros."""
         out = torch.zeros_like(qkv[:, 0])
         for first, last, keys_values, _ in self._parts:
             keys, values = keys_values[layer]
@@ -85,7 +83,7 @@ class SlotAttention:
         return out.flatten(1)
 
     def attend_condition(self, layer: int, query: Tensor) -> Tensor:
-        """[slots * ROWS, heads, head_dim] -> [slots * ROWS, dim]; unconditional and idle rows get zeros."""
+        """`[slots * ROWS, heads, head_dim]` to `[slots * ROWS, dim]`; unconditional and idle rows get zeros."""
         out = torch.zeros_like(query)
         for first, _, _, condition in self._parts:
             keys, values = condition[layer]
@@ -95,12 +93,7 @@ class SlotAttention:
 
 
 class PaddedAttention:
-    """One step's attention over all slots up to the highest in use, in one call. Rows: [slots * ROWS].
-
-    positions, condition_tokens: int64 [slots] on the device, for idle slots too (any that lie inside the
-    cache).
-    longest, longest_condition: upper bounds of positions + 1 and of condition_tokens, known to the host.
-    """
+    """One step's attention over all slots up to the highest in use, in one call. Its rows are `[slots * ROWS]`."""
 
     def __init__(
         self,
@@ -111,6 +104,11 @@ class PaddedAttention:
         longest: int,
         longest_condition: int,
     ) -> None:
+        """Build the masks.
+
+        `positions`, `condition_tokens`: int64 `[slots]` on the device, also for idle slots (any that lie inside the
+        cache). `longest`, `longest_condition`: upper bounds of positions + 1 and condition_tokens, known to the host.
+        """
         slots, device = positions.shape[0], positions.device
         length = min(round_up(longest), cache.keys_values.shape[4])
         self._row = torch.arange(slots * ROWS, device=device)
@@ -124,14 +122,14 @@ class PaddedAttention:
         self._condition_mask = seen[:, None, None]
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """[slots * ROWS, 3, heads, head_dim] -> [slots * ROWS, dim]."""
+        """`[slots * ROWS, 3, heads, head_dim]` to `[slots * ROWS, dim]`."""
         keys_values = self._keys_values[layer]
         keys_values[:, self._row, :, self._position] = qkv[:, 1:]
         query, (keys, values) = qkv[:, 0].unsqueeze(2), keys_values
         return scaled_dot_product_attention(query, keys, values, attn_mask=self._mask).flatten(1)
 
     def attend_condition(self, layer: int, query: Tensor) -> Tensor:
-        """[slots * ROWS, heads, head_dim] -> [slots * ROWS, dim]; every second row gets zeros."""
+        """`[slots * ROWS, heads, head_dim]` to `[slots * ROWS, dim]`; every second row gets zeros."""
         keys, values = self._condition[layer]
         out = torch.zeros_like(query)
         conditional = query[::ROWS].unsqueeze(2)

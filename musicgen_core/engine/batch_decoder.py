@@ -1,8 +1,7 @@
 """The tensors of all running requests and the step that moves them on by one column.
 
-A step is a function of tensors whose shapes depend only on the highest slot in use: slots, not requests, are
-its rows. An idle slot is computed along and ignored. Knows nothing of threads, waiting or cancelling: see
-`engine`.
+A step is a function of tensors whose shapes depend only on the highest slot in use: slots, not requests, are its rows.
+An idle slot is computed along and ignored. Knows nothing of threads, waiting or cancelling: see `engine`.
 """
 
 from dataclasses import dataclass
@@ -24,21 +23,20 @@ AttentionKind = Literal["by_slot", "padded"]
 
 @dataclass(frozen=True)
 class SlotTensors:
-    """What a step reads and writes, on the device; first dimension: slots.
-
-    columns: int64 [slots, columns, codebooks]: delayed codes, given ones from the start, UNKNOWN until
-    generated.
-    noise: float32 [slots, columns, codebooks], for the column it decides.
-    column: int64 [slots], the next column to go in. prefix: int64 [slots], positions before column 0.
-    condition_tokens: int64 [slots]. advance: int64 [slots], 1 where a request runs, else 0.
-    """
+    """What a step reads and writes, on the device; the first dimension is slots."""
 
     columns: Tensor
+    """Delayed codes, int64 `[slots, columns, codebooks]`: given ones from the start, UNKNOWN until generated."""
     noise: Tensor
+    """float32 `[slots, columns, codebooks]`, for the column that it decides."""
     column: Tensor
+    """The next column to go in, int64 `[slots]`."""
     prefix: Tensor
+    """Positions before column 0, int64 `[slots]`."""
     condition_tokens: Tensor
+    """Length of what cross-attention reads, int64 `[slots]`."""
     advance: Tensor
+    """1 where a request runs, else 0, int64 `[slots]`."""
 
     @classmethod
     def empty(cls, slots: int, columns: int, codebooks: int, device: torch.device) -> "SlotTensors":
@@ -58,11 +56,7 @@ class SlotTensors:
 
 
 class BatchDecoder:
-    """Holds up to `slots` requests and advances all of them together.
-
-    max_frames: longest result, given frames included. max_text_tokens: longest text. attention: how a step
-    attends; None chooses by device. Not thread-safe.
-    """
+    """Holds up to `slots` requests and advances all of them together. Not thread-safe."""
 
     @torch.inference_mode()
     def __init__(
@@ -74,6 +68,11 @@ class BatchDecoder:
         max_text_tokens: int,
         attention: AttentionKind | None = None,
     ) -> None:
+        """Set the memory of all slots aside.
+
+        `max_frames`: longest result, given frames included. `max_text_tokens`: longest text. `attention`: how a step
+        attends; None chooses by device.
+        """
         config, device, dtype = model.config, model.device, model.dtype
         columns = column_count(max_frames, config.delays)
         prefix = (config.chroma_frames or 0) + max_text_tokens if config.is_melody else 0
@@ -93,7 +92,8 @@ class BatchDecoder:
         self._slot = torch.arange(slots, device=device)
         self._table = SamplingTable.empty(slots, device)
         self._tensors = SlotTensors.empty(slots, columns, config.codebooks, device)
-        self._lanes: dict[int, Lane] = {}
+        self.lanes: dict[int, Lane] = {}
+        """Of each slot in use: where its request is."""
         self._requests: dict[int, Request] = {}
 
     def steps(self, frames: int) -> int:
@@ -111,14 +111,14 @@ class BatchDecoder:
     @torch.inference_mode()
     def release(self, slot: int) -> None:
         """Forget a slot's request. Idle slots are parked at position 0, inside any cache length."""
-        self._lanes.pop(slot, None)
+        self.lanes.pop(slot, None)
         self._requests.pop(slot, None)
         for counter in (self._tensors.advance, self._tensors.column, self._tensors.prefix):
             counter[slot] = 0
         self._tensors.condition_tokens[slot] = 1
 
     def codes(self, slot: int) -> Tensor:
-        """A slot's codes on the CPU, int64 [codebooks, frames]; UNKNOWN where not yet generated."""
+        """A slot's codes on the CPU, int64 `[codebooks, frames]`; UNKNOWN where not yet generated."""
         config = self.model.config
         columns = column_count(self._requests[slot].total_frames, config.delays)
         return undo_delays(self._tensors.columns[slot, :columns].cpu().T, config.delays)
@@ -126,7 +126,7 @@ class BatchDecoder:
     @torch.inference_mode()
     def step(self) -> None:
         """Generate one column for every request."""
-        slots = max(self._lanes) + 1
+        slots = max(self.lanes) + 1
         tensors, slot = self._tensors, self._slot[:slots]
         column = tensors.column[:slots]
         position = column + tensors.prefix[:slots]
@@ -135,11 +135,11 @@ class BatchDecoder:
         logits = self.model.logits(x.view(slots, ROWS, -1))
         self._draw(logits, slot, column + 1)
         column += tensors.advance[:slots]
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.position += 1
 
     def _draw(self, logits: Tensor, slot: Tensor, column: Tensor) -> None:
-        """Decide a column's unknown codes from logits [slots, ROWS, codebooks, vocabulary]."""
+        """Decide a column's unknown codes from logits `[slots, ROWS, codebooks, vocabulary]`."""
         tensors, table = self._tensors, self._table.first(slot.shape[0])
         ranks = ranks_needed(self._running_params(), self.model.config.vocabulary)
         drawn = sample(guide(logits, table), tensors.noise[slot, column], table, ranks)
@@ -151,28 +151,28 @@ class BatchDecoder:
 
     def _attention(self, position: Tensor) -> Attention:
         if self._kind == "by_slot":
-            return SlotAttention(self.cache, self._lanes)
+            return SlotAttention(self.cache, self.lanes)
         return PaddedAttention(
             self.cache,
             position,
             self._tensors.condition_tokens[: position.shape[0]],
-            longest=max(lane.position for lane in self._lanes.values()) + 1,
-            longest_condition=max(lane.condition_tokens for lane in self._lanes.values()),
+            longest=max(lane.position for lane in self.lanes.values()) + 1,
+            longest_condition=max(lane.condition_tokens for lane in self.lanes.values()),
         )
 
     def _admit_conditions(self, slot: int, request: Request) -> Tensor:
-        """Prepare the slot's lane; returns what stands before column 0, [rows, positions, dim]."""
+        """Prepare the slot's lane; returns what stands before column 0, `[rows, positions, dim]`."""
         rows = [condition_vectors(self.model, request.conditions, conditional=row) for row in request.rows]
-        self._lanes[slot] = Lane(rows=len(rows), position=0, condition_tokens=1)
+        self.lanes[slot] = Lane(rows=len(rows), position=0, condition_tokens=1)
         if self.model.config.is_melody:
             return torch.stack(rows)
-        self._lanes[slot].condition_tokens = rows[0].shape[0]
+        self.lanes[slot].condition_tokens = rows[0].shape[0]
         self.cache.set_condition(slot, self.model.condition_keys_values(rows[0]))
         return rows[0].new_empty(len(rows), 0, self.model.config.dim)
 
     def _admit_columns(self, slot: int, request: Request, prefix: Tensor) -> None:
         """Lay out the codes and run everything before the first column that a step takes in."""
-        config, tensors, lane = self.model.config, self._tensors, self._lanes[slot]
+        config, tensors, lane = self.model.config, self._tensors, self.lanes[slot]
         columns = self._columns(request).to(self.model.device)
         given, before = request.prompt_frames, prefix.shape[1]
         x = torch.cat([prefix, self.model.embed(columns[:given]).expand(lane.rows, -1, -1)], dim=1)
@@ -189,7 +189,7 @@ class BatchDecoder:
         tensors.condition_tokens[slot] = lane.condition_tokens
 
     def _columns(self, request: Request) -> Tensor:
-        """A request's columns, int64 [columns, codebooks]: given codes, padding, and UNKNOWN for the rest."""
+        """A request's columns, int64 `[columns, codebooks]`: given codes, padding, and UNKNOWN for the rest."""
         config = self.model.config
         codes = torch.full((config.codebooks, request.total_frames), UNKNOWN)
         if request.prompt_codes is not None:

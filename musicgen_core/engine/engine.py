@@ -1,15 +1,17 @@
 """The engine: requests join and leave between steps, and share each step (continuous batching).
 
-    engine = Engine(model, max_requests=4)
-    with engine:                                   # runs its own thread
+    with Engine(model, max_requests=4) as engine:  # runs its own thread
         generation = engine.submit(Request(...))
         codes = generation.codes()                 # waits; [codebooks, frames]
 
 Without `with`, or `start`, the caller drives it: `while engine.step(): ...`.
 
-The engine's thread is the one that computes on the device. What others want computed, it does as errands between two
-steps (`run`), so that nobody competes with a step for the cores or the GPU.
+The engine's thread is the one that computes on the device. What others want computed, it does as tasks between two
+steps (`execute`), so that nobody competes with a step for the cores or the GPU. A request whose conditions are still to
+be encoded is handed over whole (`submit_encoding`): its caller waits for nothing.
 """
+
+from __future__ import annotations
 
 import logging
 import threading
@@ -26,7 +28,7 @@ from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
 from musicgen_core.engine.request import Conditions, Request, check_request
 from musicgen_core.engine.scheduler import Scheduler
 from musicgen_core.errors import GenerationCancelled
-from musicgen_core.executor import Errand
+from musicgen_core.executor import Task
 from musicgen_core.lm.delay_pattern import whole_frames
 from musicgen_core.lm.transformer import LanguageModel
 
@@ -46,32 +48,31 @@ class WorkDone:
 
     steps: int = 0
     shared: int = 0
-    """Over these steps, the sum of the requests that were decoded together."""
+    """The sum, over these steps, of the requests that were decoded together."""
     seconds: float = 0.0
-    """What they took, errands and admitting requests included."""
+    """How long they took, tasks and admitting requests included."""
 
 
 class Generation:
-    """A submitted request: its progress, and its result when it is done. Safe to use from any thread.
+    """A submitted request: its progress, and its result when it is done. Safe to use from any thread."""
 
-    total_steps, completed_steps: progress. started_at, finished_at: when it entered a slot and its first step began,
-    and when its codes were there, on the clock of `time.monotonic`; None before. live: whether `codes_so_far` is kept
-    up to date.
-    """
-
-    def __init__(self, request: Request, total_steps: int, *, live: bool = False) -> None:
-        self.request = request
+    def __init__(self, total_steps: int, *, live: bool = False) -> None:
+        """`live`: whether `codes_so_far` is kept up to date."""
         self.live = live
         self.codes_so_far: Tensor | None = None
-        """The frames that are whole, int64 [codebooks, frames] on the CPU; replaced, never changed."""
+        """The frames that are whole, int64 `[codebooks, frames]` on the CPU; replaced, never changed."""
         self.total_steps = total_steps
         self.completed_steps = 0
+        self.encoding_seconds = 0.0
+        """How long its conditions took to encode."""
         self.started_at: float | None = None
+        """When it entered a slot and its first step began, on the clock of `time.monotonic`; None before."""
         self.finished_at: float | None = None
+        """When its codes were there, on the same clock; None before."""
         self.cancelled = False
         self._done = threading.Event()
         self._codes: Tensor | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     @property
     def started(self) -> bool:
@@ -87,7 +88,7 @@ class Generation:
         self.cancelled = True
 
     def codes(self) -> Tensor:
-        """Wait for the codes, given frames first: int64 [codebooks, frames] on the CPU.
+        """Wait for the codes, given frames first: int64 `[codebooks, frames]` on the CPU.
 
         Raises GenerationCancelled, or the error that ended the generation.
         """
@@ -97,22 +98,28 @@ class Generation:
         assert self._codes is not None
         return self._codes
 
-    def _finish(self, codes: Tensor) -> None:
+    def complete(self, codes: Tensor) -> None:
+        """End it with its codes; called by whoever generates."""
         self._codes = codes
         self.finished_at = time.monotonic()
         self._done.set()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End it with an error; called by whoever generates."""
         self._error = error
         self._done.set()
 
 
-class Engine:
-    """Runs up to `max_requests` requests at a time; further ones wait in line.
+@dataclass(frozen=True, eq=False)
+class _Admission:
+    """A request in line, and the generation that it becomes."""
 
-    max_frames: longest result in frames, given ones included. max_text_tokens: longest text. attention: see
-    `BatchDecoder`. slot_bytes: memory set aside for each request.
-    """
+    request: Request
+    generation: Generation
+
+
+class Engine:
+    """Runs up to `max_requests` requests at a time; further ones wait in line. An Executor for what others compute."""
 
     def __init__(
         self,
@@ -123,6 +130,11 @@ class Engine:
         max_text_tokens: int = 512,
         attention: AttentionKind | None = None,
     ) -> None:
+        """Set the memory of all slots aside.
+
+        `max_frames`: longest result in frames, given ones included. `max_text_tokens`: longest text. `attention`: see
+        `BatchDecoder`.
+        """
         self._limits = (max_frames, max_text_tokens)
         self._decoder = BatchDecoder(
             model,
@@ -131,9 +143,9 @@ class Engine:
             max_text_tokens=max_text_tokens,
             attention=attention,
         )
-        self._scheduler: Scheduler[Generation] = Scheduler(max_requests)
-        self._errands: deque[Errand[Any]] = deque()
-        self._changed = threading.Condition()  # guards the scheduler, the errands and _closed
+        self._scheduler: Scheduler[_Admission] = Scheduler(max_requests)
+        self._tasks: deque[Task[Any]] = deque()
+        self._changed = threading.Condition()  # guards the scheduler, the tasks and _closed
         self._closed: Exception | None = None
         self._thread: threading.Thread | None = None
         self._together = 0
@@ -145,36 +157,72 @@ class Engine:
         """Memory of one slot's keys and values, bytes."""
         return self._decoder.cache.slot_bytes
 
+    @property
+    def waiting_tasks(self) -> int:
+        """How many tasks wait for the engine's thread."""
+        return len(self._tasks)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more requests: it was closed, or an error has ended it."""
+        return self._closed is not None
+
     def steps(self, frames: int) -> int:
-        """How many steps it takes to generate so many frames."""
+        """How many steps it takes to generate so many new frames."""
         return self._decoder.steps(frames)
 
     def submit(self, request: Request, *, live: bool = False) -> Generation:
         """Put a request in line. Raises InvalidRequest; where the engine has ended, what ended it."""
-        check_request(request, self._decoder.model.config, *self._limits)
-        generation = Generation(request, self.steps(request.frames), live=live)
-        with self._changed:
-            if self._closed is not None:
-                raise self._closed
-            self._scheduler.submit(generation)
-            self._changed.notify()
+        generation = Generation(self.steps(request.frames), live=live)
+        self._put_in_line(request, generation)
         return generation
 
-    def run(self, work: Callable[[], T], /) -> T:
-        """Have the engine's thread compute something, and wait for it; between two steps it does one errand at most.
+    def submit_encoding(self, frames: int, encode: Callable[[], Request], *, live: bool = False) -> Generation:
+        """Have the engine's thread encode a request of so many new `frames`, and put it in line.
+
+        What `encode` raises, or is wrong with its request, ends the generation. Raises what has ended the engine.
+        """
+        generation = Generation(self.steps(frames), live=live)
+
+        def prepare() -> None:
+            if generation.cancelled:
+                raise GenerationCancelled("the generation was cancelled")
+            began = time.monotonic()
+            request = encode()
+            generation.encoding_seconds = time.monotonic() - began
+            self._put_in_line(request, generation)
+
+        if self._closed is not None:
+            raise self._closed
+        self._hand_over(Task(prepare, on_error=generation.fail))
+        return generation
+
+    def execute(self, work: Callable[[], T], /) -> T:
+        """Have the engine's thread compute something, and wait for it; it does at most one task between two steps.
 
         From that thread itself, or where it does not run, it is done at once.
         """
-        errand = Errand(work)
+        task = Task(work)
+        self._hand_over(task)
+        return task.result()
+
+    def _hand_over(self, task: Task[Any]) -> None:
         with self._changed:
-            # Of what is ready, sound can still be made when the engine has been closed.
+            # Codes that are ready can still become sound when the engine has been closed.
             handed_over = self._thread not in (None, threading.current_thread()) and self._closed is None
             if handed_over:
-                self._errands.append(errand)
+                self._tasks.append(task)
                 self._changed.notify()
         if not handed_over:
-            errand.do()
-        return errand.result()
+            task.carry_out()
+
+    def _put_in_line(self, request: Request, generation: Generation) -> None:
+        check_request(request, self._decoder.model.config, *self._limits)
+        with self._changed:
+            if self._closed is not None:
+                raise self._closed
+            self._scheduler.submit(_Admission(request, generation))
+            self._changed.notify()
 
     def step(self) -> bool:
         """Advance every running request by one step; False where there was none to run.
@@ -209,7 +257,7 @@ class Engine:
             self._thread.join()
         self._end_all(self._closed)
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> Engine:
         self.start()
         return self
 
@@ -221,8 +269,10 @@ class Engine:
     def _run(self) -> None:
         try:
             while self._wait_for_work():
-                began = time.monotonic()
-                self._do_errand()
+                held_up, began = bool(self._scheduler.running), time.monotonic()
+                self._do_task()
+                if not held_up:
+                    began = time.monotonic()  # the task has delayed nobody's step
                 self.step()
                 self._count(time.monotonic() - began)
         except Exception as error:
@@ -241,62 +291,63 @@ class Engine:
     def _wait_for_work(self) -> bool:
         """Sleep until something runs or waits; False where the engine was closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed is not None or self._errands or not self._scheduler.idle)
+            self._changed.wait_for(lambda: self._closed is not None or self._tasks or not self._scheduler.idle)
             return self._closed is None
 
-    def _do_errand(self) -> None:
+    def _do_task(self) -> None:
         with self._changed:
-            errand = self._errands.popleft() if self._errands else None
-        if errand is not None:
-            errand.do()
+            task = self._tasks.popleft() if self._tasks else None
+        if task is not None:
+            task.carry_out()
 
     def _end_all(self, error: Exception) -> None:
         with self._changed:
             running = [self._scheduler.release(slot) for slot in tuple(self._scheduler.running)]
             waiting = self._scheduler.waiting
-            for generation in waiting:
-                self._scheduler.withdraw(generation)
-            errands, self._errands = self._errands, deque()
-        for generation in (*running, *waiting):
-            generation._fail(error)
-        for errand in errands:
-            errand.refuse(error)
+            for admission in waiting:
+                self._scheduler.withdraw(admission)
+            tasks, self._tasks = self._tasks, deque()
+        for admission in (*running, *waiting):
+            admission.generation.fail(error)
+        for task in tasks:
+            task.refuse(error)
 
     def _fail_running(self, error: Exception) -> None:
         for slot in tuple(self._scheduler.running):
-            self._release(slot)._fail(error)
+            self._release(slot).fail(error)
 
     def _settle_cancelled(self) -> None:
-        for slot, generation in tuple(self._scheduler.running.items()):
-            if generation.cancelled:
-                self._release(slot)._fail(GenerationCancelled("the generation was cancelled"))
+        for slot, admission in tuple(self._scheduler.running.items()):
+            if admission.generation.cancelled:
+                self._release(slot).fail(GenerationCancelled("the generation was cancelled"))
         with self._changed:
-            cancelled = [generation for generation in self._scheduler.waiting if generation.cancelled]
-            for generation in cancelled:
-                self._scheduler.withdraw(generation)
-        for generation in cancelled:
-            generation._fail(GenerationCancelled("the generation was cancelled"))
+            cancelled = [admission for admission in self._scheduler.waiting if admission.generation.cancelled]
+            for admission in cancelled:
+                self._scheduler.withdraw(admission)
+        for admission in cancelled:
+            admission.generation.fail(GenerationCancelled("the generation was cancelled"))
 
     def _admit_waiting(self) -> None:
         while (admitted := self._next_admitted()) is not None:
-            slot, generation = admitted
+            slot, admission = admitted
             try:
-                self._decoder.admit(slot, generation.request)
-                generation.started_at = time.monotonic()
+                self._decoder.admit(slot, admission.request)
+                admission.generation.started_at = time.monotonic()
             except Exception as error:
-                self._release(slot)._fail(error)
+                self._release(slot).fail(error)
 
-    def _next_admitted(self) -> tuple[int, Generation] | None:
+    def _next_admitted(self) -> tuple[int, _Admission] | None:
         with self._changed:
             return self._scheduler.admit()
 
     def _settle_finished(self) -> None:
-        for slot, generation in tuple(self._scheduler.running.items()):
+        for slot, admission in tuple(self._scheduler.running.items()):
+            generation = admission.generation
             generation.completed_steps += 1
             if generation.completed_steps == generation.total_steps:
                 # Cloned outside inference mode: the caller gets an ordinary tensor.
                 codes = self._decoder.codes(slot).clone()
-                self._release(slot)._finish(codes)
+                self._release(slot).complete(codes)
             elif generation.live and generation.completed_steps % LIVE_STEPS == 0:
                 # Seldom: on a GPU reading the codes waits for the step.
                 generation.codes_so_far = whole_frames(self._decoder.codes(slot).clone())
@@ -304,4 +355,4 @@ class Engine:
     def _release(self, slot: int) -> Generation:
         self._decoder.release(slot)
         with self._changed:
-            return self._scheduler.release(slot)
+            return self._scheduler.release(slot).generation

@@ -1,4 +1,4 @@
-"""Music longer than the model's window: made a window at a time, each continuing what is there.
+"""Music longer than the model's window: generated window by window, each continuing what is there.
 
 This is the algorithm of audiocraft's extended generation (`MusicGen._generate_tokens` in audiocraft 1.3): windows begin
 every `stride` frames, and the part of a window that is known already is the prompt of its request. So every window is
@@ -37,7 +37,7 @@ class Window:
 def plan_windows(given: int, total: int, *, window: int, stride: int) -> list[Window]:
     """The windows that generate frames `given` to `total`.
 
-    window, stride: frames, `0 < stride < window`. A prompt that fills the first windows passes them over, where
+    `window`, `stride`: frames, `0 < stride < window`. A prompt that fills the first windows skips them, where
     audiocraft refuses it.
     """
     windows, known = [], given
@@ -50,7 +50,7 @@ def plan_windows(given: int, total: int, *, window: int, stride: int) -> list[Wi
 
 
 class LongGeneration:
-    """A piece of several windows, with the face of `Generation`. Safe to use from any thread."""
+    """A piece of several windows that is used like a `Generation`. Safe to use from any thread."""
 
     live = False
     """Nobody hears it before it is done."""
@@ -59,27 +59,28 @@ class LongGeneration:
     def __init__(
         self,
         engine: Engine,
-        request: Request,
         windows: Sequence[Window],
+        encode: Callable[[], Request],
         chroma: Callable[[Window], Tensor | None],
     ) -> None:
-        """Submit the first window and see to the others in a thread of its own.
+        """Submit the first window, and the others one after the other from a thread of its own.
 
-        request: the whole piece. chroma: what a window hears of the melody, asked for when its turn comes. Raises what
-        `Engine.submit` raises.
+        `encode`: gives the request of the whole piece. `chroma`: what a window hears of the melody, `[frames, bins]`.
+        The engine's thread calls both, `chroma` when a window's turn comes. Raises what has ended the engine.
         """
-        self.request = request
         self.cancelled = False
         self.total_steps = sum(engine.steps(window.frames) for window in windows)
         self._engine = engine
         self._windows = windows
+        self._encode = encode
         self._chroma = chroma
-        self._codes = None if request.prompt_codes is None else request.prompt_codes.cpu()
-        self._error: Exception | None = None
+        self._whole: Request | None = None
+        self._codes: Tensor | None = None
+        self._error: BaseException | None = None
         self._done = threading.Event()
         self._lock = threading.Lock()  # guards what a change of windows changes, and `cancelled`
         self._steps_before = 0
-        self._first = self._current = engine.submit(self._request(windows[0]))
+        self._first = self._current = engine.submit_encoding(windows[0].frames, self._encode_first)
         threading.Thread(target=self._run, name="musicgen-long", daemon=True).start()
 
     @property
@@ -87,6 +88,11 @@ class LongGeneration:
         """Steps done, over all windows."""
         with self._lock:
             return self._steps_before + self._current.completed_steps
+
+    @property
+    def encoding_seconds(self) -> float:
+        """How long the first window's conditions took to encode."""
+        return self._first.encoding_seconds
 
     @property
     def started_at(self) -> float | None:
@@ -114,7 +120,7 @@ class LongGeneration:
             self._current.cancel()
 
     def codes(self) -> Tensor:
-        """Wait for the whole piece's codes, given frames first: int64 [codebooks, frames] on the CPU.
+        """Wait for the whole piece's codes, given frames first: int64 `[codebooks, frames]` on the CPU.
 
         Raises GenerationCancelled, or the error that ended a window.
         """
@@ -136,18 +142,25 @@ class LongGeneration:
             self._done.set()
 
     def _enter(self, window: Window) -> None:
-        request = self._request(window, offset=self._steps_before + self._current.total_steps)
+        offset = self._steps_before + self._current.total_steps
         with self._lock:
-            self._steps_before += self._current.total_steps
-            self._current = self._engine.submit(request)
+            self._steps_before = offset
+            self._current = self._engine.submit_encoding(window.frames, lambda: self._request(window, offset=offset))
             if self.cancelled:
                 self._current.cancel()
 
+    def _encode_first(self) -> Request:
+        self._whole = self._encode()
+        if self._whole.prompt_codes is not None:
+            self._codes = self._whole.prompt_codes.cpu()
+        return self._request(self._windows[0])
+
     def _request(self, window: Window, *, offset: int = 0) -> Request:
+        assert self._whole is not None
         prompt = None if self._codes is None else self._codes[:, window.start : window.known]
-        conditions = replace(self.request.conditions, chroma=self._chroma(window))
+        conditions = replace(self._whole.conditions, chroma=self._chroma(window))
         return replace(
-            self.request, frames=window.frames, prompt_codes=prompt, conditions=conditions, stream_offset=offset
+            self._whole, frames=window.frames, prompt_codes=prompt, conditions=conditions, stream_offset=offset
         )
 
     def _collect(self, window: Window) -> None:
@@ -157,4 +170,4 @@ class LongGeneration:
 
 
 AnyGeneration = Generation | LongGeneration
-"""A request's handle, in one window or in several."""
+"""A piece that is being generated, in one window or in several."""

@@ -1,4 +1,4 @@
-"""What a caller asks the engine for, and what the model must see for it."""
+"""What a caller asks of the engine, and what the model must see for it."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,12 @@ from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the music should follow.
-
-    text: the text encoder's last hidden states before projection, without padding, [tokens, text_dim]; None:
-    no text.
-    chroma: the melody, [frames, chroma_bins], repeated or cut to the model's chroma_frames; None: no melody.
-    """
+    """What the music should follow."""
 
     text: Tensor | None = None
+    """The text encoder's last hidden states before projection, without padding, `[tokens, text_dim]`; None: no text."""
     chroma: Tensor | None = None
+    """The melody, `[frames, chroma_bins]`, repeated or cut to the model's chroma_frames; None: no melody."""
 
     @property
     def is_empty(self) -> bool:
@@ -30,19 +27,18 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Request:
-    """One piece of music.
-
-    frames: new frames to generate. seed: 0 to 2**64 - 1. prompt_codes: int64 [codebooks, prompt_frames], the
-    codes of audio to continue. stream_offset: how many steps of the seed's random stream to pass over, those of the
-    windows before (see `long`).
-    """
+    """One piece of music, no longer than a window."""
 
     frames: int
+    """New frames to generate."""
     sampling: SamplingParams
     seed: int
+    """0 to 2**64 - 1."""
     conditions: Conditions = Conditions()
     prompt_codes: Tensor | None = None
+    """The codes of audio to continue, int64 `[codebooks, prompt_frames]`."""
     stream_offset: int = 0
+    """Steps of the seed's random stream to skip: those of the windows before (see `long_form`)."""
 
     @property
     def prompt_frames(self) -> int:
@@ -56,10 +52,10 @@ class Request:
 
     @property
     def rows(self) -> tuple[bool, ...]:
-        """The rows that guidance mixes; True is conditional.
+        """The rows that guidance mixes; True is the conditional one.
 
-        With nothing to follow the two would be equal, with guidance 1 or 0 one has no weight: one row is
-        exact then.
+        With nothing to follow the two would be equal, and with guidance 1 or 0 one of them has no weight: then one row
+        is exact.
         """
         if self.conditions.is_empty or self.sampling.guidance == 0:
             return (False,)
@@ -83,11 +79,10 @@ def check_request(request: Request, config: LanguageModelConfig, max_frames: int
 
 
 def condition_vectors(model: LanguageModel, conditions: Conditions, *, conditional: bool) -> Tensor:
-    """The vectors [tokens, dim] that stand for the conditions in one row.
+    """The vectors `[tokens, dim]` that stand for the conditions in one row.
 
-    Text models cross-attend to them; melody models get them before the sequence, chroma first. The
-    unconditional row's text is as many zero vectors, its melody the constant first bin (what the models
-    learnt as "none").
+    Text models cross-attend to them; melody models get them before the sequence, chroma first. The unconditional row's
+    text is as many zero vectors, its melody the constant first bin (what the models learnt as "none").
     """
     text = conditions.text
     if text is not None and conditional:
@@ -103,7 +98,7 @@ def condition_vectors(model: LanguageModel, conditions: Conditions, *, condition
 
 
 def _fit_chroma(chroma: Tensor | None, config: LanguageModelConfig) -> Tensor:
-    """Repeat or cut a melody, or the lack of one, to [chroma_frames, chroma_bins]."""
+    """Repeat or cut a melody, or the lack of one, to `[chroma_frames, chroma_bins]`."""
     assert config.chroma_bins is not None
     assert config.chroma_frames is not None
     if chroma is None:

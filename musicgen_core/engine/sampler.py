@@ -1,8 +1,7 @@
 """From logits to tokens: guidance, temperature, top-k, top-p, for all running requests at once.
 
-Each request brings its own settings and its own noise, drawn from its own seed before it starts; every
-operation here works within one request's rows. What a request draws therefore depends, bit for bit, on
-nothing but its own logits.
+Each request brings its own parameters and its own noise, drawn from its own seed before it starts, and every operation
+works within one request's rows. What a request draws therefore depends, bit for bit, on its own logits alone.
 """
 
 from collections.abc import Iterable
@@ -15,10 +14,10 @@ from musicgen_core.engine.sampling_params import SamplingParams
 
 
 def draw_noise(seed: int, steps: int, codebooks: int, *, greedy: bool, offset: int = 0) -> Tensor:
-    """A request's whole stream of uniform numbers in [0, 1): float32 [steps, codebooks], on the CPU.
+    """A request's whole stream of uniform numbers in [0, 1): float32 `[steps, codebooks]` on the CPU.
 
-    The CPU's generator gives the same numbers on every machine. `offset`: steps at the stream's beginning to pass
-    over. Greedy requests get zeros: see `sample`.
+    The CPU's generator gives the same numbers on every machine. `offset`: steps to skip at the stream's
+    beginning. Greedy requests get zeros: see `sample`.
     """
     if greedy:
         return torch.zeros(steps, codebooks)
@@ -27,16 +26,16 @@ def draw_noise(seed: int, steps: int, codebooks: int, *, greedy: bool, offset: i
 
 @dataclass(frozen=True)
 class SamplingTable:
-    """The settings of all slots as tensors [slots] that a step reads without asking the host.
-
-    guided: whether the slot's request runs as a pair of rows. top_k 0: no limit. top_p 0: top_k counts.
-    """
+    """The parameters of all slots as tensors `[slots]`, which a step reads without asking the host."""
 
     guided: Tensor
+    """Whether the slot's request runs as a pair of rows."""
     guidance: Tensor
     temperature: Tensor
     top_k: Tensor
+    """0: no limit."""
     top_p: Tensor
+    """0: `top_k` counts."""
 
     @classmethod
     def empty(cls, slots: int, device: torch.device) -> "SamplingTable":
@@ -50,7 +49,7 @@ class SamplingTable:
         )
 
     def set(self, slot: int, params: SamplingParams, *, guided: bool) -> None:
-        """Write one request's settings. Greedy is top-k with k = 1."""
+        """Write one request's parameters. Greedy is top-k with k = 1."""
         greedy = params.temperature == 0
         self.guided[slot] = guided
         self.guidance[slot] = params.guidance
@@ -85,7 +84,7 @@ def ranks_needed(running: Iterable[SamplingParams], vocabulary: int) -> int:
 def guide(logits: Tensor, table: SamplingTable) -> Tensor:
     """Mix each slot's conditional and unconditional row; a request that runs as one row keeps it as it is.
 
-    [slots, 2, codebooks, vocabulary] -> float32 [slots, codebooks, vocabulary].
+    `[slots, 2, codebooks, vocabulary]` to float32 `[slots, codebooks, vocabulary]`.
     """
     first, second = logits.float().unbind(1)
     mixed = second + (first - second) * table.guidance[:, None, None]
@@ -93,12 +92,12 @@ def guide(logits: Tensor, table: SamplingTable) -> Tensor:
 
 
 def sample(logits: Tensor, noise: Tensor, table: SamplingTable, ranks: int) -> Tensor:
-    """Draw a token for each slot and codebook: int64 [slots, codebooks].
+    """Draw a token for each slot and codebook: int64 `[slots, codebooks]`.
 
     Inverts the cumulative distribution over the vocabulary in its own order: the token whose interval holds
     `noise * total`. Zero noise takes the first token with any weight: a greedy request's (k = 1) largest.
 
-    logits: float32 [slots, codebooks, vocabulary]. noise: [slots, codebooks] in [0, 1). ranks: what
+    `logits`: float32 `[slots, codebooks, vocabulary]`. `noise`: `[slots, codebooks]` in [0, 1). `ranks`: what
     `ranks_needed` says for these requests, or more.
     """
     weights = _weights(logits, logits.amax(-1, keepdim=True), table)
@@ -111,15 +110,15 @@ def sample(logits: Tensor, noise: Tensor, table: SamplingTable, ranks: int) -> T
 
 
 def _weights(logits: Tensor, largest: Tensor, table: SamplingTable) -> Tensor:
-    """Probabilities up to a factor: [slots, codebooks, n], the likeliest token's being 1."""
+    """Probabilities up to a factor, `[slots, codebooks, n]`; the likeliest token's is 1."""
     return ((logits - largest) / table.temperature[:, None, None]).exp_()
 
 
 def _smallest_kept(logits: Tensor, table: SamplingTable, ranks: int) -> Tensor:
-    """The smallest logit each row still draws from: [slots, codebooks, 1].
+    """The smallest logit that each row still draws from, `[slots, codebooks, 1]`.
 
-    A value rather than a set of indices: equal logits are kept or dropped together, whichever order the
-    sorting algorithm (which the neighbours' k decides) leaves them in.
+    A value rather than a set of indices: equal logits are kept or dropped together, in whichever order the sorting
+    algorithm (which the neighbours' k decides) leaves them.
     """
     ranked = logits.topk(ranks).values
     k = table.top_k[:, None, None].expand(*ranked.shape[:2], 1)

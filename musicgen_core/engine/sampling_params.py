@@ -1,4 +1,4 @@
-"""How tokens are drawn: the numbers a caller may choose, checked once, where they enter."""
+"""How tokens are drawn: the numbers that a caller may choose, checked once, where they enter."""
 
 import math
 from dataclasses import dataclass
@@ -8,21 +8,17 @@ from musicgen_core.errors import InvalidRequest
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """The choices of one request. Raises InvalidRequest where a value makes no sense.
-
-    temperature: divides the logits; 0 always takes the likeliest token (greedy).
-    top_k: draw among this many likeliest tokens; 0 draws among all; more than there are means all.
-    top_p: draw among the likeliest tokens that together reach this probability; above 0 it takes top_k's
-    place.
-    guidance: classifier-free guidance (https://arxiv.org/abs/2207.12598): `logits = unconditional + guidance
-    *
-        (conditional - unconditional)`; 1 is conditional only, 0 unconditional only.
-    """
+    """The sampling parameters of one request. Raises InvalidRequest where a value makes no sense."""
 
     temperature: float = 1.0
+    """Divides the logits; 0 always takes the likeliest token (greedy)."""
     top_k: int = 250
+    """Draw among this many likeliest tokens; 0, or more than there are: among all."""
     top_p: float = 0.0
+    """Draw among the likeliest tokens that together reach this probability; above 0 it replaces `top_k`."""
     guidance: float = 3.0
+    """Weight of classifier-free guidance (https://arxiv.org/abs/2207.12598): the logits are `unconditional + guidance *
+    (conditional - unconditional)`; 1 is conditional only, 0 unconditional only."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):

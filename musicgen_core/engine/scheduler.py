@@ -12,8 +12,8 @@ Item = TypeVar("Item")
 class Scheduler(Generic[Item]):
     """First come, first served, over a fixed number of slots.
 
-    The lowest free slot is filled first, so that the slots in use stay close together: a step computes all
-    slots up to the highest one in use. Not thread-safe: its owner locks.
+    The lowest free slot is filled first, so that the slots in use stay close together: a step computes all slots up to
+    the highest one in use. Not thread-safe: its owner locks.
     """
 
     def __init__(self, slots: int) -> None:

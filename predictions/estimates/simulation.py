@@ -1,9 +1,9 @@
-"""When predictions will start and finish: a queue played forward.
+"""When predictions will start and finish: a simulation of the queue.
 
-Requests are decoded together: a step takes the longer the more share it, and takes all of them one step further. So one
-clock that counts steps puts their ends in order, and another one turns steps into seconds. What is left of a
-prediction beside its decoding (its tokens become sound, are levelled and stored) comes afterwards; what of it holds up
-the steps of others is in the steps' measured time.
+Requests are decoded together. A step advances all of them, and takes longer the more requests share it. So a clock that
+counts steps orders the ends of their decoding, and a second one counts seconds. A prediction's other work (its tokens
+become audio, which is normalized and stored) follows its decoding. Where such work delays the steps of other requests,
+the measured time of a step includes the delay.
 
 Knows neither Redis nor records: work comes in, seconds come out.
 """
@@ -20,24 +20,26 @@ from itertools import count
 
 @dataclass(frozen=True)
 class Work:
-    """What is left to do of a prediction."""
+    """The work that is left on a prediction."""
 
     id: str
     steps: float
-    """Decoding steps; 0 where its tokens are there."""
-    beside: float
-    """Seconds beside decoding."""
+    """Decoding steps; 0 where all tokens are decoded."""
+    other: float
+    """Seconds of work after decoding."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds from now until a worker takes a prediction, 0 where one has, and until it has succeeded."""
+    """When one prediction will start and finish."""
 
     start_seconds: float
+    """Seconds from now until a worker takes it; 0 where one has."""
     finish_seconds: float
+    """Seconds from now until it has succeeded."""
 
     def after(self, seconds: float) -> Estimate:
-        """What is left of it so many seconds later; never less than nothing."""
+        """The same estimate, this many seconds later; never negative."""
         return Estimate(max(0.0, self.start_seconds - seconds), max(0.0, self.finish_seconds - seconds))
 
 
@@ -49,26 +51,26 @@ def estimate_all(
     threads: int,
     step_seconds: Callable[[int], float],
 ) -> dict[str, Estimate]:
-    """By id, given what runs (in the order in which it began) and what waits (the next one first).
+    """Estimates by id, given what runs (in the order of its start) and what waits (the next one first).
 
-    slots: how many are decoded together; threads: how many are held by workers at a time, those included that are in
-    line for a slot or become sound; at least 1 each. step_seconds: of one step, by how many share it.
+    `slots`, at least 1, is how many predictions are decoded together. `threads`, at least 1, is how many the workers
+    hold at a time, including those that wait for a slot or are past decoding. `step_seconds` is the time of one step,
+    by the number of requests that share it.
     """
-    play, queue = _Play(slots, step_seconds), deque(waiting)
+    simulation, queue = _Simulation(slots, step_seconds), deque(waiting)
     for work in running:
-        play.take(work)
-    while queue or play.held:
-        while queue and play.held < threads:
-            play.take(queue.popleft())
-        play.go_on()
-    return {id: Estimate(start, play.finishes[id]) for id, start in play.starts.items()}
+        simulation.start(work)
+    while queue or simulation.held:
+        while queue and simulation.held < threads:
+            simulation.start(queue.popleft())
+        simulation.advance()
+    return {id: Estimate(start, simulation.finishes[id]) for id, start in simulation.starts.items()}
 
 
-def beyond(known: Sequence[Estimate], position: int) -> Estimate | None:
-    """The estimate for a place in the queue behind those that are known, the next one first: as if it went on as it
-    does in the farther half of them.
+def extrapolate(known: Sequence[Estimate], position: int) -> Estimate | None:
+    """The estimate for a place in the queue behind the known ones (the next one first), or None where none is known.
 
-    None where none is known.
+    The spacing of the farther half of the known estimates is taken to continue.
     """
     if not known:
         return None
@@ -79,43 +81,45 @@ def beyond(known: Sequence[Estimate], position: int) -> Estimate | None:
 
 
 @dataclass
-class _Play:
-    """The state at one moment. Heaps are ordered by time, then by when something entered them."""
+class _Simulation:
+    """The state at one moment. Heaps are ordered by time, then by order of entry."""
 
     slots: int
     step_seconds: Callable[[int], float]
     now: float = 0.0
     """Seconds."""
     clock: float = 0.0
-    """Steps that whoever is decoded all the time has made."""
+    """Decoding steps so far, of a request that is decoded all the time."""
     held: int = 0
+    """Predictions that workers hold."""
     starts: dict[str, float] = field(default_factory=dict)
     finishes: dict[str, float] = field(default_factory=dict)
-    _line: deque[Work] = field(default_factory=deque)
+    _pending: deque[Work] = field(default_factory=deque)
+    """Held, but without a slot."""
     _decoding: list[tuple[float, int, Work]] = field(default_factory=list)
-    """By the clock at which each is decoded."""
-    _beside: list[tuple[float, int, str]] = field(default_factory=list)
-    """By the second at which each has finished."""
+    """With the clock at which each has been decoded."""
+    _finishing: list[tuple[float, int, str]] = field(default_factory=list)
+    """With the second at which each has finished."""
     _entered: count[int] = field(default_factory=count)
 
-    def take(self, work: Work) -> None:
-        """A worker takes it, now."""
+    def start(self, work: Work) -> None:
+        """Let a worker take the prediction now."""
         self.starts[work.id] = self.now
         self.held += 1
         if work.steps > 0:
-            self._line.append(work)
+            self._pending.append(work)
         else:
             self._decoded(work)
 
-    def go_on(self) -> None:
-        """To the next moment at which something is decoded, or has finished."""
-        while self._line and len(self._decoding) < self.slots:
-            work = self._line.popleft()
+    def advance(self) -> None:
+        """Go to the next moment at which a prediction has been decoded or has finished."""
+        while self._pending and len(self._decoding) < self.slots:
+            work = self._pending.popleft()
             heapq.heappush(self._decoding, (self.clock + work.steps, next(self._entered), work))
         step = self.step_seconds(len(self._decoding)) if self._decoding else 0.0
         decoded = self.now + (self._decoding[0][0] - self.clock) * step if self._decoding else math.inf
-        if self._beside and self._beside[0][0] < decoded:
-            finished, _, id = heapq.heappop(self._beside)
+        if self._finishing and self._finishing[0][0] < decoded:
+            finished, _, id = heapq.heappop(self._finishing)
             if self._decoding:
                 self.clock += (finished - self.now) / step
             self.now = self.finishes[id] = finished
@@ -126,4 +130,4 @@ class _Play:
             self._decoded(work)
 
     def _decoded(self, work: Work) -> None:
-        heapq.heappush(self._beside, (self.now + work.beside, next(self._entered), work.id))
+        heapq.heappush(self._finishing, (self.now + work.other, next(self._entered), work.id))

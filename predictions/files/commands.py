@@ -1,14 +1,15 @@
-"""What can be done to an uploaded file's record."""
+"""Commands on an uploaded file's record."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from predictions.errors import FileNotFound
 from predictions.files.record import File
-from predictions.record.command import Argument, Command, pairs, read_time
+from predictions.record.command import Command, flat, pairs, read_time
+from predictions.record.schema import FileHash
 
 
 def put_file(
@@ -21,10 +22,15 @@ def put_file(
     sha256: str,
     metadata: Mapping[str, Any] | None = None,
 ) -> Command[File]:
-    """Remember an uploaded file, whose bytes are stored already."""
-    fields: list[Argument] = ["owner", owner, "name", name, "content_type", content_type, "size", size]
-    fields += ["sha256", sha256, "metadata", json.dumps(metadata or {})]
-    return Command("put_file", (file_id, *fields), _read_file)
+    """Create the record of an uploaded file whose bytes are stored already."""
+    fields: FileHash = {
+        "name": name,
+        "content_type": content_type,
+        "size": str(size),
+        "sha256": sha256,
+        "metadata": json.dumps(metadata or {}),
+    }
+    return Command("files/put", {"id": file_id, "owner": owner, "fields": flat(fields)}, _read_file)
 
 
 def get_file(file_id: str) -> Command[File]:
@@ -35,21 +41,21 @@ def get_file(file_id: str) -> Command[File]:
             raise FileNotFound(file_id)
         return _read_file(answer)
 
-    return Command("get_file", (file_id,), read)
+    return Command("files/get", {"id": file_id}, read)
 
 
 def list_files(owner: str, limit: int) -> Command[list[File]]:
     """An owner's uploaded files, newest first."""
-    return Command("list_files", (owner, limit), lambda answer: [_read_file(flat) for flat in answer])
+    return Command("files/list", {"owner": owner, "limit": limit}, lambda answer: [_read_file(flat) for flat in answer])
 
 
 def delete_file(file_id: str) -> Command[bool]:
-    """Forget an uploaded file."""
-    return Command("delete_file", (file_id,), bool)
+    """Delete an uploaded file's record; false where there is none."""
+    return Command("files/delete", {"id": file_id}, bool)
 
 
 def _read_file(flat: list[str]) -> File:
-    record = dict(pairs(flat))
+    record = cast(FileHash, dict(pairs(flat)))
     return File(
         id=record["id"],
         owner=record["owner"],

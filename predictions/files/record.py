@@ -1,4 +1,4 @@
-"""An uploaded file: its record, and where its bytes lie."""
+"""An uploaded file: its record, and the object keys of its bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class File:
     sha256: str
     created_at: datetime
     metadata: dict[str, Any] = field(default_factory=dict)
-    """What its client said of it; nothing here reads it."""
+    """What the client sent along; the service does not read it."""
 
 
 def file_prefix(file_id: str) -> str:

@@ -1,1 +1,1 @@
-"""The models of a deployment: what can be asked of them, which there are, and which workers serve them."""
+"""The models of a deployment: their inputs, the registry, and the workers that serve them."""

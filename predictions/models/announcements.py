@@ -1,12 +1,12 @@
-"""The workers' signs of life: which serve a queue, with which model, and what waits and runs there."""
+"""Workers' signs of life: which workers serve a queue, with which model, and what waits and runs there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from predictions.models.card import ModelCard
-from predictions.record.command import Command
+from predictions.models.card import Announcement, ModelCard
+from predictions.record.command import Arguments, Command
 
 
 @dataclass(frozen=True)
@@ -14,25 +14,31 @@ class QueueState:
     """What serves a queue's model right now."""
 
     card: ModelCard | None = None
-    """What its workers announced last; none where none ever has."""
+    """The card that its workers announced last; None where none ever has."""
     workers: tuple[str, ...] = ()
-    """The names of those that are alive."""
+    """The names of the live workers."""
     queued: int = 0
     running: int = 0
 
 
-def announce(worker: str, model: ModelCard, alive_seconds: float, *, queue: str) -> Command[bool]:
-    """A worker's sign of life, with the queue it takes from and the model it serves."""
-    return Command("announce", (worker, queue, model.model_dump_json(), alive_seconds), bool)
+def announce(worker: str, announcement: Announcement, alive_seconds: float, *, queue: str) -> Command[bool]:
+    """Announce that a worker takes from a queue and serves a model; valid for `alive_seconds`."""
+    arguments: Arguments = {
+        "worker": worker,
+        "queue": queue,
+        "announcement": announcement.model_dump_json(),
+        "alive_seconds": alive_seconds,
+    }
+    return Command("models/announce", arguments, bool)
 
 
 def withdraw(worker: str, *, queue: str) -> Command[bool]:
-    """A worker's farewell."""
-    return Command("withdraw", (worker, queue), bool)
+    """Withdraw a worker's announcement."""
+    return Command("models/withdraw", {"worker": worker, "queue": queue}, bool)
 
 
 def deployment() -> Command[dict[str, QueueState]]:
-    """Of each queue that generates: which model is served, by which workers, and what waits."""
+    """The state of every queue that generates, by the queue's name."""
 
     def read(answer: Any) -> dict[str, QueueState]:
         return {
@@ -40,4 +46,4 @@ def deployment() -> Command[dict[str, QueueState]]:
             for queue, card, workers, queued, running in answer
         }
 
-    return Command("deployment", (), read)
+    return Command("models/deployment", {}, read)

@@ -1,14 +1,15 @@
-"""What the API knows of a model: what the workers that loaded it announced, stored in Redis."""
+"""What the service knows about a model: the card that its workers announce, stored in Redis."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
 EXTRA_THREADS = 4
+"""Predictions that a worker holds besides those that it decodes."""
 
 
 class Abilities(BaseModel):
-    """What a model can do; an input that asks for more is refused at submit."""
+    """What a model can do. An input that asks for more is refused when it is submitted."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,17 +28,30 @@ class ModelCard(Abilities):
     name: str
     """owner/name"""
     version: str
-    """As the operator named it; else a SHA-256 over the model's configuration and weights, in hex."""
+    """As the operator named it, else the checksum."""
     checksum: str | None = None
-    """SHA-256 over the model's configuration and weights, in hex; none where an older worker announced it."""
+    """SHA-256 of the model's configuration and weights, in hex; None in the card of an older worker."""
     code_version: str | None = None
-    """Of the worker's code: the package's version, and the source's revision where it is known."""
+    """The worker's version of the package, and its source's revision where that is known."""
     trained: bool = True
-    """False for the random weights that the service starts with where it is given no model."""
+    """False for random weights, which stand in for a model that was not given."""
     concurrency: int
-    """Requests one worker generates together."""
+    """Requests that one worker generates together."""
 
     @property
     def threads(self) -> int:
         """Predictions that one worker holds at a time: while some are decoded, others are prepared or stored."""
         return self.concurrency + EXTRA_THREADS
+
+
+class Announcement(ModelCard):
+    """What a worker announces: the model's public card, and what only the estimates need to know."""
+
+    frame_rate: int = 50
+    """Decoding steps for a second of music."""
+    delay_frames: int = 3
+    """Further decoding steps of each window: the largest delay among the codebooks."""
+
+    def decoding_steps(self, seconds: float) -> float:
+        """The decoding steps for this many seconds of music."""
+        return seconds * self.frame_rate + self.delay_frames

@@ -1,6 +1,6 @@
-"""The request input: the seed's schema, validated before anything is queued.
+"""The input of a prediction, validated before anything is queued.
 
-Knows nothing of HTTP. What depends on the model is applied by `with_defaults` and checked by `check_abilities`.
+Knows nothing of HTTP. `with_defaults` and `check_abilities` apply what depends on the model.
 """
 
 from __future__ import annotations
@@ -12,19 +12,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
+from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy
 from predictions.errors import FieldError, InvalidInput
 from predictions.models.card import ModelCard
-
-MAX_SEED = 2**32 - 1
-
-
-class NormalizationStrategy(StrEnum):
-    """How the output's level is set."""
-
-    LOUDNESS = "loudness"
-    CLIP = "clip"
-    PEAK = "peak"
-    RMS = "rms"
 
 
 class OutputFormat(StrEnum):
@@ -34,15 +24,8 @@ class OutputFormat(StrEnum):
     MP3 = "mp3"
 
 
-class ContinuationMode(StrEnum):
-    """What `duration` means when `input_audio` is continued."""
-
-    EXTEND = "extend"
-    TOTAL = "total"
-
-
 class Input(BaseModel):
-    """What to generate. Give a `prompt`, an `input_audio`, or both."""
+    """What to generate. Send a `prompt`, an `input_audio`, or both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="Input")
 
@@ -58,8 +41,8 @@ class Input(BaseModel):
         str | None,
         Field(
             description=(
-                "An audio file that influences the music: an http(s) URL, a data URI, or the URL of a file sent to "
-                "POST /files. With `continuation` the music continues it, else it mimics its melody."
+                "An audio file that influences the music: an http(s) URL, a data URI, or the URL of a file from "
+                "POST /files. With `continuation` the music continues it, otherwise it follows its melody."
             ),
             json_schema_extra={"format": "uri"},
         ),
@@ -68,14 +51,14 @@ class Input(BaseModel):
         StrictInt, Field(ge=1, description="Duration of the generated audio in seconds.", examples=[8])
     ] = 8
     continuation: Annotated[
-        StrictBool, Field(description="Continue `input_audio` instead of mimicking its melody.")
+        StrictBool, Field(description="Continue `input_audio` instead of following its melody.")
     ] = False
     continuation_mode: Annotated[
         ContinuationMode,
         Field(
             description=(
-                "What `duration` means for a continuation: `extend`, that much new music after the clip; `total`, "
-                "clip and new music together. In all no longer than the longest duration."
+                "What `duration` means for a continuation. `extend`: the new music after the clip; `total`: the clip "
+                "and the new music together. The result is never longer than the longest duration."
             )
         ),
     ] = ContinuationMode.EXTEND
@@ -86,15 +69,15 @@ class Input(BaseModel):
         StrictInt | None,
         Field(
             ge=-1,
-            description="End of the part of `input_audio` that is used, in seconds; -1 or none: its end.",
+            description="End of the part of `input_audio` that is used, in seconds; -1 or null: the clip's end.",
         ),
     ] = None
     multi_band_diffusion: Annotated[
         StrictBool, Field(description="Decode the EnCodec tokens with MultiBand Diffusion.")
     ] = False
-    normalization_strategy: Annotated[
-        NormalizationStrategy, Field(description="How the level of the output is set.")
-    ] = NormalizationStrategy.LOUDNESS
+    normalization_strategy: Annotated[NormalizationStrategy, Field(description="How the output is normalized.")] = (
+        NormalizationStrategy.LOUDNESS
+    )
     top_k: Annotated[
         StrictInt,
         Field(ge=0, le=2**31 - 1, description="Sample among the k most likely tokens; 0: all of them."),
@@ -104,7 +87,7 @@ class Input(BaseModel):
         Field(
             ge=0,
             le=1,
-            description="Sample among the most likely tokens whose probabilities add up to p; 0: `top_k` is used.",
+            description="Sample among the most likely tokens with a total probability of p; 0: `top_k` is used.",
         ),
     ] = 0.0
     temperature: Annotated[
@@ -112,7 +95,7 @@ class Input(BaseModel):
         Field(
             ge=0,
             le=100,
-            description="Higher is more varied, lower more conservative; 0: the likeliest token.",
+            description="Higher is more varied, lower more conservative; 0: always the most likely token.",
         ),
     ] = 1.0
     classifier_free_guidance: Annotated[
@@ -120,24 +103,24 @@ class Input(BaseModel):
         Field(
             ge=0,
             le=100,
-            description="How closely the inputs are followed; 1: no guidance; 0: inputs ignored.",
+            description="How closely the inputs are followed; 1: without guidance; 0: the inputs are ignored.",
         ),
     ] = 3
     output_format: Annotated[OutputFormat, Field(description="Format of the output file.")] = OutputFormat.WAV
     seed: Annotated[
         StrictInt | None,
-        Field(ge=-1, le=MAX_SEED, description="Seed of the random numbers; -1 or none: a random one."),
+        Field(ge=-1, le=MAX_SEED, description="Seed of the random numbers; -1 or null: a random seed."),
     ] = None
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:
         if errors := _conflicts(self):
-            # Not a ValueError, so that pydantic lets it through as it is, fields and remedies included.
+            # Not a ValueError: pydantic passes it on unchanged, with its fields and remedies.
             raise InvalidInput(*errors)
         return self
 
     def with_seed(self) -> Self:
-        """The same input with its random seed drawn, so that every attempt makes the same music."""
+        """The same input with a seed, drawn where it has none, so that every attempt makes the same music."""
         if self.seed is not None and self.seed >= 0:
             return self
         return self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
@@ -166,14 +149,14 @@ def _conflicts(value: Input) -> list[FieldError]:
 
 
 def check_duration(value: Input, max_duration: int) -> None:
-    """Raise InvalidInput for more seconds than the operator's cap; what a schema's maximum would say."""
+    """Raise InvalidInput, worded like a schema's maximum, where the duration exceeds the operator's."""
     if value.duration > max_duration:
         remedy = f"it should be less than or equal to {max_duration}"
         raise InvalidInput(FieldError("duration", f"is {value.duration}", remedy))
 
 
 def with_defaults(value: Input, defaults: Mapping[str, Any]) -> Input:
-    """The input with a model's own defaults for the fields that its request left out. Raises InvalidInput."""
+    """The input with a model's defaults for the fields that the request left out. Raises InvalidInput."""
     if not defaults:
         return value
     return Input.model_validate({**defaults, **value.model_dump(exclude_unset=True)})

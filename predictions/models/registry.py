@@ -1,4 +1,4 @@
-"""The registry: the models of a deployment, from the file that MUSICGEN_MODELS names.
+"""The registry: the models of a deployment, as the file that MUSICGEN_MODELS names lists them.
 
     default = "facebook/musicgen-small"
 
@@ -9,12 +9,12 @@
     [[models]]
     name = "fofr/musicgen-kenji-kawai"
     source = "kenji-kawai"                    # a folder, relative to this file
-    checksum = "…"                            # a worker that finds another one does not start
+    checksum = "…"                            # a worker that computes another one does not start
     defaults = { duration = 12 }
     abilities = { continuation = false }
 
 Without a file the registry holds the one model that MUSICGEN_MODEL names. Each model has a queue of its own, from which
-its workers take; what the API knows of it beyond the file is what they announced (`predictions.models.card`).
+its workers take. What the API knows about a model beyond the file is what they announced (`predictions.models.card`).
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from pydantic import (
 )
 
 from predictions.errors import InvalidInput
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement, ModelCard
 from predictions.models.inputs import Input, check_abilities
-from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.schema import Queue
 from predictions.settings import Settings
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*"
-"""owner/name; has no colon, so that owner/name:version can be told apart."""
+"""owner/name, without a colon, so that owner/name:version is unambiguous."""
 VERSION = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 NO_DEFAULT = {"prompt", "input_audio", "seed", "continuation", "continuation_start", "continuation_end"}
-"""What belongs to one piece of music; a model gives defaults for the rest."""
+"""Inputs that belong to one piece of music; the registry can set defaults for all others."""
 
 
 class DeclaredAbilities(BaseModel):
-    """What the operator says of a model: less than it can do, or what it must be found to do."""
+    """Abilities as the operator declares them: they restrict a model, or state what it must have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,19 +71,19 @@ class ModelEntry(BaseModel):
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     source: Annotated[str, Field(min_length=1)]
-    """As MUSICGEN_MODEL: a folder, a hub id with or without @revision, or musicgen-pocket."""
+    """What to load, as in MUSICGEN_MODEL: a folder, a hub id with or without @revision, or musicgen-pocket."""
     version: Annotated[str, Field(pattern=f"^{VERSION}$")] | None = None
-    """None: the checksum."""
+    """The version to announce; None for the checksum."""
     checksum: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """SHA-256 over configuration and weights, in hex, that a worker must find; the version where there is no other."""
+    """SHA-256 that configuration and weights must have, in hex."""
     defaults: dict[str, Any] = {}
-    """Inputs that a prediction gets where it leaves them out."""
+    """The inputs of a prediction that leaves them out."""
     abilities: DeclaredAbilities = DeclaredAbilities()
 
     @property
     def queue(self) -> str:
         """The queue from which the model's workers take."""
-        return f"{GENERATION_QUEUE}:{self.name}"
+        return f"{Queue.GENERATION}:{self.name}"
 
     @field_validator("defaults")
     @classmethod
@@ -98,10 +98,10 @@ class ModelEntry(BaseModel):
             raise ValueError("; ".join(found)) from error
         return value
 
-    def settle(self, found: ModelCard) -> ModelCard:
-        """The card to announce, from what a worker found; `found.version` is the checksum of what it loaded.
+    def settle(self, found: Announcement) -> Announcement:
+        """What to announce, from what a worker found; `found.version` is the checksum of the loaded model.
 
-        Declared abilities take away, and cannot add. Raises SystemExit where the file says what is not so.
+        Declared abilities restrict the model's own. Raises SystemExit where the registry contradicts the model.
         """
         if self.checksum not in (None, found.version):
             raise SystemExit(
@@ -111,7 +111,7 @@ class ModelEntry(BaseModel):
         declared = self.abilities.model_dump(exclude_none=True)
         for ability, value in declared.items():
             has = getattr(found, ability)
-            # What must be equal, or must not be more: true is more than false.
+            # Channels must be equal; everything else must not exceed what the model has (true exceeds false).
             if value != has if ability == "channels" else value > has:
                 raise SystemExit(
                     f"The registry says {ability} = {_toml(value)} of {self.name}, but the loaded model has "
@@ -130,15 +130,15 @@ class ModelEntry(BaseModel):
 
 
 class OnlyModel(ModelEntry):
-    """The model of MUSICGEN_MODEL, where there is no file.
+    """The one model of a deployment without a registry's file.
 
-    Its queue does not bear its name: API and workers need not agree on it, and it can be changed.
+    Its queue is not named after it, so that MUSICGEN_MODEL can change, and need not be the same for API and workers.
     """
 
     @property
     def queue(self) -> str:
         """The queue from which the model's workers take."""
-        return GENERATION_QUEUE
+        return Queue.GENERATION
 
 
 class _File(BaseModel):
@@ -167,7 +167,7 @@ class Registry:
     default: ModelEntry
 
     def entry(self, name: str) -> ModelEntry:
-        """The model of that name; raises SystemExit, which names those that there are."""
+        """The model of that name; raises SystemExit with the names that exist."""
         for entry in self.entries:
             if entry.name == name:
                 return entry
@@ -176,7 +176,7 @@ class Registry:
 
 
 def load_registry(settings: Settings) -> Registry:
-    """The registry of this deployment; raises SystemExit with the place in the file and what is wrong with it."""
+    """The registry of this deployment; raises SystemExit with the place in the file and what is wrong there."""
     if settings.models is None:
         only = OnlyModel(name=_name_of(settings.model), source=settings.model)
         return Registry((only,), only)
@@ -192,7 +192,7 @@ def load_registry(settings: Settings) -> Registry:
 
 
 def worker_entry(settings: Settings) -> ModelEntry:
-    """The model that a worker serves: the one that MUSICGEN_MODEL names, else the default; raises SystemExit."""
+    """The model that a worker serves: that of MUSICGEN_MODEL, else the default. Raises SystemExit."""
     registry = load_registry(settings)
     if settings.models is None or "model" not in settings.model_fields_set:
         return registry.default
@@ -209,13 +209,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _located(entry: ModelEntry, folder: Path) -> ModelEntry:
-    """The entry with its folder's whole path, where it has one that lies beside the file."""
+    """The entry with an absolute source, where the source is a folder relative to the file."""
     path = folder / Path(entry.source).expanduser()
     return entry.model_copy(update={"source": str(path)}) if path.is_dir() else entry
 
 
 def _name_of(source: str) -> str:
-    """owner/name for what MUSICGEN_MODEL names: a hub id without its revision, else local/ and the folder's name."""
+    """The name of the model in MUSICGEN_MODEL: its hub id without the revision, else local/ and the folder's name."""
     hub_id = source.partition("@")[0]
     if re.fullmatch(NAME, hub_id) and not Path(source).is_dir():
         return hub_id

@@ -1,4 +1,4 @@
-"""The models as they are served: what the registry says of each, and what its workers announced."""
+"""The models as they are served: the registry's entries with the state of their queues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from predictions.models.registry import ModelEntry, Registry
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model of the registry and the state of its queue."""
+    """One model of the registry, with the state of its queue."""
 
     entry: ModelEntry
     state: QueueState
@@ -21,23 +21,23 @@ class ServedModel:
 
     @property
     def name(self) -> str:
-        """owner/name; without a registry's file, as its workers call it."""
+        """owner/name; without a registry's file, the name that its workers announced."""
         return self.state.card.name if self.state.card else self.entry.name
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """The versions that are served; none before a worker has announced one."""
+        """The versions that are served; empty before a worker has announced one."""
         return (self.state.card.version,) if self.state.card else ()
 
     @property
     def card(self) -> ModelCard:
-        """What its workers announced; raises NoModel where none ever has."""
+        """The card that its workers announced; raises NoModel where none ever has."""
         if self.state.card is None:
             raise NoModel(f"the model {self.name}")
         return self.state.card
 
     def is_meant_by(self, reference: str) -> bool:
-        """Whether owner/name, owner/name:version, or a version alone stands for this model."""
+        """Whether a reference (owner/name, owner/name:version, or a version alone) means this model."""
         name, _, version = reference.partition(":")
         if "/" not in name:
             return reference in self.versions
@@ -45,7 +45,7 @@ class ServedModel:
 
 
 def served_models(registry: Registry, deployment: Mapping[str, QueueState]) -> tuple[ServedModel, ...]:
-    """The registry's models, in its order."""
+    """The models of the registry, in its order."""
     idle = QueueState()
     return tuple(
         ServedModel(entry, deployment.get(entry.queue, idle), entry is registry.default) for entry in registry.entries
@@ -53,7 +53,7 @@ def served_models(registry: Registry, deployment: Mapping[str, QueueState]) -> t
 
 
 def model_for(models: Sequence[ServedModel], reference: str | None) -> ServedModel:
-    """The model that a prediction's `version` stands for, or the default; raises InvalidInput, NoModel."""
+    """The model that a prediction's `version` means, or the default. Raises InvalidInput or NoModel."""
     if reference is None:
         return next(model for model in models if model.is_default)
     meant = [model for model in models if model.is_meant_by(reference)]
@@ -63,7 +63,7 @@ def model_for(models: Sequence[ServedModel], reference: str | None) -> ServedMod
     if meant:
         return meant[0]
     for model in models:
-        # Its version is not known yet: it may be the one that is asked for.
+        # Its version is not known yet, and may be the requested one.
         if not model.versions and ("/" not in reference or reference.partition(":")[0] == model.name):
             raise NoModel(f"the model {model.name}")
     known = ", ".join(f"{model.name}:{version}" for model in models for version in model.versions)

@@ -6,14 +6,14 @@ a blocking client for the workers and an asyncio client for the API, so that eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-Argument = str | int | float
+Arguments = Mapping[str, str | int | float | bool | Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,18 @@ class Command(Generic[T]):
     """One Lua script, its arguments, and the reader of its answer."""
 
     script: str
-    arguments: tuple[Argument, ...]
+    """Folder and name: `record/create` is `predictions/record/lua/create.lua`."""
+    arguments: Arguments
+    """What the script finds under the same names in `given`."""
     read: Callable[[Any], T]
 
 
-def pairs(flat: list[str]) -> list[tuple[str, str]]:
+def flat(fields: Mapping[str, object]) -> list[str]:
+    """Fields and values in turn, in the order in which they are written; a field that is None is left out."""
+    return [part for name, value in fields.items() if value is not None for part in (name, str(value))]
+
+
+def pairs(flat: Sequence[str]) -> list[tuple[str, str]]:
     """The fields and values of a hash, from the flat list that Redis answers with."""
     return list(zip(flat[::2], flat[1::2], strict=True))
 

@@ -1,48 +1,22 @@
-"""What can be done to a prediction's record: each command is one Lua script, so that it happens whole or not at all."""
+"""Commands on a prediction's record. Each is one Lua script, so that it happens completely or not at all."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 from predictions.errors import PredictionNotFound
-from predictions.record.command import Argument, Command, pairs, read_time
-from predictions.record.events import Chunk, Event, EventName
-from predictions.record.messages import GENERATE_TEMPLATE, GENERATION_QUEUE, WEBHOOK_TEMPLATE
-from predictions.record.prediction import (
-    NewPrediction,
-    Prediction,
-    Progress,
-    Provenance,
-    Status,
-    Webhook,
-    WebhookEvent,
-)
-
-ENDED_CHANNEL = "musicgen:ended-channel"
-"""Where "{status} {id}" of every prediction that ends is published."""
-
-EVENTS_CHANNEL = "musicgen:events-channel"
-"""Where the id of every prediction that has a new event is published."""
+from predictions.record.command import Arguments, Command, flat, pairs, read_time
+from predictions.record.events import Chunk, Event
+from predictions.record.prediction import NewPrediction, Prediction, Progress, Provenance, Webhook
+from predictions.record.schema import EventEntry, EventName, Outcome, PredictionHash, Queue, Status, WebhookEvent
 
 FIRST_EVENT = "0-0"
-"""Stands before every event's id."""
+"""Smaller than every event's id."""
 
-
-class Outcome(StrEnum):
-    """What became of a request to create a prediction."""
-
-    CREATED = "created"
-    REPLAYED = "replayed"
-    """The same request came before; its prediction stands."""
-    CONFLICT = "conflict"
-    """The id is taken by another prediction."""
-    MISMATCH = "mismatch"
-    """The Idempotency-Key came before with another body."""
-    FULL = "full"
-    """Too many predictions wait already."""
+WORKER_DIED = "Its worker died %d times; it is not tried again."
+"""The error of a prediction that has used up its attempts; %d is their number."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +25,19 @@ class Created:
 
     outcome: Outcome
     prediction: Prediction | None
-    """The one that now stands under the id or the key; none where there is none."""
+    """The prediction that now has the id or the key; None where there is none."""
 
 
 @dataclass(frozen=True)
 class Reaped:
-    """The answer to `reap`, in numbers of predictions."""
+    """How many predictions `reap` brought back or gave up."""
 
     requeued: int
+    """Their lease had ended; they wait again."""
     failed: int
+    """Their lease had ended, and no attempt is left."""
     hinted: int
+    """Their message was lost; they have a new one."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +59,16 @@ def create(
     max_queued: int,
     take_offered: bool = False,
 ) -> Command[Created]:
-    """Create and enqueue: both or neither.
+    """Create a prediction and enqueue it: both or neither.
 
-    `idempotency_key` is remembered for `remember_seconds`; "": there is none. `max_queued`: how many may wait for the
-    same model. `take_offered`: a prediction whose answer was lost (`offer`) will do, if its request was identical.
+    `idempotency_key` ("" for none) is remembered for `remember_seconds`. `max_queued` is how many may wait for the same
+    model. With `take_offered`, a prediction whose answer was lost (`offer`) will do, if its request was identical.
     """
-    fields: list[Argument] = ["input", json.dumps(new.input), "model", new.model, "version", new.version]
-    fields += ["base_url", new.base_url]
-    optional = {
+    fields: PredictionHash = {
+        "input": json.dumps(new.input),
+        "model": new.model,
+        "version": new.version,
+        "base_url": new.base_url,
         "input_file": new.input_file,
         "stream_token": new.stream_token,
         "live": "1" if new.live else None,
@@ -98,30 +77,26 @@ def create(
         "webhook": new.webhook.url if new.webhook else None,
         "webhook_events": ",".join(new.webhook.events) if new.webhook else None,
     }
-    for name, value in optional.items():
-        if value is not None:
-            fields += [name, value]
     return Command(
-        "create",
-        (
-            new.id,
-            new.owner,
-            new.digest,
-            idempotency_key,
-            remember_seconds,
-            max_queued,
-            GENERATE_TEMPLATE,
-            new.queue,
-            int(take_offered),
-            *fields,
-        ),
+        "record/create",
+        {
+            "id": new.id,
+            "owner": new.owner,
+            "digest": new.digest,
+            "queue": new.queue,
+            "fields": flat(fields),
+            "idempotency_key": idempotency_key,
+            "remember_seconds": remember_seconds,
+            "max_queued": max_queued,
+            "take_offered": take_offered,
+        },
         lambda answer: Created(Outcome(answer[0]), _read_prediction(answer[1:]) if answer[1] else None),
     )
 
 
 def offer(owner: str, digest: str, prediction_id: str, seconds: int) -> Command[bool]:
-    """Let the next identical request have the prediction, whose answer was lost."""
-    return Command("offer", (owner, digest, prediction_id, seconds), bool)
+    """Offer a prediction whose answer was lost to the next identical request, for this many seconds."""
+    return Command("record/offer", {"owner": owner, "digest": digest, "id": prediction_id, "seconds": seconds}, bool)
 
 
 def get(prediction_id: str) -> Command[Prediction]:
@@ -132,7 +107,7 @@ def get(prediction_id: str) -> Command[Prediction]:
             raise PredictionNotFound(prediction_id)
         return _read_prediction(answer)
 
-    return Command("get", (prediction_id,), read)
+    return Command("record/get", {"id": prediction_id}, read)
 
 
 def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Prediction], Cursor | None]]:
@@ -145,14 +120,15 @@ def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Pred
         last = dict(pairs(answer[limit - 1][0]))
         return page, Cursor(last["created_at"], last["id"])
 
-    return Command("list", (owner, cursor.score, cursor.prediction_id, limit), read)
+    arguments: Arguments = {"owner": owner, "score": cursor.score, "last_id": cursor.prediction_id, "limit": limit}
+    return Command("record/list_page", arguments, read)
 
 
 def claim(prediction_id: str, lease_seconds: float) -> Command[Prediction | None]:
-    """Take the lease: the prediction, whose `attempt` is the fencing token; None where there is nothing to take."""
+    """Take the lease. The prediction's `attempt` is the fencing token; None where there is nothing to take."""
     return Command(
-        "claim",
-        (prediction_id, lease_seconds, WEBHOOK_TEMPLATE),
+        "record/claim",
+        {"id": prediction_id, "lease_seconds": lease_seconds},
         lambda answer: _read_prediction(answer) if answer else None,
     )
 
@@ -165,13 +141,19 @@ def renew(
     progress: Progress | None = None,
     logs: str | None = None,
 ) -> Command[bool]:
-    """Renew the lease and write down progress; false where the lease is lost."""
-    fields: list[Argument] = []
+    """Renew the lease and write down progress and logs; false where the lease is lost."""
+    fields: PredictionHash = {}
     if progress is not None:
-        fields += ["progress", json.dumps([progress.completed_steps, progress.total_steps])]
+        fields["progress"] = _steps(progress)
     if logs is not None:
-        fields += ["logs", logs]
-    return Command("renew", (prediction_id, attempt, lease_seconds, WEBHOOK_TEMPLATE, *fields), bool)
+        fields["logs"] = logs
+    arguments: Arguments = {
+        "id": prediction_id,
+        "attempt": attempt,
+        "lease_seconds": lease_seconds,
+        "fields": flat(fields),
+    }
+    return Command("record/renew", arguments, bool)
 
 
 def succeed(
@@ -185,66 +167,87 @@ def succeed(
     provenance: Provenance | None = None,
 ) -> Command[bool]:
     """End with an output; false where the lease is lost."""
-    fields = ("output_key", output_key, "metrics", json.dumps(metrics), "logs", logs, *_made_with(provenance))
-    steps = ("progress", json.dumps([progress.completed_steps, progress.total_steps]))
-    return Command("finish", (prediction_id, attempt, Status.SUCCEEDED, WEBHOOK_TEMPLATE, *fields, *steps), bool)
+    fields: PredictionHash = {
+        "output_key": output_key,
+        "metrics": json.dumps(metrics),
+        "logs": logs,
+        "provenance": _made_with(provenance),
+        "progress": _steps(progress),
+    }
+    return _finish(prediction_id, attempt, Status.SUCCEEDED, fields)
 
 
 def fail(
     prediction_id: str, attempt: int, *, error: str, logs: str, provenance: Provenance | None = None
 ) -> Command[bool]:
     """End with an error; false where the lease is lost."""
-    fields = ("error", error, "logs", logs, *_made_with(provenance))
-    return Command("finish", (prediction_id, attempt, Status.FAILED, WEBHOOK_TEMPLATE, *fields), bool)
+    fields: PredictionHash = {"error": error, "logs": logs, "provenance": _made_with(provenance)}
+    return _finish(prediction_id, attempt, Status.FAILED, fields)
 
 
-def _made_with(provenance: Provenance | None) -> tuple[str, ...]:
-    return () if provenance is None else ("provenance", json.dumps(provenance.__dict__))
+def _finish(prediction_id: str, attempt: int, status: Status, fields: PredictionHash) -> Command[bool]:
+    arguments: Arguments = {"id": prediction_id, "attempt": attempt, "status": status, "fields": flat(fields)}
+    return Command("record/finish", arguments, bool)
+
+
+def _steps(progress: Progress) -> str:
+    return json.dumps([progress.completed_steps, progress.total_steps])
+
+
+def _made_with(provenance: Provenance | None) -> str | None:
+    return None if provenance is None else json.dumps(asdict(provenance))
 
 
 def announce_chunk(prediction_id: str, chunk: Chunk) -> Command[bool]:
-    """Tell that a chunk is stored; false where the lease is lost."""
-    return Command("chunk", (prediction_id, chunk.attempt, chunk.to_json()), bool)
+    """Announce a chunk of audio that is stored; false where the lease is lost."""
+    arguments: Arguments = {"id": prediction_id, "attempt": chunk.attempt, "chunk": chunk.to_json()}
+    return Command("record/announce_chunk", arguments, bool)
 
 
 def events(prediction_id: str, after: str = FIRST_EVENT) -> Command[list[Event] | None]:
-    """The events after one; None where the prediction is gone."""
+    """The events after the one with this id; None where the prediction is gone."""
 
     def read(answer: Any) -> list[Event] | None:
         if answer is None:
             return None
-        entries = ((entry, dict(pairs(flat))) for entry, flat in answer)
+        entries = ((entry, cast(EventEntry, dict(pairs(flat)))) for entry, flat in answer)
         return [Event(entry, EventName(fields["event"]), fields["data"]) for entry, fields in entries]
 
-    return Command("events", (prediction_id, after), read)
+    return Command("record/events", {"id": prediction_id, "after": after}, read)
 
 
 def cancel(prediction_id: str) -> Command[bool]:
-    """Cancel; false where it has ended already."""
-    return Command("cancel", (prediction_id, WEBHOOK_TEMPLATE), bool)
+    """Cancel a prediction; false where it has ended already."""
+    return Command("record/cancel", {"id": prediction_id}, bool)
 
 
 def delete(prediction_id: str) -> Command[bool]:
-    """Forget an ended prediction; false where it still waits or runs."""
-    return Command("delete", (prediction_id,), bool)
+    """Delete an ended prediction's record and all that belongs to it; false where it still waits or runs."""
+    return Command("record/delete", {"id": prediction_id}, bool)
 
 
 def reap(max_attempts: int, requeue_after_seconds: float, limit: int = 100) -> Command[Reaped]:
     """Bring back predictions whose lease or message was lost."""
-    arguments = (max_attempts, requeue_after_seconds, GENERATE_TEMPLATE, WEBHOOK_TEMPLATE, limit)
-    return Command("reap", arguments, lambda answer: Reaped(*answer))
+    arguments: Arguments = {
+        "max_attempts": max_attempts,
+        "requeue_after_seconds": requeue_after_seconds,
+        "limit": limit,
+        "error": WORKER_DIED,
+    }
+    return Command("record/reap", arguments, lambda answer: Reaped(*answer))
 
 
 def expired(retention_seconds: float, limit: int = 100) -> Command[tuple[list[str], list[str]]]:
     """The ids of ended predictions and of files that have been kept long enough."""
-    return Command("expired", (retention_seconds, limit), lambda answer: (answer[0], answer[1]))
+    arguments: Arguments = {"retention_seconds": retention_seconds, "limit": limit}
+    return Command("record/expired", arguments, lambda answer: (answer[0], answer[1]))
 
 
 def _read_prediction(answer: Any) -> Prediction:
     flat, position = answer
-    record = dict(pairs(flat))
-    progress, webhook = record.get("progress"), record.get("webhook")
-    events = record.get("webhook_events", "")
+    record = cast(PredictionHash, dict(pairs(flat)))
+    started_at, completed_at, progress = record.get("started_at"), record.get("completed_at"), record.get("progress")
+    provenance = record.get("provenance")
     return Prediction(
         id=record["id"],
         owner=record["owner"],
@@ -256,19 +259,24 @@ def _read_prediction(answer: Any) -> Prediction:
         input_file=record.get("input_file"),
         created_at=read_time(record["created_at"]),
         attempt=int(record["attempt"]),
-        started_at=read_time(record["started_at"]) if "started_at" in record else None,
-        completed_at=read_time(record["completed_at"]) if "completed_at" in record else None,
+        started_at=read_time(started_at) if started_at else None,
+        completed_at=read_time(completed_at) if completed_at else None,
         output_key=record.get("output_key"),
         error=record.get("error"),
         logs=record.get("logs", ""),
         metrics=json.loads(record.get("metrics", "{}")),
-        queue=record.get("queue", GENERATION_QUEUE),
-        provenance=Provenance(**json.loads(record["provenance"])) if "provenance" in record else None,
+        queue=record.get("queue", Queue.GENERATION),
+        provenance=Provenance(**json.loads(provenance)) if provenance else None,
         rerun_of=record.get("rerun_of"),
         wanted_audio_sha256=record.get("wanted_audio_sha256"),
         stream_token=record.get("stream_token"),
         live="live" in record,
         progress=Progress(*json.loads(progress)) if progress else None,
         queue_position=position if position >= 0 else None,
-        webhook=Webhook(webhook, tuple(WebhookEvent(event) for event in events.split(","))) if webhook else None,
+        webhook=_read_webhook(record),
     )
+
+
+def _read_webhook(record: PredictionHash) -> Webhook | None:
+    url, events = record.get("webhook"), record.get("webhook_events") or ""
+    return Webhook(url, tuple(WebhookEvent(event) for event in events.split(","))) if url else None

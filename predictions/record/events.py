@@ -1,73 +1,62 @@
-"""What happens to a prediction, in order: each event is written in the same script as the change that it tells of."""
+"""The events of a prediction, in order. The script that changes a record also writes the event that tells of it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
-from predictions.record.prediction import Prediction, Status
-
-
-class EventName(StrEnum):
-    """What an event tells of; its data in words."""
-
-    STATUS = "status"
-    """The new status. `starting` once more: a worker died, and the next attempt begins anew."""
-    PROGRESS = "progress"
-    """[steps done, steps in all]; one for each percent."""
-    LOGS = "logs"
-    """The text that the logs have grown by."""
-    AUDIO = "audio"
-    """A `Chunk` can be read."""
+from predictions.record.prediction import Prediction
+from predictions.record.schema import EventName, Status
 
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of a prediction's events; ids grow, and each names the place after which to go on."""
+    """One entry in a prediction's stream of events. Ids grow; a follower continues after the last id it has seen."""
 
     id: str
     name: EventName
     data: str
     outcome: Prediction | None = None
-    """The prediction as it ended; on the last event that a follower gets, unless it has been deleted since."""
+    """The ended prediction, on the last event that a follower gets; None where it has been deleted since."""
 
     @property
     def ends(self) -> bool:
-        """Whether it is a prediction's last."""
+        """Whether this is the prediction's last event."""
         return self.name is EventName.STATUS and Status(self.data).is_terminal
 
     @property
     def position(self) -> tuple[int, int]:
-        """The id as something that can be compared."""
+        """The id in a form that can be compared."""
         return position(self.id)
 
 
 def position(event_id: str) -> tuple[int, int]:
-    """Where an id, `{milliseconds}-{number}`, stands among others."""
+    """An event's id, `{milliseconds}-{number}`, in a form that can be compared."""
     milliseconds, _, number = event_id.partition("-")
     return int(milliseconds), int(number)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of the music that an attempt has stored, before normalization; `start` and `duration` in seconds."""
+    """A piece of audio that an attempt has stored, before normalization."""
 
     attempt: int
     index: int
     start: float
+    """Seconds from the beginning of the music."""
     duration: float
+    """Seconds."""
 
     def key(self, prediction_id: str) -> str:
-        """Its object key. Below the attempt: two attempts' chunks are never mixed, and go with their prediction."""
+        """The object key. It contains the attempt, so that the chunks of two attempts are never mixed."""
         return f"predictions/{prediction_id}/{self.attempt}/live/{self.index:04d}.wav"
 
     def to_json(self) -> str:
-        """As the event's data."""
+        """The chunk as an event's data."""
         return json.dumps(self.__dict__)
 
     @classmethod
     def from_json(cls, data: str) -> Self:
-        """From the event's data."""
+        """The chunk from an event's data."""
         return cls(**json.loads(data))

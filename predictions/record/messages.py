@@ -1,4 +1,4 @@
-"""The queues and their messages: how a prediction's id travels to a worker, without importing the worker.
+"""Celery's messages: how a prediction's id travels to a worker, without importing the worker.
 
 The messages follow Celery's message protocol 2 as kombu's Redis transport stores them. They are written here, not by
 `send_task`, because a Lua script then pushes the message in the same step that writes the record: a prediction is
@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import json
 
-GENERATION_QUEUE = "generation"
-"""Of the one model where MUSICGEN_MODEL names it; of a registry's models, see `predictions.models.registry`."""
-WEBHOOK_QUEUE = "webhooks"
-
-GENERATE_TASK = "musicgen.generate"
-WEBHOOK_TASK = "musicgen.deliver_webhook"
+from predictions.record.schema import Queue, Task
 
 
 def message_template(task: str, queue: str) -> str:
-    """A message that calls `task` with one argument; the scripts fill in @ID@, the argument, @TAG@, and @QUEUE@.
+    """A message that calls `task` with one argument, for the scripts to fill in.
 
-    @QUEUE@ may stand for `queue`. @TAG@ tells deliveries of the same task apart: kombu keys its unacknowledged messages
-    by it.
+    They replace @ID@ by the argument, @QUEUE@ by the queue, where it stands for `queue`, and @TAG@ by what tells
+    messages with the same argument apart: kombu keys its unacknowledged messages by it.
     """
     return json.dumps(
         {
@@ -49,5 +44,5 @@ def message_template(task: str, queue: str) -> str:
     )
 
 
-GENERATE_TEMPLATE = message_template(GENERATE_TASK, "@QUEUE@")
-WEBHOOK_TEMPLATE = message_template(WEBHOOK_TASK, WEBHOOK_QUEUE)
+GENERATE_MESSAGE = message_template(Task.GENERATE, "@QUEUE@")
+WEBHOOK_MESSAGE = message_template(Task.DELIVER_WEBHOOK, Queue.WEBHOOKS)

@@ -15,50 +15,17 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
-from predictions.record.messages import GENERATION_QUEUE
-
-
-class Status(StrEnum):
-    """The five states of a prediction; the names are those of Replicate's clients."""
-
-    STARTING = "starting"
-    PROCESSING = "processing"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELED = "canceled"
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the prediction has ended."""
-        return self in TERMINAL
-
-
-TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
-
-STEPS_PER_SECOND = 50
-"""Decoding steps that a second of music takes."""
-DELAY_STEPS = 3
-"""Further steps of a piece, for the codebooks that come behind the first."""
+from predictions.record.schema import Queue, Status, WebhookEvent
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
-"""What a client may choose as an id; one of ours fits it too."""
-
-
-class WebhookEvent(StrEnum):
-    """The moments at which a webhook is sent; the names are Replicate's."""
-
-    START = "start"
-    OUTPUT = "output"
-    LOGS = "logs"
-    COMPLETED = "completed"
+"""The ids that clients may choose; `new_id` makes ids of the same form."""
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """Where a prediction's events are sent to, and which of them."""
+    """Where a prediction's webhooks are sent, and at which events."""
 
     url: str
     events: tuple[WebhookEvent, ...] = tuple(WebhookEvent)
@@ -66,7 +33,7 @@ class Webhook:
 
 @dataclass(frozen=True)
 class Progress:
-    """Decoding steps done and to do; one step makes a fiftieth of a second of music."""
+    """Decoding steps done and in all."""
 
     completed_steps: int
     total_steps: int
@@ -74,41 +41,41 @@ class Progress:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a prediction was made with, written when a worker has finished it or failed to."""
+    """What a prediction was made with. A worker writes it when it has finished the prediction or failed to."""
 
     model_checksum: str | None
-    """SHA-256 over the model's configuration and weights, in hex."""
+    """SHA-256 of the model's configuration and weights, in hex."""
     code_version: str | None
-    """Of the worker: the package's version, and the source's revision where it is known."""
+    """The worker's version of the package, and its source's revision where that is known."""
     input_audio_sha256: str | None = None
-    """Of the file that `input_audio` stands for; none where there is none, or it was not reached."""
+    """SHA-256 of the file behind `input_audio`, in hex; None where there is none or it could not be fetched."""
 
 
 @dataclass(frozen=True)
 class NewPrediction:
-    """What is asked of the store when a prediction is created."""
+    """A prediction to be created."""
 
     id: str
     owner: str
     digest: str
-    """Tells a repetition of its request from another request with the same id or Idempotency-Key."""
+    """Digest of the request: tells a repetition from another request with the same id or Idempotency-Key."""
     input: Mapping[str, Any]
     model: str
     version: str
     queue: str
     base_url: str
-    """The service's address as its client reached it."""
+    """The service's address as the client reached it."""
     input_file: str | None = None
-    """The uploaded file that `input_audio` stands for."""
+    """The id of the uploaded file that `input_audio` names."""
     webhook: Webhook | None = None
     stream_token: str | None = None
-    """Opens its stream to whoever has the URL."""
+    """Grants access to the stream without a bearer token."""
     live: bool = False
-    """Whether its sound is wanted while it is made."""
+    """Whether audio is wanted while it is being made."""
     rerun_of: str | None = None
-    """The prediction that it repeats."""
+    """The id of the prediction that this one repeats."""
     wanted_audio_sha256: str | None = None
-    """What the input audio of that one was."""
+    """SHA-256 that the input audio must have, in hex: that of the repeated prediction."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +89,10 @@ class Prediction:
     model: str
     version: str
     base_url: str
-    """The service's address as its client reached it; the URLs of the representation begin with it."""
+    """The service's address as the client reached it; the URLs of the representation begin with it."""
     created_at: datetime
     input_file: str | None = None
-    """The uploaded file that `input_audio` stands for."""
+    """The id of the uploaded file that `input_audio` names."""
     attempt: int = 0
     started_at: datetime | None = None
     completed_at: datetime | None = None
@@ -135,29 +102,29 @@ class Prediction:
     metrics: dict[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
     queue_position: int | None = None
-    """How many predictions wait before this one; none once it has started."""
+    """How many predictions wait before this one; None once it has started."""
     webhook: Webhook | None = None
-    queue: str = GENERATION_QUEUE
-    """From which its model's workers take."""
+    queue: str = Queue.GENERATION
+    """The queue from which the model's workers take."""
     provenance: Provenance | None = None
     rerun_of: str | None = None
-    """The prediction that it repeats."""
+    """The id of the prediction that this one repeats."""
     wanted_audio_sha256: str | None = None
-    """What its input audio must be: that of the prediction that it repeats."""
+    """SHA-256 that the input audio must have, in hex: that of the repeated prediction."""
     stream_token: str | None = None
-    """Opens its stream to whoever has the URL; none where no such URL was asked for."""
+    """Grants access to the stream without a bearer token; None where no stream was asked for."""
     live: bool = False
-    """Whether its sound is wanted while it is made."""
+    """Whether audio is wanted while it is being made."""
 
     @property
     def audio_sha256(self) -> str | None:
-        """What its input audio was, or should have been; none where that is not known."""
+        """SHA-256 of the input audio as it was or should have been, in hex; None where that is not known."""
         found = self.provenance.input_audio_sha256 if self.provenance else None
         return self.wanted_audio_sha256 or found
 
 
 def new_id() -> str:
-    """26 lower-case letters and digits, 128 random bits."""
+    """A new id: 26 lower-case letters and digits with 128 random bits."""
     return base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
 
 
@@ -167,7 +134,7 @@ def now() -> datetime:
 
 
 def output_key(prediction_id: str, attempt: int, extension: str) -> str:
-    """The object key of an attempt's output; attempts never write over each other."""
+    """The object key of an attempt's output; attempts never overwrite each other."""
     return f"predictions/{prediction_id}/{attempt}/output.{extension}"
 
 

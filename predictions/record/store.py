@@ -1,16 +1,14 @@
 """Run commands on Redis: `PredictionStore` blocks, `AsyncPredictionStore` awaits.
 
-Both send a script's hash and, where Redis does not know it yet, its text. Every failure to reach Redis, and its refusal
-to write when its memory is full, is a StoreUnavailable.
+Both send a script's SHA-1 and, where Redis does not know it yet, its text, and the command's arguments as one JSON
+object. Every failure to reach Redis, and its refusal to write when its memory is full, is a StoreUnavailable.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib import resources
 from typing import Any, TypeVar
 
 import redis
@@ -22,25 +20,18 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from predictions.errors import StoreUnavailable
 from predictions.record.command import Command
+from predictions.record.scripts import script
 
 T = TypeVar("T")
 
 SOCKET_TIMEOUT_SECONDS = 10.0
 MAX_CONNECTIONS = 32
-"""Of one API process, its two subscriptions included."""
-
-
-@cache
-def script(name: str) -> tuple[str, str]:
-    """A script's text, prelude included, and its SHA-1, by which Redis knows it."""
-    folder = resources.files("predictions.record") / "lua"
-    text = (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+"""The most connections of one API process, its two subscriptions included."""
 
 
 @contextmanager
 def _unavailable_not_broken() -> Iterator[None]:
-    """Turn the errors that pass with time into StoreUnavailable; let those through that show a bug of ours."""
+    """Turn errors that pass with time into StoreUnavailable, and let errors that show a bug through."""
     try:
         yield
     except (RedisConnectionError, RedisTimeoutError) as error:
@@ -48,7 +39,7 @@ def _unavailable_not_broken() -> Iterator[None]:
     except (OutOfMemoryError, ReadOnlyError) as error:
         raise StoreUnavailable(f"Redis refuses writes: {error}") from error
     except ResponseError as error:
-        # The disk is full or broken, and Redis would rather write nothing than lose it.
+        # The disk is full or broken, and Redis accepts nothing that it could not save.
         if "MISCONF" in str(error):
             raise StoreUnavailable(f"Redis refuses writes: {error}") from error
         raise
@@ -64,16 +55,16 @@ class PredictionStore:
 
     def run(self, command: Command[T]) -> T:
         """Perform the command; raises what its reader raises, or StoreUnavailable."""
-        text, sha = script(command.script)
+        wanted, arguments = script(command.script), json.dumps(command.arguments)
         with _unavailable_not_broken():
             try:
-                answer: Any = self.redis.evalsha(sha, 0, *command.arguments)
+                answer: Any = self.redis.evalsha(wanted.sha, 0, arguments)
             except NoScriptError:
-                answer = self.redis.eval(text, 0, *command.arguments)
+                answer = self.redis.eval(wanted.text, 0, arguments)
         return command.read(answer)
 
     def subscription(self) -> PubSub:
-        """A pub/sub connection of its own, to be used as a context manager."""
+        """A new pub/sub connection, to be used as a context manager."""
         pubsub: PubSub = self.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         return pubsub
 
@@ -93,7 +84,7 @@ class AsyncPredictionStore:
     """Runs commands with an asyncio client."""
 
     def __init__(self, url: str) -> None:
-        # Requests that come all at once wait for a connection; hundreds of new ones at once, Redis would refuse.
+        # Requests that come all at once wait for a connection: Redis would refuse hundreds of new ones at once.
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
@@ -106,12 +97,12 @@ class AsyncPredictionStore:
 
     async def run(self, command: Command[T]) -> T:
         """Perform the command; raises what its reader raises, or StoreUnavailable."""
-        text, sha = script(command.script)
+        wanted, arguments = script(command.script), json.dumps(command.arguments)
         with _unavailable_not_broken():
             try:
-                answer: Any = await self.redis.evalsha(sha, 0, *command.arguments)
+                answer: Any = await self.redis.evalsha(wanted.sha, 0, arguments)
             except NoScriptError:
-                answer = await self.redis.eval(text, 0, *command.arguments)
+                answer = await self.redis.eval(wanted.text, 0, arguments)
         return command.read(answer)
 
     async def close(self) -> None:

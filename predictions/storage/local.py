@@ -1,4 +1,4 @@
-"""Objects in a local folder, read through the API under signed, expiring paths. The embedded default."""
+"""Objects in a local folder, the default. Clients read them through the API under signed paths that expire."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from predictions.errors import ObjectNotFound, StorageError
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(?:[/.][A-Za-z0-9_-]+)*/?")
 
-# By extension: those of mimetypes differ from machine to machine.
+# Listed here because the tables of `mimetypes` differ between machines.
 CONTENT_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg"}
 
 
 class LocalStorage:
-    """A folder, and the secret that signs its URLs."""
+    """Objects as files in one folder."""
 
     def __init__(self, root: Path, secret: str, expiry_seconds: int) -> None:
         self._root = root
@@ -31,7 +31,7 @@ class LocalStorage:
         self._expiry_seconds = expiry_seconds
 
     def put(self, key: str, data: bytes, content_type: str) -> None:  # noqa: ARG002
-        """Store an object; the content type follows from the key's extension when it is served."""
+        """Store an object. Its content type follows from the key's extension when it is served."""
         path = self._path(key)
         with _storage_errors(key):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,14 @@ class LocalStorage:
                     raise
 
     def url(self, key: str) -> str:
-        """The signed path below the API's address."""
+        """A signed path below the API's address."""
         self._path(key)
-        # Rounded up to whole minutes: readers of one minute get one URL, which caches know.
+        # Rounded up to whole minutes, so that readers within a minute get the same URL, which caches know.
         expires = (int(time.time()) // 60 + 1) * 60 + self._expiry_seconds
         return f"/objects/{quote(key)}?expires={expires}&signature={self._signature(key, str(expires))}"
 
     def verify(self, key: str, expires: str, signature: str) -> tuple[Path, str]:
-        """File and content type behind a signed URL; raises ObjectNotFound if it is forged, expired or gone."""
+        """The file and content type of a signed URL; raises ObjectNotFound where it is forged, expired or gone."""
         genuine = hmac.compare_digest(self._signature(key, expires).encode(), signature.encode())
         if not genuine or not expires.isdigit() or int(expires) < time.time():
             raise ObjectNotFound("the link is not valid, or no longer")
@@ -70,7 +70,7 @@ class LocalStorage:
     def delete_prefix(self, prefix: str) -> None:
         """Delete the objects below the prefix, which ends in a slash, or the one object it names."""
         path = self._path(prefix)
-        # Somebody else may be deleting the same: what is gone already is no error.
+        # Another process may be deleting the same files: what is gone already is no error.
         with suppress(ObjectNotFound), _storage_errors(prefix):
             while path.is_dir():
                 with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Objects in S3-compatible storage, read under presigned URLs."""
+"""Objects in S3-compatible storage. Clients read them under presigned URLs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXISTS_ALREADY = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
 class S3Storage:
-    """One bucket. Safe to share between threads, as boto3's clients are."""
+    """Objects in one bucket. Safe to share between threads, as boto3's clients are."""
 
     def __init__(self, settings: Settings) -> None:
         self._bucket = settings.s3_bucket
@@ -49,7 +49,7 @@ class S3Storage:
             self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=content_type)
 
     def url(self, key: str) -> str:
-        """A presigned GET."""
+        """A presigned URL for GET."""
         parameters = {"Bucket": self._bucket, "Key": key}
         return self._signer.generate_presigned_url("get_object", Params=parameters, ExpiresIn=self._expiry_seconds)
 
@@ -59,7 +59,7 @@ class S3Storage:
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
     def delete_prefix(self, prefix: str) -> None:
-        """Delete the objects whose keys begin with the prefix, one by one: not every S3 has the bulk request."""
+        """Delete the objects whose keys begin with the prefix, one by one: not every server has the bulk request."""
         if not prefix:
             raise ObjectNotFound("an empty prefix: that would be everything")
         with _storage_errors(prefix):
@@ -69,7 +69,7 @@ class S3Storage:
 
 
 def _client(settings: Settings, endpoint: str | None) -> S3Client:
-    # Imported here: an API that stores locally is smaller and starts sooner without it.
+    # Imported here: without it, an API with local storage is smaller and starts sooner.
     import boto3
     from botocore.config import Config
 
@@ -78,7 +78,7 @@ def _client(settings: Settings, endpoint: str | None) -> S3Client:
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
         retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
-        # A bucket's name in the path works everywhere; in the host name only where DNS is set up for it.
+        # A bucket's name in the path works everywhere; in the host's name it needs DNS.
         s3={"addressing_style": "path" if endpoint else "auto"},
         # S3-compatible servers need not know the newer checksum headers.
         request_checksum_calculation="when_required",

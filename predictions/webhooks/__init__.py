@@ -1,1 +1,1 @@
-"""Webhooks: what is sent, how it is signed, and when it is tried again."""
+"""Webhooks: what they say, how they are signed, when they are attempted, and their deliveries in the store."""

@@ -1,65 +1,39 @@
 """Webhook deliveries as they stand in the store, with every attempt at them, and the commands that change them.
 
     pending ──▶ delivered | failed | superseded | disabled
-       └─ every other state, sent again by hand ─▶ pending
+       ▲                          │
+       └────────── redeliver ─────┘
 
-One delivery is one webhook-id. An attempt is written down when it begins and again when it ends, so that one whose
-process died is seen as well.
+One delivery is one webhook-id. An attempt is written down when it begins and again when it ends, so that an attempt
+whose process died is on record too.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 from predictions.errors import DeliveryNotFound
-from predictions.record.command import Command
-from predictions.record.messages import WEBHOOK_TEMPLATE
-from predictions.record.prediction import WebhookEvent
-
-ATTEMPT_LOST_SECONDS = 30.0
-"""An attempt that has not ended by then never will: its process is gone. More than an attempt may take."""
-
-SPACING_SECONDS = 0.5
-"""Between two attempts at webhooks of one prediction that tell of its output, or of its logs."""
-
-
-class DeliveryState(StrEnum):
-    """What became of a delivery."""
-
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-    """Not taken in any attempt of the schedule."""
-    SUPERSEDED = "superseded"
-    """A newer webhook says the same and more."""
-    DISABLED = "disabled"
-    """The receiver answered 410."""
-
-
-class Verdict(StrEnum):
-    """What follows from an attempt."""
-
-    DELIVERED = "delivered"
-    RETRY = "retry"
-    FAILED = "failed"
-    GONE = "gone"
+from predictions.record.command import Arguments, Command, pairs, read_time
+from predictions.record.schema import DeliveryHash, DeliveryState, Field, Verdict, WebhookEvent
+from predictions.webhooks.schedule import ATTEMPT_LOST_SECONDS, SPACING_SECONDS
 
 
 @dataclass(frozen=True)
-class Attempt:
+class DeliveryAttempt:
     """One POST to the receiver."""
 
     number: int
     started_at: datetime
     status: int | None = None
-    """The receiver's answer; none where none came."""
+    """The receiver's HTTP status; None where no answer came."""
     error: str | None = None
-    """Why none came; with no status either, the attempt runs or its process died."""
+    """Why no answer came. Without a status and an error, the attempt is running or its process died."""
     seconds: float | None = None
+    """How long the answer took."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +47,8 @@ class Delivery:
     state: DeliveryState
     created_at: datetime
     next_attempt_at: datetime | None
-    """When the next attempt falls due; none where none will be made."""
-    attempts: tuple[Attempt, ...] = ()
+    """When the next attempt falls due; None where none will be made."""
+    attempts: tuple[DeliveryAttempt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,14 +58,14 @@ class Begun:
     delivery_id: str
     number: int
     tries: int
-    """Attempts of the present schedule, this one included; sending again by hand begins a new one."""
+    """Attempts of the present schedule, this one included; a redelivery begins a new schedule."""
     prediction_id: str
     event: WebhookEvent
 
 
 def due(limit: int = 1000) -> Command[int]:
     """Enqueue the webhooks whose next attempt is due, unless as many as `limit` messages wait already."""
-    return Command("due_webhooks", (WEBHOOK_TEMPLATE, limit), int)
+    return Command("webhooks/enqueue_due", {"limit": limit}, int)
 
 
 def begin(delivery_id: str) -> Command[Begun | None]:
@@ -103,7 +77,12 @@ def begin(delivery_id: str) -> Command[Begun | None]:
         number, tries, prediction_id, event = answer
         return Begun(delivery_id, number, tries, prediction_id, WebhookEvent(event))
 
-    return Command("begin_delivery", (delivery_id, ATTEMPT_LOST_SECONDS, SPACING_SECONDS), read)
+    arguments: Arguments = {
+        "webhook_id": delivery_id,
+        "lost_seconds": ATTEMPT_LOST_SECONDS,
+        "spacing_seconds": SPACING_SECONDS,
+    }
+    return Command("webhooks/begin_delivery", arguments, read)
 
 
 def end(
@@ -117,12 +96,19 @@ def end(
 ) -> Command[bool]:
     """Write down how the attempt ended; false where the prediction has been deleted."""
     outcome = json.dumps({"status": status, "error": error, "seconds": round(seconds, 3)})
-    return Command("end_delivery", (begun.delivery_id, begun.number, outcome, verdict, retry_in_seconds), bool)
+    arguments: Arguments = {
+        "webhook_id": begun.delivery_id,
+        "attempt": begun.number,
+        "outcome": outcome,
+        "verdict": verdict,
+        "retry_in_seconds": retry_in_seconds,
+    }
+    return Command("webhooks/end_delivery", arguments, bool)
 
 
 def of(prediction_id: str) -> Command[list[Delivery]]:
     """A prediction's deliveries, oldest first."""
-    return Command("deliveries", (prediction_id,), lambda answer: [_read(flat) for flat in answer])
+    return Command("webhooks/list", {"id": prediction_id}, lambda answer: [_read(flat) for flat in answer])
 
 
 def redeliver(prediction_id: str, delivery_id: str) -> Command[Delivery]:
@@ -133,26 +119,24 @@ def redeliver(prediction_id: str, delivery_id: str) -> Command[Delivery]:
             raise DeliveryNotFound(delivery_id)
         return _read(answer)
 
-    return Command("redeliver", (prediction_id, delivery_id, WEBHOOK_TEMPLATE), read)
+    return Command("webhooks/redeliver", {"id": prediction_id, "webhook_id": delivery_id}, read)
 
 
 def _read(flat: list[str]) -> Delivery:
-    record = dict(zip(flat[::2], flat[1::2], strict=True))
+    fields = dict(pairs(flat))
+    record = cast(DeliveryHash, fields)
     state = DeliveryState(record["state"])
-    attempts = [
-        Attempt(number, _time(record[f"started:{number}"]), **json.loads(record.get(f"outcome:{number}", "{}")))
-        for number in range(1, int(record["attempts"]) + 1)
-    ]
     return Delivery(
         id=record["id"],
         prediction_id=record["prediction"],
         event=WebhookEvent(record["event"]),
         state=state,
-        created_at=_time(record["created_at"]),
-        next_attempt_at=_time(record["due"]) if state is DeliveryState.PENDING else None,
-        attempts=tuple(attempts),
+        created_at=read_time(record["created_at"]),
+        next_attempt_at=read_time(record["due"]) if state is DeliveryState.PENDING else None,
+        attempts=tuple(_read_attempt(fields, number) for number in range(1, int(record["attempts"]) + 1)),
     )
 
 
-def _time(seconds: str) -> datetime:
-    return datetime.fromtimestamp(float(seconds), UTC)
+def _read_attempt(fields: Mapping[str, str], number: int) -> DeliveryAttempt:
+    started_at = read_time(fields[Field.attempt_started(number)])
+    return DeliveryAttempt(number, started_at, **json.loads(fields.get(Field.attempt_outcome(number), "{}")))

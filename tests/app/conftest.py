@@ -15,7 +15,7 @@ from app.main import create_app
 from app.retries.protocol import WatchingProtocol
 from predictions.models import announcements
 from predictions.models.card import ModelCard
-from predictions.record.messages import GENERATION_QUEUE
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.servers import wait_until
@@ -72,7 +72,7 @@ def api_server(settings: Settings) -> Iterator[str]:
 def announce(store: PredictionStore) -> Callable[[ModelCard], None]:
     """Announce a model as a worker does."""
 
-    def announce(card: ModelCard, queue: str = GENERATION_QUEUE) -> None:
+    def announce(card: ModelCard, queue: str = Queue.GENERATION) -> None:
         store.run(announcements.announce("worker", card, 60.0, queue=queue))
 
     return announce

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
@@ -18,7 +18,7 @@ REQUEST = {"input": {"prompt": "piano"}}
 
 
 @pytest.fixture
-def client(settings: Settings, announce: Callable[[ModelCard], None]) -> Iterator[httpx.Client]:
+def client(settings: Settings, announce: Callable[[Announcement], None]) -> Iterator[httpx.Client]:
     announce(CARD)
     closed = Settings(**{**settings.model_dump(), "api_tokens": "ann-has-a-token,bob-has-a-token"})
     with api_server(closed) as address, httpx.Client(base_url=address, trust_env=False) as client:

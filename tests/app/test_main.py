@@ -15,11 +15,12 @@ from tests.app.conftest import api_server
 def test_importing_the_api_loads_no_engine() -> None:
     code = (
         "import sys, app.main; "
-        "print([name for name in ('torch', 'transformers', 'numpy', 'celery', 'musicgen_core', 'worker') "
-        "if name in sys.modules])"
+        "print(*[name for name in sys.modules if name.partition('.')[0] in "
+        "('torch', 'transformers', 'numpy', 'celery', 'musicgen_core', 'worker')])"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert loaded.strip() == "[]"
+    # What may be chosen has one home, which both the API and the engine know.
+    assert set(loaded.split()) == {"musicgen_core", "musicgen_core.errors", "musicgen_core.options"}
 
 
 def chunks() -> Iterator[bytes]:

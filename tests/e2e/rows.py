@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import torch
 
-from musicgen_core.audio.ffmpeg import decode
+from musicgen_core.audio.ffmpeg import read_audio
 from musicgen_core.checkpoints.noise_model import Kind, write_noise_model
 from musicgen_core.codec.encodec import Codec, load_codec
 from tests.diffusion_model import copy_with_diffusion
@@ -117,7 +117,7 @@ class Model:
         """Decode any audio file to the model's channels and sample rate."""
         with tempfile.NamedTemporaryFile() as file:
             Path(file.name).write_bytes(content)
-            return decode(Path(file.name), sample_rate=RATE, channels=self.channels, max_seconds=60).samples
+            return read_audio(Path(file.name), sample_rate=RATE, channels=self.channels, max_seconds=60).samples
 
     def rendered(self, content: bytes) -> Samples:
         """An audio file after the codec has encoded and decoded it."""

@@ -47,7 +47,7 @@ def test_chunks_make_the_music(service: Service, model_folder: Path) -> None:
     together = np.concatenate([samples(service.client.get(chunk["url"]).content) for chunk in chunks])
     assert [message.event for message in told][-3:] == ["status", "output", "done"]
     with MusicGen.load(model_folder, device="cpu", max_requests=1) as model:
-        whole = model.submit(GenerationInput("piano", 3.0, 5, SamplingParams())).finish()
+        whole = model.submit(GenerationInput("piano", 3.0, 5, SamplingParams())).audio()
     np.testing.assert_allclose(together, whole.samples[0], atol=1e-4)
     heard = service.client.get(f"/predictions/{body['id']}/audio").content
     np.testing.assert_allclose(np.frombuffer(heard[44:], "<i2") / 32767, np.clip(whole.samples[0], -1, 1), atol=1e-4)

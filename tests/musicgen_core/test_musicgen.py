@@ -20,6 +20,7 @@ from transformers import (
 from musicgen_core import (
     Abilities,
     CheckpointError,
+    ContinuationMode,
     GenerationCancelled,
     GenerationInput,
     InvalidRequest,
@@ -28,9 +29,10 @@ from musicgen_core import (
     UnsupportedByModel,
     Waveform,
 )
-from musicgen_core.audio.clip import ContinuationMode, new_seconds, trim
+from musicgen_core.audio.clip import trim
 from musicgen_core.audio.files import encode_wav
 from musicgen_core.conditioning.melody import MelodyConditioner
+from musicgen_core.continuation import new_seconds
 from musicgen_core.device import choose_dtype
 
 RATE = 32_000
@@ -101,7 +103,7 @@ def test_text_gives_what_transformers_gives(text: MusicGen, text_model: Path, gu
 @pytest.mark.parametrize("guidance", [3.0, 1.0])
 def test_a_continuation_gives_what_transformers_gives(text: MusicGen, text_model: Path, guidance: float) -> None:
     prompt = clip(0.6)
-    audio = text.submit(wanted(0.8, guidance=guidance, continuation=prompt)).audio()
+    audio = text.submit(wanted(0.8, guidance=guidance, input_audio=prompt, continuation=True)).audio()
     values = torch.from_numpy(prompt.samples)[None]
     assert_same_sound(audio, reference(text_model, 40, guidance=guidance, input_values=values))
 
@@ -109,7 +111,7 @@ def test_a_continuation_gives_what_transformers_gives(text: MusicGen, text_model
 @pytest.mark.parametrize("with_prompt", [False, True])
 def test_stereo_gives_what_transformers_gives(stereo: MusicGen, stereo_model: Path, with_prompt: bool) -> None:
     prompt = clip(0.5, channels=2) if with_prompt else None
-    audio = stereo.submit(wanted(0.5, continuation=prompt)).audio()
+    audio = stereo.submit(wanted(0.5, input_audio=prompt, continuation=with_prompt)).audio()
     inputs = {} if prompt is None else {"input_values": torch.from_numpy(prompt.samples)[None]}
     assert_same_sound(audio, reference(stereo_model, 25, **inputs))
     assert np.abs(audio.samples[0] - audio.samples[1]).max() > 0.01
@@ -119,7 +121,7 @@ def test_stereo_gives_what_transformers_gives(stereo: MusicGen, stereo_model: Pa
 def test_a_melody_gives_what_transformers_gives(melody: MusicGen, melody_model: Path, guidance: float) -> None:
     tune = clip(4.0)
     chroma = MelodyConditioner(sample_rate=RATE, bins=12, frames=235).chroma(torch.from_numpy(tune.samples[0]))
-    audio = melody.submit(wanted(0.5, guidance=guidance, melody=tune)).audio()
+    audio = melody.submit(wanted(0.5, guidance=guidance, input_audio=tune)).audio()
     expected = reference(melody_model, 25, guidance=guidance, input_features=chroma[None])
     assert_same_sound(audio, expected)
 
@@ -190,7 +192,7 @@ def test_importing_the_package_leaves_torch_alone() -> None:
 def test_lengths_are_exact(text: MusicGen) -> None:
     assert text.submit(wanted(2)).audio().samples.shape == (1, 2 * RATE)
     assert text.submit(wanted(0.29)).audio().samples.shape == (1, 14 * 640)
-    extended = text.submit(wanted(0.5, continuation=clip(1.0))).audio()
+    extended = text.submit(wanted(0.5, input_audio=clip(1.0), continuation=True)).audio()
     assert extended.samples.shape == (1, 1.5 * RATE)
     assert extended.duration == 1.5
 
@@ -270,7 +272,7 @@ def test_jobs_run_side_by_side_as_if_alone(text: MusicGen) -> None:
 
 def test_a_melody_on_a_text_model_is_refused(text: MusicGen) -> None:
     with pytest.raises(UnsupportedByModel, match="cannot follow a melody"):
-        text.submit(wanted(melody=clip(1.0)))
+        text.submit(wanted(input_audio=clip(1.0)))
 
 
 @pytest.mark.parametrize("duration", [0, -1, 0.001, math.nan, math.inf])
@@ -289,17 +291,17 @@ def test_more_than_thirty_seconds_in_all_are_refused(text: MusicGen) -> None:
     with pytest.raises(InvalidRequest, match=r"30.02 s in all.*at most 30 s"):
         text.submit(wanted(30.02))
     with pytest.raises(InvalidRequest, match=r"clip of 23 s and 8 s of new music are 31 s.*shorter part"):
-        text.submit(wanted(8, continuation=clip(23)))
-    job = text.submit(wanted(8, continuation=clip(22)))
+        text.submit(wanted(8, input_audio=clip(23), continuation=True))
+    job = text.submit(wanted(8, input_audio=clip(22), continuation=True))
     job.cancel()
 
 
 def test_audio_at_another_rate_or_without_samples_is_refused(melody: MusicGen) -> None:
     other = Waveform(samples=np.zeros((1, 44_100), np.float32), sample_rate=44_100)
     with pytest.raises(InvalidRequest, match="44100 Hz"):
-        melody.submit(wanted(melody=other))
+        melody.submit(wanted(input_audio=other))
     with pytest.raises(InvalidRequest, match="no samples"):
-        melody.submit(wanted(continuation=clip(0)))
+        melody.submit(wanted(input_audio=clip(0), continuation=True))
 
 
 def test_generate_refuses_what_makes_no_sense(text: MusicGen, tmp_path: Path) -> None:
@@ -398,8 +400,8 @@ def test_trim_refuses_an_empty_part(start: float, end: float | None, message: st
     ("mode", "duration", "seconds", "new"),
     [("extend", 8, 5.0, 8), ("total", 8, 5.0, 3), ("total", 20, 3.33, 16.66), ("total", 30, 29.98, 0.02)],
 )
-def test_what_duration_means(mode: ContinuationMode, duration: float, seconds: float, new: float) -> None:
-    rest = new_seconds(duration, clip(seconds), mode=mode, hop=640)
+def test_what_duration_means(mode: str, duration: float, seconds: float, new: float) -> None:
+    rest = new_seconds(duration, clip(seconds), mode=ContinuationMode(mode), hop=640)
     assert rest == pytest.approx(new)
     if mode == "total":
         assert round(rest * 50) + math.ceil(seconds * 50) == duration * 50  # exactly, in whole frames
@@ -408,4 +410,4 @@ def test_what_duration_means(mode: ContinuationMode, duration: float, seconds: f
 @pytest.mark.parametrize("seconds", [8.0, 7.99, 12.0])
 def test_a_clip_that_fills_the_total_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidRequest, match="no room for new music"):
-        new_seconds(8, clip(seconds), mode="total", hop=640)
+        new_seconds(8, clip(seconds), mode=ContinuationMode.TOTAL, hop=640)

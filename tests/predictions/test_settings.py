@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from predictions.settings import load_settings
-from predictions.storage.protocol import open_storage
+from predictions.storage import open_storage
 
 
 @pytest.mark.parametrize(

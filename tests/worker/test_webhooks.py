@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from predictions.record.prediction import Webhook, WebhookEvent
+from predictions.record.prediction import Webhook
+from predictions.record.schema import DeliveryState, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.storage.protocol import open_storage
+from predictions.storage import open_storage
 from predictions.webhooks import deliveries
-from predictions.webhooks.deliveries import Delivery, DeliveryState
+from predictions.webhooks.deliveries import Delivery
 from predictions.webhooks.signing import derived_key
 from tests.conftest import SECRET
 from tests.predictions.record.test_store import LEASE, create, succeed

@@ -1,23 +1,32 @@
-"""Carry out one prediction: claim it, fetch its audio, generate, set its level, encode, store, and say how it ended."""
+"""Carry out one prediction: claim it, fetch its audio, generate, encode, store, and write down how it ended."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from musicgen_core import GenerationInput, Job, MusicGen, SamplingParams, Waveform
-from musicgen_core.audio import ffmpeg, files, loudness
-from musicgen_core.audio.clip import trim
-from musicgen_core.errors import GenerationCancelled, InvalidRequest, MusicGenError
+from musicgen_core import (
+    GenerationCancelled,
+    GenerationInput,
+    InvalidRequest,
+    Job,
+    MusicGen,
+    MusicGenError,
+    SamplingParams,
+    Waveform,
+    encode_mp3,
+    encode_wav,
+)
 from predictions.errors import LeaseLost, ObjectNotFound, StorageError, StoreUnavailable
 from predictions.files.record import file_key
 from predictions.models.card import ModelCard
@@ -27,9 +36,9 @@ from predictions.record.prediction import Prediction, Progress, Provenance, outp
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
-from worker.generation.leases import Lease, LeaseKeeper
+from worker.generation.leases import Lease, LeaseKeeper, Reached
 from worker.generation.live_audio import LiveAudio
-from worker.generation.metrics import Stopwatch, as_delivered, measured_overhead, metrics
+from worker.generation.metrics import as_delivered, measured_overhead, metrics
 from worker.network import outbound
 
 logger = logging.getLogger(__name__)
@@ -37,27 +46,27 @@ logger = logging.getLogger(__name__)
 STORAGE_RETRY_SECONDS = (0.5, 2.0, 5.0)
 CONTENT_TYPES = {OutputFormat.WAV: "audio/wav", OutputFormat.MP3: "audio/mpeg"}
 ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
-    OutputFormat.WAV: files.encode_wav,
-    OutputFormat.MP3: ffmpeg.encode_mp3,
+    OutputFormat.WAV: encode_wav,
+    OutputFormat.MP3: encode_mp3,
 }
 
 
 class Attempt:
-    """One attempt at a prediction, and what it is made with."""
+    """One attempt at a prediction: its lease, and what its music is made with."""
 
     def __init__(self, lease: Lease, card: ModelCard) -> None:
         self.prediction = lease.prediction
         self.lease = lease
         self.provenance = Provenance(card.checksum, card.code_version)
 
-    def found_audio(self, sha256: str) -> None:
-        """Note what the input audio is. Raises InvalidRequest where it is not what the repeated prediction had."""
+    def note_audio(self, sha256: str) -> None:
+        """Note what the input audio is. Raises InvalidRequest where the repeated prediction had another."""
         self.provenance = replace(self.provenance, input_audio_sha256=sha256)
         wanted = self.prediction.wanted_audio_sha256
         if wanted not in (None, sha256):
             raise InvalidRequest(
                 f"input_audio is not what it was for {self.prediction.rerun_of} (SHA-256 {sha256}, then {wanted}), and "
-                "this would not be the same music; to have it made all the same, send the input to POST /predictions."
+                "this would not be the same music. To generate it all the same, send the input to POST /predictions."
             )
 
 
@@ -80,21 +89,21 @@ class Generator:
         self._settings = settings
         self._card = card
 
-    def run(self, prediction_id: str) -> None:
+    def generate(self, prediction_id: str) -> None:
         """Carry out the prediction, unless it has ended or another worker holds it."""
         with self._leases.hold(prediction_id) as lease:
             if lease is None:
-                logger.info("%s is not to be done: it has ended or is being done", prediction_id)
+                logger.info("%s needs no work: it has ended, or another worker has it", prediction_id)
                 return
             attempt = Attempt(lease, self._card)
             try:
                 self._carry_out(attempt)
             except (LeaseLost, GenerationCancelled):
-                logger.info("%s stopped: cancelled, or taken over by another worker", prediction_id)
+                logger.info("%s was stopped: cancelled, or taken over by another worker", prediction_id)
             except (MusicGenError, outbound.RequestError, StorageError) as error:
                 self._fail(attempt, str(error))
             except OSError as error:
-                # A full disk, most likely: it is this job's bad luck, and the next one may have better.
+                # Most likely a full disk, and the next prediction may be smaller.
                 logger.exception("%s failed", prediction_id)
                 self._fail(attempt, f"The worker could not read or write a file: {error.strerror or error}.")
             except Exception:
@@ -102,62 +111,39 @@ class Generator:
                 self._fail(attempt, "Internal error: the worker's log says which.")
 
     def _carry_out(self, attempt: Attempt) -> None:
-        prediction, lease, watch = attempt.prediction, attempt.lease, Stopwatch()
+        prediction, lease, claimed_at = attempt.prediction, attempt.lease, time.monotonic()
         if prediction.version != self._card.version:
             raise InvalidRequest(
-                f"Version {prediction.version} of the model, which was asked for, is served no more; send it again."
+                f"Version {prediction.version} of the model, which was asked for, is no longer served; send it again."
             )
         value = Input.model_validate(prediction.input)
         assert value.seed is not None
-        lease.logs = f"Using seed {value.seed}\n"
-        generation_input = self._prepare(attempt, value)
-        watch.prepared = time.monotonic()
-        job = self._model.submit(generation_input)
-        watch.submitted = time.monotonic()
-        live = LiveAudio(self._store, self._storage, lease) if generation_input.live else None
-        audio = self._follow(job, lease, live)
+        log = f"Using seed {value.seed}\n"
+        lease.follow(lambda: Reached(logs=log))
+        clip = self._input_audio(attempt, value) if value.input_audio is not None else None
         lease.check()
-        audio = loudness.normalize(audio, loudness.NormalizationStrategy(value.normalization_strategy))
+        job = self._model.submit(generation_input(value, clip, live=prediction.live))
+        lease.follow(_Meter(job, log).read)
+        lease.when_lost(job.cancel)
+        audio = job.finish(on_chunk=LiveAudio(self._store, self._storage, lease) if prediction.live else None)
+        lease.check()
         key = output_key(prediction.id, lease.attempt, value.output_format)
         content = ENCODERS[value.output_format](audio)
         delivered = as_delivered(content, value.output_format, audio)
         lease.check()
         self._put(key, content, CONTENT_TYPES[value.output_format])
-        self._succeed(attempt, key, metrics(prediction, job, watch, audio, delivered), job.total_steps)
-        with suppress(StoreUnavailable):  # it has succeeded; estimates may miss a measurement
-            self._store.run(measured_overhead(prediction, value, job, watch))
-
-    def _prepare(self, attempt: Attempt, value: Input) -> GenerationInput:
-        clip = self._input_audio(attempt, value) if value.input_audio is not None else None
-        attempt.lease.check()
-        continuation = clip if value.continuation else None
-        return GenerationInput(
-            prompt=value.prompt,
-            duration=self._model.new_seconds(value.duration, continuation, value.continuation_mode.value)
-            if continuation
-            else value.duration,
-            sampling=SamplingParams(
-                temperature=value.temperature,
-                top_k=value.top_k,
-                top_p=value.top_p,
-                guidance=float(value.classifier_free_guidance),
-            ),
-            seed=value.seed or 0,
-            melody=None if value.continuation else clip,
-            continuation=continuation,
-            multi_band_diffusion=value.multi_band_diffusion,
-            live=attempt.prediction.live,
-        )
+        self._succeed(attempt, key, metrics(prediction, job, claimed_at, audio, delivered), job.total_steps)
+        with suppress(StoreUnavailable):  # the prediction has succeeded; estimates can miss a measurement
+            self._store.run(measured_overhead(prediction, value, job))
 
     def _input_audio(self, attempt: Attempt, value: Input) -> Waveform:
-        """Fetch and decode the part of the clip that is used. Raises RequestError, StorageError, MusicGenError."""
+        """Fetch and decode the input audio. Raises RequestError, StorageError, MusicGenError."""
         with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
             path = Path(folder) / "input"
             self._fetch(attempt.prediction, value, path)
             with path.open("rb") as file:
-                attempt.found_audio(hashlib.file_digest(file, "sha256").hexdigest())
-            clip = self._model.read_audio(path, max_seconds=self._settings.max_input_audio_seconds)
-        return trim(clip, start=value.continuation_start, end=value.continuation_end)
+                attempt.note_audio(hashlib.file_digest(file, "sha256").hexdigest())
+            return self._model.read_audio(path, max_seconds=self._settings.max_input_audio_seconds)
 
     def _fetch(self, prediction: Prediction, value: Input, path: Path) -> None:
         if prediction.input_file is not None:
@@ -178,17 +164,6 @@ class Generator:
         except ObjectNotFound as error:
             raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error
 
-    def _follow(self, job: Job, lease: Lease, live: LiveAudio | None) -> Waveform:
-        """Wait for the job, writing down its progress and giving out its sound; stops it when the lease is lost."""
-        lease.when_lost(job.cancel)
-        header, meter = lease.logs, _Meter(job)
-
-        def write_down(done: int, total: int) -> None:
-            lease.progress = Progress(done, total)
-            lease.logs = header + meter.lines()
-
-        return job.finish(write_down, live)
-
     def _put(self, key: str, content: bytes, content_type: str) -> None:
         for delay in STORAGE_RETRY_SECONDS:
             try:
@@ -205,7 +180,7 @@ class Generator:
             lease.attempt,
             output_key=key,
             metrics=metrics,
-            logs=lease.logs,
+            logs=lease.reached().logs,
             progress=Progress(steps, steps),
             provenance=attempt.provenance,
         )
@@ -218,23 +193,50 @@ class Generator:
         prediction_id, lease = attempt.prediction.id, attempt.lease
         logger.warning("%s failed: %s", prediction_id, error)
         failed = commands.fail(
-            prediction_id, lease.attempt, error=error, logs=lease.logs, provenance=attempt.provenance
+            prediction_id, lease.attempt, error=error, logs=lease.reached().logs, provenance=attempt.provenance
         )
         self._store.run(failed)
 
 
-@dataclass
+def generation_input(value: Input, clip: Waveform | None, *, live: bool) -> GenerationInput:
+    """What a prediction's input asks of the model; `clip`: its decoded input audio."""
+    return GenerationInput(
+        prompt=value.prompt,
+        duration=value.duration,
+        seed=value.seed,
+        sampling=SamplingParams(
+            temperature=value.temperature,
+            top_k=value.top_k,
+            top_p=value.top_p,
+            guidance=float(value.classifier_free_guidance),
+        ),
+        input_audio=clip,
+        continuation=value.continuation,
+        continuation_mode=value.continuation_mode,
+        continuation_start=value.continuation_start,
+        continuation_end=value.continuation_end,
+        normalization=value.normalization_strategy,
+        multi_band_diffusion=value.multi_band_diffusion,
+        live=live,
+    )
+
+
 class _Meter:
-    """Progress in lines as tqdm prints them, which clients parse; one for about every twentieth of the way."""
+    """Progress in lines as tqdm prints them, which clients parse; a new line for about each twentieth of the steps."""
 
-    job: Job
-    started: float = field(default_factory=time.monotonic)
-    _text: str = ""
-    _shown: int = -1
+    def __init__(self, job: Job, log: str) -> None:
+        """`log`: what stands before the lines."""
+        self._job = job
+        self._log = log
+        self._began = time.monotonic()
+        self._shown = -1
+        self._lock = threading.Lock()
 
-    def lines(self) -> str:
-        done, total = self.job.completed_steps, self.job.total_steps
-        if self.job.started and done * 20 // total > self._shown:
-            self._shown = done * 20 // total
-            self._text += tqdm.format_meter(done, total, time.monotonic() - self.started, ncols=80) + "\n"
-        return self._text
+    def read(self) -> Reached:
+        """How far the job is by now."""
+        with self._lock:
+            done, total = self._job.completed_steps, self._job.total_steps
+            if self._job.started and done * 20 // total > self._shown:
+                self._shown = done * 20 // total
+                self._log += tqdm.format_meter(done, total, time.monotonic() - self._began, ncols=80) + "\n"
+            return Reached(Progress(done, total), self._log)

@@ -1,7 +1,7 @@
-"""Keep the leases of the predictions that this process works on, and hear when one is cancelled.
+"""The leases of the predictions that this process works on.
 
-One thread for all of them: it renews each lease, writes down its progress and logs, and stops the work whose lease is
-gone, be it cancelled, deleted, or given to another worker after this one was thought dead.
+One thread renews them all, writes down progress and logs, and stops the work whose lease is lost: cancelled, deleted,
+or given to another worker after this one was thought dead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from redis.exceptions import RedisError
 from predictions.errors import LeaseLost, StoreUnavailable
 from predictions.record import commands
 from predictions.record.command import Command
-from predictions.record.prediction import Prediction, Progress, Status
+from predictions.record.prediction import Prediction, Progress
+from predictions.record.schema import Channel, Status
 from predictions.record.store import PredictionStore
 
 logger = logging.getLogger(__name__)
@@ -27,17 +28,24 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
 
 
+@dataclass(frozen=True)
+class Reached:
+    """What an attempt has reached: how far its generation is, and what its log says."""
+
+    progress: Progress | None = None
+    logs: str = ""
+
+
 @dataclass
 class Lease:
-    """The right to work on one prediction, and what has been reached under it."""
+    """The right to work on one prediction."""
 
     prediction: Prediction
     """As it was claimed; its `attempt` is the fencing token."""
-    progress: Progress | None = None
-    logs: str = ""
     _lost: threading.Event = field(default_factory=threading.Event)
     _on_lost: Callable[[], None] = lambda: None
-    _written: tuple[Progress | None, str] = (None, "")
+    _report: Callable[[], Reached] = Reached
+    _written: Reached = Reached()
     _renewed_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -50,35 +58,43 @@ class Lease:
         """The fencing token."""
         return self.prediction.attempt
 
+    def follow(self, report: Callable[[], Reached]) -> None:
+        """Write down what `report` says from now on; several threads call it."""
+        self._report = report
+
+    def reached(self) -> Reached:
+        """What has been reached by now."""
+        return self._report()
+
     def check(self) -> None:
         """Raise LeaseLost where the prediction has been cancelled or taken over."""
         if self._lost.is_set():
             raise LeaseLost(self.prediction_id)
 
     def when_lost(self, action: Callable[[], None]) -> None:
-        """Call `action` as soon as the lease is lost; at once where it is already. Raises LeaseLost then."""
+        """Call `action` as soon as the lease is lost; if it is lost already, at once, and raise LeaseLost."""
         self._on_lost = action
         if self._lost.is_set():
             action()
             raise LeaseLost(self.prediction_id)
 
     def lose(self) -> None:
-        """Stop the work."""
+        """Mark the lease as lost and stop the work."""
         self._lost.set()
         self._on_lost()
 
     def renewal(self, lease_seconds: float) -> Command[bool] | None:
-        """The command that renews the lease, or None where nothing is new and it is not yet time."""
-        reached = (self.progress, self.logs)
+        """The command that renews the lease; None where nothing is new and it is not yet time."""
+        reached = self.reached()
         if reached == self._written and time.monotonic() - self._renewed_at < lease_seconds / 3:
             return None
-        logs = self.logs if self.logs != self._written[1] else None
+        logs = reached.logs if reached.logs != self._written.logs else None
         self._written, self._renewed_at = reached, time.monotonic()
-        return commands.renew(self.prediction_id, self.attempt, lease_seconds, progress=self.progress, logs=logs)
+        return commands.renew(self.prediction_id, self.attempt, lease_seconds, progress=reached.progress, logs=logs)
 
 
 class LeaseKeeper:
-    """Renews the leases that are held in this process; start it, and close it at the end."""
+    """Renews the leases that this process holds. Start it, and close it at the end."""
 
     def __init__(self, store: PredictionStore, lease_seconds: float) -> None:
         self._store = store
@@ -99,7 +115,7 @@ class LeaseKeeper:
 
     @contextmanager
     def hold(self, prediction_id: str) -> Iterator[Lease | None]:
-        """Claim the prediction and keep its lease inside the block; None where there is nothing to do."""
+        """Claim the prediction and keep its lease inside the block; gives None where there is nothing to do."""
         prediction = self._store.run(commands.claim(prediction_id, self._lease_seconds))
         if prediction is None:
             yield None
@@ -117,7 +133,7 @@ class LeaseKeeper:
         while not self._closed.is_set():
             try:
                 with self._store.subscription() as pubsub:
-                    pubsub.subscribe(commands.ENDED_CHANNEL)
+                    pubsub.subscribe(Channel.ENDED)
                     while not self._closed.is_set():
                         self._listen(pubsub)
                         self._renew_all()
@@ -127,7 +143,7 @@ class LeaseKeeper:
                 self._closed.wait(TICK_SECONDS)
 
     def _listen(self, pubsub: PubSub) -> None:
-        """For one tick, stop what is said to be cancelled."""
+        """For one tick, hear which predictions are cancelled and stop them."""
         until = time.monotonic() + TICK_SECONDS
         while (left := until - time.monotonic()) > 0:
             message = pubsub.get_message(timeout=left)

@@ -1,4 +1,4 @@
-"""Sound while it is generated: each chunk is stored, then announced to those who listen."""
+"""Sound while it is generated: each chunk is stored, then announced to the prediction's followers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import logging
 
 from musicgen_core import Waveform
 from predictions.errors import LeaseLost, StorageError, StoreUnavailable
+from predictions.live_wav import float_wav
 from predictions.record import commands
 from predictions.record.events import Chunk
 from predictions.record.store import PredictionStore
 from predictions.storage.protocol import AudioStorage
-from predictions.wav import float_wav
 from worker.generation.leases import Lease
 
 logger = logging.getLogger(__name__)
 
 
 class LiveAudio:
-    """The chunks of one attempt, called with each in turn."""
+    """Stores and announces the chunks of one attempt; called with each in turn."""
 
     def __init__(self, store: PredictionStore, storage: AudioStorage, lease: Lease) -> None:
         self._store = store
@@ -30,7 +30,8 @@ class LiveAudio:
     def __call__(self, sound: Waveform) -> None:
         """Store and announce a chunk. Raises LeaseLost where the prediction was cancelled or taken over.
 
-        Where storage or Redis fails, no more chunks follow: there is to be no gap, and the prediction may yet succeed.
+        After a failure of storage or Redis no more chunks follow: there must be no gap, and the prediction can still
+        succeed.
         """
         self._lease.check()
         if self._broken:
@@ -44,11 +45,11 @@ class LiveAudio:
             self._storage.put(chunk.key(prediction_id), content, "audio/wav")
             announced = self._store.run(commands.announce_chunk(prediction_id, chunk))
         except (StorageError, StoreUnavailable) as error:
-            logger.warning("%s is not heard live any more: %s", prediction_id, error)
+            logger.warning("The live sound of %s ends early: %s", prediction_id, error)
             self._broken = True
             return
         if not announced:
-            # Nobody will ever ask for it.
+            # Nobody will ever read it.
             self._storage.delete_prefix(chunk.key(prediction_id))
             raise LeaseLost(prediction_id)
         self._index, self._seconds = self._index + 1, self._seconds + sound.duration

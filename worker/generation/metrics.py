@@ -7,49 +7,34 @@ import time
 from pathlib import Path
 from typing import Any
 
-from musicgen_core import Job, MusicGen, Waveform
-from musicgen_core.audio import ffmpeg, files, loudness
-from musicgen_core.engine.engine import WorkDone
+from musicgen_core import Job, MusicGen, Waveform, WorkDone, decode_wav, integrated_loudness, read_audio, true_peak
 from predictions.estimates import throughput
 from predictions.models.inputs import Input, OutputFormat
 from predictions.record.command import Command
 from predictions.record.prediction import Prediction
 
 
-class Stopwatch:
-    """When each step of one attempt ended, in seconds of `time.monotonic`; started when the prediction is claimed."""
-
-    def __init__(self) -> None:
-        self.claimed = time.monotonic()
-        self.prepared = self.claimed
-        """The input audio was fetched and decoded."""
-        self.submitted = self.claimed
-        """The engine had the request in its queue."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the prediction was claimed."""
-        return time.monotonic() - self.claimed
-
-
-def metrics(prediction: Prediction, job: Job, watch: Stopwatch, audio: Waveform, delivered: Waveform) -> dict[str, Any]:
+def metrics(
+    prediction: Prediction, job: Job, claimed_at: float, audio: Waveform, delivered: Waveform
+) -> dict[str, Any]:
     """The metrics of a prediction that succeeded with this audio, as its record stores them.
 
-    `delivered`: the audio as its listeners hear it (`as_delivered`), whose level is measured.
+    `claimed_at`: when it was claimed, by `time.monotonic`. `delivered`: the audio as its listeners hear it
+    (`as_delivered`), whose level is measured.
     """
-    seconds = watch.seconds
+    seconds = time.monotonic() - claimed_at
     assert prediction.started_at is not None
     # Both times are from Redis, so that differences between the machines' clocks do not matter. `started_at` is that of
     # the first attempt.
     queued = (prediction.started_at - prediction.created_at).total_seconds()
     return {
         "predict_time": round(seconds, 4),
-        "queue_time": round(queued + (job.started_at or watch.claimed) - watch.claimed, 4),
+        "queue_time": round(queued + (job.started_at or claimed_at) - claimed_at, 4),
         "seed": prediction.input["seed"],
         "duration": round(audio.duration, 4),
         "real_time_factor": round(seconds / audio.duration, 4),
-        "loudness": _decibels(loudness.integrated_loudness(delivered)),
-        "true_peak": _decibels(loudness.true_peak(delivered)),
+        "loudness": _decibels(integrated_loudness(delivered)),
+        "true_peak": _decibels(true_peak(delivered)),
         "attempt": prediction.attempt,
     }
 
@@ -60,24 +45,22 @@ def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -
     `audio` is what was encoded. Raises AudioDecodeError.
     """
     if output_format is OutputFormat.WAV:
-        return files.decode_wav(content)
+        return decode_wav(content)
     with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
         path = Path(folder) / "output"
         path.write_bytes(content)
-        return ffmpeg.decode(
-            path, sample_rate=audio.sample_rate, channels=audio.channels, max_seconds=audio.duration + 1
-        )
+        return read_audio(path, sample_rate=audio.sample_rate, channels=audio.channels, max_seconds=audio.duration + 1)
 
 
-def measured_overhead(prediction: Prediction, value: Input, job: Job, watch: Stopwatch) -> Command[bool]:
+def measured_overhead(prediction: Prediction, value: Input, job: Job) -> Command[bool]:
     """The command that records how long a prediction that just succeeded took beside the decoding of its tokens.
 
     That is the encoding of its text and audio, and all that followed the last token: sound, level, file, storage. In
     seconds for each second of music.
     """
     assert job.decoded_at is not None
-    seconds = watch.submitted - watch.prepared + time.monotonic() - job.decoded_at
-    return throughput.measured_beside(
+    seconds = job.encoding_seconds + time.monotonic() - job.decoded_at
+    return throughput.measured_other(
         prediction.queue,
         prediction.version,
         seconds=seconds / value.duration,

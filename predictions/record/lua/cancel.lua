@@ -1,5 +1,5 @@
--- Cancel a prediction that has not ended. ARGV: id, webhook template. Returns 1 if it was cancelled by this call.
-local status = redis.call('HGET', 'musicgen:prediction:' .. ARGV[1], 'status')
+-- Cancel a prediction. Given: id. Returns 1, or 0 where it has ended already or is gone.
+local status = redis.call('HGET', KEY.prediction(given.id), 'status')
 if not status or TERMINAL[status] then return 0 end
-finish(ARGV[1], 'canceled', {}, ARGV[2])
+end_prediction(given.id, STATUS.canceled, {})
 return 1

@@ -1,42 +1,42 @@
 -- Create a prediction and enqueue it: both or neither.
--- ARGV: id, owner, digest, idempotency key ('' for none), seconds to remember it, max_queued, template, queue, 1 where a
--- prediction that was offered to an identical request will do, field, value, ...
--- Returns {outcome: created | replayed | conflict | mismatch | full, flat record, queue position or -1}.
-local id, owner, digest, idempotency, remember = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local max_queued, template, queue = tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local key = 'musicgen:prediction:' .. id
-local memory = 'musicgen:idempotency:' .. owner .. ':' .. idempotency
+-- Given: id, owner, digest, idempotency_key ('' for none), remember_seconds, max_queued, queue, take_offered (whether a
+-- prediction that was offered to an identical request will do), fields (a flat list).
+-- Returns {outcome, flat record, queue position or -1}.
+local id, owner, digest, queue = given.id, given.owner, given.digest, given.queue
+local key, memory = KEY.prediction(id), KEY.idempotency(owner, given.idempotency_key)
 
-local function answer(outcome, known_id)
-  return { outcome, redis.call('HGETALL', 'musicgen:prediction:' .. known_id), position(known_id) }
+local function exists(prediction) return redis.call('EXISTS', KEY.prediction(prediction)) == 1 end
+
+local function answer(outcome, prediction)
+  return { outcome, redis.call('HGETALL', KEY.prediction(prediction)), position(prediction) }
 end
 
-if idempotency ~= '' then
+if given.idempotency_key ~= '' then
   local known = redis.call('HMGET', memory, 'id', 'digest')
-  -- A remembered prediction may have been deleted since.
-  if known[1] and redis.call('EXISTS', 'musicgen:prediction:' .. known[1]) == 1 then
-    return answer(known[2] == digest and 'replayed' or 'mismatch', known[1])
+  -- The prediction may have been deleted since.
+  if known[1] and exists(known[1]) then
+    return answer(known[2] == digest and OUTCOME.replayed or OUTCOME.mismatch, known[1])
   end
 end
-if ARGV[9] == '1' then
-  local offered = redis.call('LPOP', 'musicgen:offered:' .. owner .. ':' .. digest)
-  if offered and redis.call('EXISTS', 'musicgen:prediction:' .. offered) == 1 then return answer('replayed', offered) end
+if given.take_offered then
+  local offered = redis.call('LPOP', KEY.offered(owner, digest))
+  if offered and exists(offered) then return answer(OUTCOME.replayed, offered) end
 end
-if redis.call('EXISTS', key) == 1 then
+if exists(id) then
   local known = redis.call('HMGET', key, 'owner', 'digest')
-  return answer(known[1] == owner and known[2] == digest and 'replayed' or 'conflict', id)
+  return answer(known[1] == owner and known[2] == digest and OUTCOME.replayed or OUTCOME.conflict, id)
 end
-if redis.call('ZCARD', 'musicgen:queued:' .. queue) >= max_queued then return answer('full', id) end
+if redis.call('ZCARD', KEY.queued(queue)) >= given.max_queued then return answer(OUTCOME.full, id) end
 
 local time = clock()
-redis.call('HSET', key, 'id', id, 'owner', owner, 'digest', digest, 'status', 'starting', 'attempt', 0,
-  'created_at', time, 'queue', queue, unpack(ARGV, 10))
-redis.call('SADD', 'musicgen:queues', queue)
-redis.call('ZADD', 'musicgen:owner:' .. owner, time, id)
-if idempotency ~= '' then
+redis.call('HSET', key, 'id', id, 'owner', owner, 'digest', digest, 'status', STATUS.starting, 'attempt', 0,
+  'created_at', time, 'queue', queue, unpack(given.fields))
+redis.call('SADD', KEY.queues, queue)
+redis.call('ZADD', KEY.owner(owner), time, id)
+if given.idempotency_key ~= '' then
   redis.call('HSET', memory, 'id', id, 'digest', digest)
-  redis.call('EXPIRE', memory, remember)
+  redis.call('EXPIRE', memory, given.remember_seconds)
 end
-enqueue(id, template, 'LPUSH')
-emit(id, 'status', 'starting')
-return answer('created', id)
+enqueue(id, 'LPUSH')
+emit(id, EVENT.status, STATUS.starting)
+return answer(OUTCOME.created, id)

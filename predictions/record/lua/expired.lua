@@ -1,6 +1,7 @@
--- What has been kept long enough. ARGV: retention in seconds, limit. Returns {prediction ids, file ids}.
-local before = clock() - ARGV[1]
+-- What has been kept long enough. Given: retention_seconds, limit (of each kind).
+-- Returns {ids of ended predictions, ids of files}.
+local before = clock() - given.retention_seconds
 return {
-  redis.call('ZRANGEBYSCORE', 'musicgen:ended', '-inf', before, 'LIMIT', 0, ARGV[2]),
-  redis.call('ZRANGEBYSCORE', 'musicgen:files', '-inf', before, 'LIMIT', 0, ARGV[2]),
+  redis.call('ZRANGEBYSCORE', KEY.ended, '-inf', before, 'LIMIT', 0, given.limit),
+  redis.call('ZRANGEBYSCORE', KEY.files, '-inf', before, 'LIMIT', 0, given.limit),
 }

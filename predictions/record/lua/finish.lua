@@ -1,6 +1,5 @@
--- End a prediction by the worker that holds it. ARGV: id, attempt, status, webhook template, field, value, ...
+-- End a prediction, by the worker that holds it. Given: id, attempt, status, fields (a flat list).
 -- Returns 1, or 0 where the lease is lost.
-local id, attempt, status, webhook_template = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-if not holds_lease(id, attempt) then return 0 end
-finish(id, status, { unpack(ARGV, 5) }, webhook_template)
+if not holds_lease(given.id, given.attempt) then return 0 end
+end_prediction(given.id, given.status, given.fields)
 return 1

@@ -1,4 +1,5 @@
--- ARGV: id. Returns {flat record, queue position or -1}, or nothing where there is no such prediction.
-local record = redis.call('HGETALL', 'musicgen:prediction:' .. ARGV[1])
+-- A prediction. Given: id.
+-- Returns {flat record, queue position or -1}; nothing where there is no such prediction.
+local record = redis.call('HGETALL', KEY.prediction(given.id))
 if #record == 0 then return false end
-return { record, position(ARGV[1]) }
+return { record, position(given.id) }

@@ -1,7 +1,7 @@
--- Let the next identical request without an Idempotency-Key have a prediction whose answer was lost.
--- ARGV: owner, digest, id, seconds.
-local key = 'musicgen:offered:' .. ARGV[1] .. ':' .. ARGV[2]
+-- Offer a prediction whose answer was lost to the next identical request without an Idempotency-Key.
+-- Given: owner, digest, id, seconds (for which it is offered). Returns 1.
+local key = KEY.offered(given.owner, given.digest)
 -- A list: several identical requests may have lost their answers, and each of them comes again.
-redis.call('RPUSH', key, ARGV[3])
-redis.call('EXPIRE', key, ARGV[4])
+redis.call('RPUSH', key, given.id)
+redis.call('EXPIRE', key, given.seconds)
 return 1

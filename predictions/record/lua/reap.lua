@@ -1,33 +1,34 @@
--- Bring back what nobody works on. ARGV: max_attempts, requeue seconds, generation template, webhook template, limit.
--- Returns {requeued after a lost lease, failed for good, re-enqueued after a lost message}.
-local max_attempts, requeue_after, template, webhook_template = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local limit, time = tonumber(ARGV[5]), clock()
+-- Bring back predictions whose lease or message was lost.
+-- Given: max_attempts, requeue_after_seconds, limit (for each queue), error (with %d for the attempts made).
+-- Returns {requeued after a lost lease, failed for good, enqueued again after a lost message}.
+local time = clock()
 local requeued, failed, hinted = 0, 0, 0
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'musicgen:leases', '-inf', time, 'LIMIT', 0, limit)) do
-  local key = 'musicgen:prediction:' .. id
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.leases, '-inf', time, 'LIMIT', 0, given.limit)) do
+  local key = KEY.prediction(id)
   local attempt = tonumber(redis.call('HGET', key, 'attempt') or 0)
   drop_lease(id)
-  if attempt >= max_attempts then
-    finish(id, 'failed', { 'error', 'Its worker died ' .. attempt .. ' times; it is not tried again.' }, webhook_template)
+  if attempt >= given.max_attempts then
+    redis.call('HSET', key, 'error', string.format(given.error, attempt))
+    end_prediction(id, STATUS.failed, {})
     failed = failed + 1
   elseif attempt > 0 then
-    redis.call('HSET', key, 'status', 'starting')
+    redis.call('HSET', key, 'status', STATUS.starting)
     redis.call('HDEL', key, 'progress')
-    emit(id, 'status', 'starting')
-    enqueue(id, template, 'RPUSH')
+    emit(id, EVENT.status, STATUS.starting)
+    enqueue(id, 'RPUSH')
     requeued = requeued + 1
   end
 end
 
--- A queue at a time: what waits for a model that nobody serves hides nothing of the others.
-for _, queue in ipairs(redis.call('SMEMBERS', 'musicgen:queues')) do
-  local waiting = 'musicgen:queued:' .. queue
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting, '-inf', time - requeue_after, 'LIMIT', 0, limit)) do
-    -- Still in the list: it only waits its turn. A duplicate message would do no harm, but they would pile up.
-    local enqueued_at = tonumber(redis.call('HGET', 'musicgen:prediction:' .. id, 'enqueued_at'))
-    if enqueued_at < time - requeue_after and not redis.call('LPOS', queue, generation_message(id, template)) then
-      enqueue(id, template, 'RPUSH')
+-- One queue at a time: what waits for a model without workers must not hide what the other queues lost.
+local before = time - given.requeue_after_seconds
+for _, queue in ipairs(redis.call('SMEMBERS', KEY.queues)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.queued(queue), '-inf', before, 'LIMIT', 0, given.limit)) do
+    -- A message that is still in the list only waits its turn. A second one would do no harm, but they would pile up.
+    local enqueued_at = tonumber(redis.call('HGET', KEY.prediction(id), 'enqueued_at'))
+    if enqueued_at < before and not redis.call('LPOS', queue, generation_message(id)) then
+      enqueue(id, 'RPUSH')
       hinted = hinted + 1
     end
   end

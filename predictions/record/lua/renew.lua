@@ -1,7 +1,6 @@
--- Renew a lease, and write down what has been reached. ARGV: id, attempt, lease seconds, webhook template, field, value,
--- ... Returns 1, or 0 where the lease is lost.
-local id, attempt, lease_seconds, webhook_template = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-if not holds_lease(id, attempt) then return 0 end
-lease(id, lease_seconds)
-write(id, { unpack(ARGV, 5) }, webhook_template)
+-- Renew a lease and write fields into the record. Given: id, attempt, lease_seconds, fields (a flat list).
+-- Returns 1, or 0 where the lease is lost.
+if not holds_lease(given.id, given.attempt) then return 0 end
+lease(given.id, given.lease_seconds)
+write_fields(given.id, given.fields)
 return 1

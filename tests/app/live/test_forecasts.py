@@ -9,8 +9,8 @@ import pytest
 
 from predictions.estimates import throughput
 from predictions.record import commands
-from predictions.record.messages import GENERATION_QUEUE
 from predictions.record.prediction import Progress
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.records import claim
@@ -20,8 +20,8 @@ from tests.servers import wait_until
 @pytest.fixture
 def measured(store: PredictionStore) -> None:
     """A hundredth of a second for a step, a tenth for a second's sound."""
-    store.run(throughput.measured_steps(GENERATION_QUEUE, CARD.version, together=1, step_seconds=0.01))
-    store.run(throughput.measured_beside(GENERATION_QUEUE, CARD.version, seconds=0.1, diffusion=False))
+    store.run(throughput.measured_steps(Queue.GENERATION, CARD.version, together=1, step_seconds=0.01))
+    store.run(throughput.measured_other(Queue.GENERATION, CARD.version, seconds=0.1, diffusion=False))
 
 
 def post(client: httpx.Client, **value: Any) -> dict[str, Any]:

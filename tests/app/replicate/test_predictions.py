@@ -42,3 +42,10 @@ def test_replicates_client_sees_what_its_token_owns(client: httpx.Client, connec
             with pytest.raises(ReplicateError) as error:
                 refused(made.id)
             assert error.value.status == status
+
+
+def test_the_older_form_of_a_webhook_is_checked_like_the_newer(client: httpx.Client) -> None:
+    headers = {"Authorization": "Bearer ann-has-a-token"}
+    for name in ("webhook", "webhook_completed"):
+        body = {"version": CARD.version, "input": {"prompt": "piano"}, name: "http://10.0.0.1/"}
+        assert client.post("/v1/predictions", json=body, headers=headers).status_code == 422

@@ -10,8 +10,8 @@ import httpx
 from predictions.models import announcements
 from predictions.models.card import ModelCard
 from predictions.record import commands
-from predictions.record.messages import GENERATION_QUEUE
 from predictions.record.prediction import Progress, Provenance
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
@@ -124,7 +124,7 @@ def test_an_idempotency_key_makes_a_rerun_safe(client: httpx.Client, store: Pred
 
 def test_only_its_owner_may_do_it_again(settings: Settings, store: PredictionStore) -> None:
     closed = Settings(**{**settings.model_dump(), "api_tokens": "a-token-of-ann,a-token-of-bob"})
-    store.run(announcements.announce("worker", CARD, 60.0, queue=GENERATION_QUEUE))
+    store.run(announcements.announce("worker", CARD, 60.0, queue=Queue.GENERATION))
     ann, bob = ({"Authorization": f"Bearer a-token-of-{name}"} for name in ("ann", "bob"))
     with api_server(closed) as address, httpx.Client(base_url=address, trust_env=False) as client:
         prediction_id = client.post("/predictions", json={"input": {"prompt": "x"}}, headers=ann).json()["id"]

@@ -14,13 +14,13 @@ import httpx
 import pytest
 
 from app.live.followers import READERS
+from predictions.live_wav import UNKNOWN_SIZE, float_wav
 from predictions.record import commands
 from predictions.record.events import Chunk
 from predictions.record.prediction import Progress
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.storage.protocol import open_storage
-from predictions.wav import UNKNOWN_SIZE, float_wav
+from predictions.storage import open_storage
 from tests.app.conftest import api_server
 from tests.records import claim
 from tests.servers import wait_until

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from predictions.models.card import ModelCard
+from predictions.record.schema import Verdict
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.webhooks import deliveries
-from predictions.webhooks.deliveries import Verdict
 from tests.app.conftest import CARD, api_server
 from tests.records import claim
 

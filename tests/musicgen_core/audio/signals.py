@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from musicgen_core.audio.ffmpeg import decode
+from musicgen_core.audio.ffmpeg import read_audio
 from musicgen_core.audio.waveform import Waveform
 
 RATE = 32_000
@@ -21,4 +21,4 @@ def waveform(*channels: np.ndarray, rate: int = RATE) -> Waveform:
 
 
 def read(path: Path, *, channels: int = 1, max_seconds: float = 30.0) -> Waveform:
-    return decode(path, sample_rate=RATE, channels=channels, max_seconds=max_seconds)
+    return read_audio(path, sample_rate=RATE, channels=channels, max_seconds=max_seconds)

@@ -11,9 +11,10 @@ import pytest
 
 from musicgen_core.audio import loudness
 from musicgen_core.audio.ffmpeg import ffmpeg_path
-from musicgen_core.audio.loudness import NormalizationStrategy, integrated_loudness, normalize, true_peak
+from musicgen_core.audio.loudness import integrated_loudness, normalize, true_peak
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.errors import InvalidRequest
+from musicgen_core.options import NormalizationStrategy
 
 RATE = 32_000
 CEILING = 10 ** (-1 / 20)

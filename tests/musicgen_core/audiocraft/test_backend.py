@@ -2,12 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from musicgen_core import GenerationInput, MusicGen
-from musicgen_core.audiocraft.backend import AudiocraftMusicGen, engine_class
-from musicgen_core.errors import CheckpointError, UnsupportedByModel
+from musicgen_core import CheckpointError, MusicGen, SamplingParams, UnsupportedByModel
+from musicgen_core.audiocraft import backend
+from musicgen_core.audiocraft.backend import AudiocraftBackend, checksum, refuse_diffusion
+from musicgen_core.backend import Backend
+from musicgen_core.generation_input import ResolvedInput
+from musicgen_core.native import NativeBackend
 
 
 @pytest.fixture
@@ -16,37 +20,37 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_engine_is_chosen_by_name() -> None:
-    assert engine_class("native") is MusicGen
-    assert engine_class("audiocraft") is AudiocraftMusicGen
+def test_the_backend_is_chosen_by_name(text_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = cast(Backend, object())
+    monkeypatch.setattr(backend, "load_audiocraft", lambda *_, **__: chosen)
+    assert MusicGen.load("any", backend="audiocraft").backend is chosen
+    with MusicGen.load(text_model, device="cpu") as model:
+        assert isinstance(model.backend, NativeBackend)
+    assert not issubclass(AudiocraftBackend, NativeBackend | MusicGen)
 
 
 def test_says_how_to_install_audiocraft(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "audiocraft.models", None)
     with pytest.raises(CheckpointError, match=r"not installed here .*scripts/audiocraft-env\.sh"):
-        AudiocraftMusicGen.load(checkpoint, device="cpu")
+        MusicGen.load(checkpoint, backend="audiocraft", device="cpu")
 
 
 def test_refuses_what_audiocraft_does_not_do(checkpoint: Path, text_model: Path) -> None:
     with pytest.raises(CheckpointError, match="float32 on cpu, not in bfloat16"):
-        AudiocraftMusicGen.load(checkpoint, device="cpu", dtype="bfloat16")
+        MusicGen.load(checkpoint, backend="audiocraft", device="cpu", dtype="bfloat16")
     with pytest.raises(CheckpointError, match="audiocraft loads a folder"):
-        AudiocraftMusicGen.load(checkpoint / "state_dict.bin", device="cpu")
+        MusicGen.load(checkpoint / "state_dict.bin", backend="audiocraft", device="cpu")
     with pytest.raises(CheckpointError, match=r"holds no state_dict\.bin"):
-        AudiocraftMusicGen.load(text_model, device="cpu")
+        MusicGen.load(text_model, backend="audiocraft", device="cpu")
 
 
 def test_refuses_multi_band_diffusion() -> None:
-    model = AudiocraftMusicGen.__new__(AudiocraftMusicGen)
     with pytest.raises(UnsupportedByModel, match="take the engine native"):
-        model.submit(GenerationInput("a song", 1, 0, multi_band_diffusion=True))
+        refuse_diffusion(ResolvedInput("a song", 50, 0, SamplingParams(), multi_band_diffusion=True))
 
 
 def test_the_version_is_of_the_checkpoint_s_files(checkpoint: Path) -> None:
-    model = AudiocraftMusicGen.__new__(AudiocraftMusicGen)
-    model._folder = checkpoint
-    before = model.checksum
+    before = checksum(checkpoint)
     (checkpoint / "compression_state_dict.bin").write_bytes(b"codec")
-    del model.checksum
     assert len(before) == 64
-    assert model.checksum != before
+    assert checksum(checkpoint) != before

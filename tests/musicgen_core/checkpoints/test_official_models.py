@@ -149,7 +149,7 @@ def sounds(folder: Path, melody: Waveform | None) -> tuple[np.ndarray, np.ndarra
         assert (model.abilities.melody, model.abilities.sample_rate) == (melody is not None, RATE)
         seconds = FRAMES * HOP / RATE
         greedy = model.submit(GenerationInput("warm piano", seconds, 0, GREEDY))
-        drawn = model.submit(GenerationInput("warm piano", seconds, 3, SamplingParams(top_k=20), melody=melody))
+        drawn = model.submit(GenerationInput("warm piano", seconds, 3, SamplingParams(top_k=20), input_audio=melody))
         return greedy.audio().samples, drawn.audio().samples
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from musicgen_core.diffusion.overlap_add import OVERLAP_FRAMES, WINDOW_FRAMES, overlap_add, window_starts
-from musicgen_core.executor import work_off
+from musicgen_core.executor import run_to_end
 
 HOP = 4
 
@@ -43,14 +43,14 @@ def test_what_looks_at_single_samples_is_not_changed(frames: int) -> None:
         seen.append(at)
         return part / 2
 
-    torch.testing.assert_close(work_off(overlap_add(x, frames, halve)), x / 2, rtol=0, atol=1e-5)
+    torch.testing.assert_close(run_to_end(overlap_add(x, frames, halve)), x / 2, rtol=0, atol=1e-5)
     assert [at.start for at in seen] == window_starts(frames)
     assert all(at.stop - at.start == min(frames, WINDOW_FRAMES) for at in seen)
 
 
 def test_one_window_goes_over_into_the_next_without_a_jump() -> None:
     frames = 2 * WINDOW_FRAMES - OVERLAP_FRAMES
-    joined = work_off(
+    joined = run_to_end(
         overlap_add(torch.zeros(1, frames * HOP), frames, lambda part, at: torch.full_like(part, float(at.start > 0)))
     )[0]
     first = (WINDOW_FRAMES - OVERLAP_FRAMES) * HOP

@@ -113,7 +113,7 @@ def test_nor_do_neighbours_change_a_single_bit_of_what_is_computed(kind: Kind) -
     for _ in range(25):
         alone.step()
         crowded.step()
-    lane = alone._lanes[0]  # the last layer's keys and values depend on everything before them
+    lane = alone.lanes[0]  # the last layer's keys and values depend on everything before them
     expected = alone.cache.rows(0, lane.rows, lane.position)
     assert torch.equal(crowded.cache.rows(3, lane.rows, lane.position), expected)
 

@@ -1,5 +1,6 @@
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -124,10 +125,14 @@ class BreaksOnce(nn.Module):
 
 
 @pytest.fixture
-def breaking_norm(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in ("text", "melody"):
-        model = reference(kind).ours
-        monkeypatch.setitem(model._modules, "norm", BreaksOnce(model.norm))
+def breaking_norm() -> Iterator[None]:
+    models = [reference("text").ours, reference("melody").ours]
+    norms = [model.norm for model in models]
+    for model in models:
+        model.norm = BreaksOnce(model.norm)
+    yield
+    for model, norm in zip(models, norms, strict=True):
+        model.norm = norm
 
 
 @pytest.mark.usefixtures("breaking_norm")
@@ -181,10 +186,10 @@ def test_the_thread_sleeps_and_wakes() -> None:
         assert engine.submit(make_request()).wait(30)
 
 
-# Errands
+# Tasks
 
 
-def test_errands_are_done_in_the_engines_thread_one_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_are_done_in_the_engines_thread_one_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four threads that always want something computed, and requests that run meanwhile."""
     done: list[str] = []
     step = BatchDecoder.step
@@ -193,7 +198,7 @@ def test_errands_are_done_in_the_engines_thread_one_between_two_steps(monkeypatc
 
     def ask() -> None:
         while not ended.is_set():
-            engine.run(lambda: done.append(threading.current_thread().name))
+            engine.execute(lambda: done.append(threading.current_thread().name))
 
     with make_engine() as engine:
         threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -209,28 +214,28 @@ def test_errands_are_done_in_the_engines_thread_one_between_two_steps(monkeypatc
     assert max(after - before for before, after in pairwise(steps)) == 2
 
 
-def test_an_errand_gives_or_raises_what_its_work_does() -> None:
+def test_a_task_gives_or_raises_what_its_work_does() -> None:
     def fail() -> None:
         raise ValueError("the work's own")
 
     with make_engine() as engine:
-        assert engine.run(lambda: engine.run(threading.current_thread)).name == "musicgen-engine"
+        assert engine.execute(lambda: engine.execute(threading.current_thread)).name == "musicgen-engine"
         with pytest.raises(ValueError, match="the work's own"):
-            engine.run(fail)
+            engine.execute(fail)
     for idle in (engine, make_engine()):
-        assert idle.run(threading.current_thread) is threading.current_thread()
+        assert idle.execute(threading.current_thread) is threading.current_thread()
 
 
-def test_closing_leaves_nobody_waiting_for_an_errand() -> None:
+def test_closing_leaves_nobody_waiting_for_a_task() -> None:
     with make_engine() as engine, ThreadPoolExecutor() as pool:
         begun, go_on = threading.Event(), threading.Event()
-        first = pool.submit(engine.run, lambda: (begun.set(), go_on.wait()))
+        first = pool.submit(engine.execute, lambda: (begun.set(), go_on.wait()))
         assert begun.wait(60)
-        second = pool.submit(engine.run, lambda: None)
-        while not engine._errands:
+        second = pool.submit(engine.execute, lambda: None)
+        while not engine.waiting_tasks:
             time.sleep(0.001)
         closing = pool.submit(engine.close)
-        while engine._closed is None:
+        while not engine.closed:
             time.sleep(0.001)
         go_on.set()
         closing.result()

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from predictions.estimates.simulation import Estimate, Work, beyond, estimate_all
+from predictions.estimates.simulation import Estimate, Work, estimate_all, extrapolate
 
 
 def step_seconds(together: int) -> float:
@@ -60,7 +60,7 @@ def test_as_a_play_of_every_step(seed: int) -> None:
 def play_slowly(running: list[Work], waiting: list[Work], slots: int, threads: int) -> dict[str, tuple[float, float]]:
     """The same by going from second to second, a step taking one, however many share it."""
     starts, ends = {work.id: 0.0 for work in running}, {}
-    held, queue, second = [[work, work.steps, work.beside] for work in running], list(waiting), 0
+    held, queue, second = [[work, work.steps, work.other] for work in running], list(waiting), 0
     while queue or held:
         changed = True
         while changed:
@@ -70,7 +70,7 @@ def play_slowly(running: list[Work], waiting: list[Work], slots: int, threads: i
                 ends[item[0].id] = float(second)
             taken = queue[: threads - len(held)]
             del queue[: len(taken)]
-            held += [[work, work.steps, work.beside] for work in taken]
+            held += [[work, work.steps, work.other] for work in taken]
             starts |= {work.id: float(second) for work in taken}
             changed = bool(ended or taken)
         decoding = [item for item in held if item[1] > 0][:slots]
@@ -85,10 +85,10 @@ def play_slowly(running: list[Work], waiting: list[Work], slots: int, threads: i
 
 def test_behind_what_is_known_it_goes_on_as_before() -> None:
     known = [Estimate(start, start + 5) for start in (0.0, 0.0, 2.0, 6.0, 10.0)]
-    assert beyond(known, 7) == Estimate(22.0, 27.0)
-    assert beyond(known[:2], 3) == Estimate(0.0, 5.0)
-    assert beyond(known[:1], 1) == Estimate(0.0, 5.0)
-    assert beyond([], 3) is None
+    assert extrapolate(known, 7) == Estimate(22.0, 27.0)
+    assert extrapolate(known[:2], 3) == Estimate(0.0, 5.0)
+    assert extrapolate(known[:1], 1) == Estimate(0.0, 5.0)
+    assert extrapolate([], 3) is None
 
 
 def test_what_is_left_later_is_never_less_than_nothing() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.models.registry import ModelEntry, load_registry, worker_entry
 from predictions.settings import Settings, load_settings
 
@@ -16,7 +16,7 @@ TWO = '[[models]]\nname = "bob/two"\nsource = "facebook/musicgen-small@main"\n'
 
 Write = Callable[[str], Settings]
 
-FOUND = ModelCard(
+FOUND = Announcement(
     name="whatever the engine calls it",
     version="a" * 64,
     melody=True,

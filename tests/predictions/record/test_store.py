@@ -10,12 +10,12 @@ import pytest
 from predictions.errors import PredictionNotFound, StoreUnavailable
 from predictions.files import commands as file_commands
 from predictions.models import announcements
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement, ModelCard
 from predictions.record import commands
-from predictions.record.commands import FIRST_PAGE, Created, Outcome, Reaped
-from predictions.record.events import Chunk, Event, EventName
-from predictions.record.messages import GENERATION_QUEUE
-from predictions.record.prediction import NewPrediction, Prediction, Progress, Status, Webhook
+from predictions.record.commands import FIRST_PAGE, Created, Reaped
+from predictions.record.events import Chunk, Event
+from predictions.record.prediction import NewPrediction, Prediction, Progress, Webhook
+from predictions.record.schema import EventName, Outcome, Queue, Status
 from predictions.record.store import PredictionStore
 from tests.records import claim
 
@@ -30,7 +30,7 @@ def create(
     digest: str = "d",
     key: str = "",
     max_queued: int = 100,
-    queue: str = GENERATION_QUEUE,
+    queue: str = Queue.GENERATION,
     webhook: Webhook | None = None,
 ) -> Created:
     return store.run(
@@ -375,7 +375,7 @@ def test_what_waits_for_a_model_without_workers_hides_nothing_of_the_others(stor
 
 
 def test_workers_are_known_by_the_queue_they_take_from(store: PredictionStore) -> None:
-    card = ModelCard(
+    card = Announcement(
         name="a/a", version="1", melody=False, channels=1, sample_rate=32000, max_duration=30, concurrency=1
     )
     store.run(announcements.announce("one", card, 60.0, queue="generation:a/a"))
@@ -387,4 +387,5 @@ def test_workers_are_known_by_the_queue_they_take_from(store: PredictionStore) -
     }
     store.run(announcements.withdraw("two", queue="generation:b/b"))
     state = store.run(announcements.deployment())["generation:b/b"]
-    assert (state.workers, state.card) == ((), card), "the card stays: its predictions are accepted, and wait"
+    public = ModelCard.model_validate(card.model_dump())
+    assert (state.workers, state.card) == ((), public), "the card stays: its predictions are accepted, and wait"

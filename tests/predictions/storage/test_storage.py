@@ -19,8 +19,9 @@ import pytest
 from predictions.errors import ObjectNotFound, StorageError
 from predictions.settings import Settings
 from predictions.storage import local as local_module
+from predictions.storage import open_storage
 from predictions.storage.local import LocalStorage
-from predictions.storage.protocol import AudioStorage, open_storage
+from predictions.storage.protocol import AudioStorage
 from predictions.storage.s3 import S3Storage
 from tests.app.conftest import api_server
 from tests.conftest import SECRET

@@ -8,10 +8,12 @@ import pytest
 
 from predictions.errors import DeliveryNotFound
 from predictions.record import commands
-from predictions.record.prediction import Webhook, WebhookEvent
+from predictions.record.prediction import Webhook
+from predictions.record.schema import DeliveryState, Verdict, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries
-from predictions.webhooks.deliveries import Begun, Delivery, DeliveryState, Verdict
+from predictions.webhooks.deliveries import Begun, Delivery
+from predictions.webhooks.schedule import ATTEMPT_LOST_SECONDS, SPACING_SECONDS
 from tests.predictions.record.test_store import LEASE, create, messages, succeed
 from tests.records import claim
 
@@ -116,7 +118,7 @@ def test_what_a_dead_worker_began_falls_due_again_and_its_late_word_changes_no_s
 ) -> None:
     running(store, START)
     lost = begin(store, "one-start")
-    let_time_pass(store, deliveries.ATTEMPT_LOST_SECONDS)
+    let_time_pass(store, ATTEMPT_LOST_SECONDS)
     assert store.run(deliveries.due()) == 1
     second = begin(store, "one-start")
     assert second.number == 2
@@ -168,8 +170,8 @@ def test_logs_are_sent_every_half_second_at_most(store: PredictionStore) -> None
     assert store.run(deliveries.begin("one-logs-2")) is None
     waiting = listed(store)["one-logs-2"]
     assert waiting.attempts == ()
-    assert waiting.next_attempt_at == first.started_at + timedelta(seconds=deliveries.SPACING_SECONDS)
-    let_time_pass(store, deliveries.SPACING_SECONDS)
+    assert waiting.next_attempt_at == first.started_at + timedelta(seconds=SPACING_SECONDS)
+    let_time_pass(store, SPACING_SECONDS)
     assert store.run(deliveries.due()) == 1
     assert begin(store, "one-logs-2").number == 1
 

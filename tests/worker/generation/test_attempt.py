@@ -6,10 +6,11 @@ from typing import cast
 
 from musicgen_core import MusicGen
 from predictions.record import commands
-from predictions.record.prediction import NewPrediction, Status
+from predictions.record.prediction import NewPrediction
+from predictions.record.schema import Status
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.storage.protocol import open_storage
+from predictions.storage import open_storage
 from tests.app.conftest import CARD
 from worker.generation.attempt import Generator
 from worker.generation.leases import LeaseKeeper
@@ -42,7 +43,7 @@ def test_a_version_that_the_worker_does_not_serve_fails_and_says_so(store: Predi
         settings,
         CARD,
     )
-    generator.run("one")
+    generator.generate("one")
     ended = store.run(commands.get("one"))
     assert ended.status is Status.FAILED
-    assert ended.error == "Version 1.0 of the model, which was asked for, is served no more; send it again."
+    assert ended.error == "Version 1.0 of the model, which was asked for, is no longer served; send it again."

@@ -1,4 +1,4 @@
-"""The two WAV headers of live audio: chunks of exact float samples, and 16-bit sound whose length nobody knows yet."""
+"""The WAV formats of live audio: stored chunks of float samples, and a 16-bit stream of unknown length."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import struct
 from array import array
 
 UNKNOWN_SIZE = 0xFFFFFFFF
-"""What stands for a length in a WAV file that is still being written: players then read to the end."""
+"""The length in the header of a WAV file that is still being written: players then read to the end."""
 
 _FLOAT_HEADER = struct.Struct("<4sI4s 4sIHHIIHHH 4sII 4sI")
 _PCM_HEADER = struct.Struct("<4sI4s 4sIHHIIHH 4sI")
 
 
 def float_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
-    """A WAV file of interleaved little-endian float32 samples: nothing is rounded or clipped."""
+    """A WAV file of interleaved little-endian float32 samples, neither rounded nor clipped."""
     frame = 4 * channels
     header = _FLOAT_HEADER.pack(
         *(b"RIFF", _FLOAT_HEADER.size - 8 + len(samples), b"WAVE"),
@@ -24,8 +24,8 @@ def float_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
     return header + samples
 
 
-def growing_header(chunk: bytes) -> bytes:
-    """The header of a 16-bit WAV file of unknown length that begins with this `float_wav`."""
+def streaming_header(chunk: bytes) -> bytes:
+    """The header of a 16-bit WAV stream of unknown length, with the format of this `float_wav`."""
     fields = _FLOAT_HEADER.unpack_from(chunk)
     channels, sample_rate = fields[6], fields[7]
     frame = 2 * channels
@@ -37,6 +37,6 @@ def growing_header(chunk: bytes) -> bytes:
 
 
 def pcm16(chunk: bytes) -> bytes:
-    """The samples of a `float_wav` as 16-bit ones, clipped at full scale."""
+    """The samples of a `float_wav` as 16-bit samples, clipped at full scale."""
     samples = struct.iter_unpack("<f", chunk[_FLOAT_HEADER.size :])
     return array("h", [round(32767 * max(-1.0, min(1.0, sample))) for (sample,) in samples]).tobytes()

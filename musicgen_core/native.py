@@ -1,0 +1,135 @@
+"""This project's own engine as a backend: text, melody and audio are encoded, decoded together, and made sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from musicgen_core.abilities import WINDOW_SECONDS, Abilities
+from musicgen_core.audio.clip import loop
+from musicgen_core.audio.waveform import Waveform
+from musicgen_core.checkpoints import hub
+from musicgen_core.codec.encodec import Codec
+from musicgen_core.conditioning.melody import MelodyConditioner
+from musicgen_core.conditioning.text import TextConditioner
+from musicgen_core.continuation import frames_of
+from musicgen_core.diffusion.decoder import MultiBandDiffusion
+from musicgen_core.engine.engine import Engine, WorkDone
+from musicgen_core.engine.long_form import AnyGeneration, LongGeneration, Window, plan_windows
+from musicgen_core.engine.request import Conditions, Request
+from musicgen_core.errors import UnsupportedByModel
+from musicgen_core.generation_input import ResolvedInput
+from musicgen_core.job import Job
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The loaded parts of a model."""
+
+    engine: Engine
+    text: TextConditioner
+    melody: MelodyConditioner | None
+    """None for models that follow no melody."""
+    codec: Codec
+    diffusion: MultiBandDiffusion | None
+    """None where the folder carries none."""
+    max_requests: int
+    trained: bool
+
+
+class NativeBackend:
+    """A model of this project's engine, whose thread computes everything, in tasks between two decoding steps."""
+
+    def __init__(self, folder: Path, name: str, parts: Parts, *, max_seconds: int, stride_seconds: float) -> None:
+        """Start the engine.
+
+        `max_seconds`: the longest result; beyond 30 s it is made in windows of 30 s, one every `stride_seconds`.
+        """
+        self.name = name
+        self.trained = parts.trained
+        self.abilities = Abilities(
+            melody=parts.melody is not None,
+            channels=parts.codec.channels,
+            sample_rate=parts.codec.sample_rate,
+            frame_rate=round(parts.codec.frame_rate),
+            delay_frames=parts.engine.steps(1) - 1,
+            max_seconds=max_seconds,
+            multi_band_diffusion=parts.diffusion is not None,
+        )
+        self.max_requests = parts.max_requests
+        self.executor = parts.engine
+        self.codec = parts.codec
+        self.diffusion = parts.diffusion
+        """The other way from tokens to a waveform; None where the folder carries none."""
+        self._folder = folder
+        self._engine = parts.engine
+        self._text = parts.text
+        self._melody = parts.melody
+        self._window, self._stride = (
+            int(seconds * self.abilities.frame_rate) for seconds in (WINDOW_SECONDS, stride_seconds)
+        )
+        self._engine.start()
+
+    @property
+    def work_done(self) -> WorkDone:
+        """The decoding steps made so far, and how long they took."""
+        return self._engine.work_done
+
+    def checksum(self) -> str:
+        """The model's version: SHA-256 over its configuration and weights, in hex. Reads them all."""
+        return hub.checksum(self._folder)
+
+    def submit(self, given: ResolvedInput) -> Job:
+        """Put an input in line; the engine's thread encodes it. Raises UnsupportedByModel."""
+        if given.multi_band_diffusion and self.diffusion is None:
+            raise UnsupportedByModel(
+                f"The model {self.name} has no MultiBand Diffusion; put one into its folder with "
+                "`musicgen convert --diffusion`, or decode without."
+            )
+        diffusion = self.diffusion if given.multi_band_diffusion else None
+        generation = self._begin(given)
+        streaming = self.codec.streaming_decoder() if generation.live and diffusion is None else None
+        return Job(given, generation, self.codec, self.executor, diffusion=diffusion, streaming=streaming)
+
+    def close(self) -> None:
+        """Stop the engine; jobs that have not ended fail."""
+        self._engine.close()
+
+    def _begin(self, given: ResolvedInput) -> AnyGeneration:
+        clip_frames = 0 if given.continuation is None else frames_of(given.continuation, hop=self.codec.hop)
+        total = clip_frames + given.frames
+        if total <= self._window:
+            return self._engine.submit_encoding(
+                given.frames, lambda: self._with_chroma(self._encode(given), given.melody), live=given.live
+            )
+        windows = plan_windows(clip_frames, total, window=self._window, stride=self._stride)
+
+        def chroma(window: Window) -> Tensor | None:
+            # As audiocraft does: the melody's sound goes on from window to window, and begins anew at its end.
+            hop = self.codec.hop
+            return self._chroma(
+                given.melody and loop(given.melody, first=window.start * hop, samples=self._window * hop)
+            )
+
+        return LongGeneration(self._engine, windows, lambda: self._encode(given), chroma)
+
+    def _encode(self, given: ResolvedInput) -> Request:
+        """The engine's request: T5's states of the prompt, and the codes of what is continued, but no melody."""
+        text = self._text.encode(given.prompt) if given.prompt else None
+        codes = None if given.continuation is None else self.codec.encode(torch.from_numpy(given.continuation.samples))
+        return Request(
+            frames=given.frames,
+            sampling=given.sampling,
+            seed=given.seed,
+            conditions=Conditions(text),
+            prompt_codes=codes,
+        )
+
+    def _with_chroma(self, request: Request, melody: Waveform | None) -> Request:
+        return replace(request, conditions=replace(request.conditions, chroma=self._chroma(melody)))
+
+    def _chroma(self, melody: Waveform | None) -> Tensor | None:
+        return None if self._melody is None or melody is None else self._melody.encode(melody)

@@ -1,0 +1,33 @@
+"""What a caller may choose, for all who must know it: this library, the API and the command line.
+
+Imports nothing but the standard library: the API process reads it without loading the engine.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+MAX_SEED = 2**32 - 1
+"""The largest seed of the random numbers; the smallest is 0."""
+
+
+class NormalizationStrategy(StrEnum):
+    """How the output's level is set."""
+
+    LOUDNESS = "loudness"
+    """-14 LUFS, with true peaks limited to -1 dBTP."""
+    CLIP = "clip"
+    """No gain; samples are clipped at -1 dBFS."""
+    PEAK = "peak"
+    """The highest sample at -1 dBFS."""
+    RMS = "rms"
+    """-18 dBFS RMS over all channels; samples are clipped at full scale."""
+
+
+class ContinuationMode(StrEnum):
+    """What `duration` means when `input_audio` is continued."""
+
+    EXTEND = "extend"
+    """The new music alone."""
+    TOTAL = "total"
+    """The clip and the new music together."""

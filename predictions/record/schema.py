@@ -1,0 +1,294 @@
+"""Everything that stands in Redis, named once: keys, fields, statuses, events, queues, channels and tasks.
+
+Python imports these names, and the type checker holds it to the fields of each hash. The Lua scripts get the same names
+as constants (`predictions.record.scripts`), and `tests/predictions/record/test_schema.py` holds them to the fields.
+
+An earlier version's data is read with these names: to change one is to migrate what is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from string import Formatter
+from typing import Literal, TypedDict
+
+
+class Status(StrEnum):
+    """The five states of a prediction; the names are those of Replicate's clients."""
+
+    STARTING = "starting"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the prediction has ended."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
+
+
+class EventName(StrEnum):
+    """The kinds of events in a prediction's stream. Each member says what the event's data is."""
+
+    STATUS = "status"
+    """The new status. A second `starting` means that a worker died and another attempt will begin."""
+    PROGRESS = "progress"
+    """`[completed steps, total steps]`; one event for each percent."""
+    LOGS = "logs"
+    """The text that was added to the logs."""
+    AUDIO = "audio"
+    """A `Chunk` that can be read now."""
+
+
+class WebhookEvent(StrEnum):
+    """The moments at which a webhook is sent; the names are Replicate's."""
+
+    START = "start"
+    OUTPUT = "output"
+    LOGS = "logs"
+    COMPLETED = "completed"
+
+
+class DeliveryState(StrEnum):
+    """The state of one webhook's delivery."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """Every attempt of the schedule failed."""
+    SUPERSEDED = "superseded"
+    """A newer webhook carries the same and more."""
+    DISABLED = "disabled"
+    """The receiver answered 410 Gone."""
+
+
+class Verdict(StrEnum):
+    """What an attempt to deliver a webhook means for the delivery."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+class Outcome(StrEnum):
+    """How a request to create a prediction ended."""
+
+    CREATED = "created"
+    REPLAYED = "replayed"
+    """The same request came before; its prediction stands."""
+    CONFLICT = "conflict"
+    """Another prediction has the id."""
+    MISMATCH = "mismatch"
+    """The Idempotency-Key came before with another body."""
+    FULL = "full"
+    """Too many predictions wait already."""
+
+
+class Queue(StrEnum):
+    """Celery's queues that have a fixed name; a registry's models have queues named after them."""
+
+    GENERATION = "generation"
+    """The queue of the one model that MUSICGEN_MODEL names."""
+    WEBHOOKS = "webhooks"
+
+
+class Task(StrEnum):
+    """The Celery tasks."""
+
+    GENERATE = "musicgen.generate"
+    DELIVER_WEBHOOK = "musicgen.deliver_webhook"
+
+
+class Channel(StrEnum):
+    """Pub/sub channels. A message is a hint, never the truth: whoever missed it reads the record."""
+
+    ENDED = "musicgen:ended-channel"
+    """`{status} {id}` of every prediction that ends."""
+    EVENTS = "musicgen:events-channel"
+    """The id of every prediction that has a new event."""
+
+
+class PredictionHash(TypedDict, total=False):
+    """A prediction's record, as text. What may be absent is `str | None`; times are seconds since 1970."""
+
+    id: str
+    owner: str
+    digest: str
+    status: str
+    attempt: str
+    """Claims so far; the fencing token of the present one."""
+    created_at: str
+    queue: str
+    enqueues: str
+    """How often a message was pushed; part of its delivery tag."""
+    enqueued_at: str
+    input: str
+    """JSON."""
+    model: str
+    version: str
+    base_url: str
+    input_file: str | None
+    stream_token: str | None
+    live: str | None
+    """The text `1`, or absent."""
+    rerun_of: str | None
+    wanted_audio_sha256: str | None
+    started_at: str | None
+    completed_at: str | None
+    progress: str | None
+    """JSON: `[completed steps, total steps]`."""
+    logs: str
+    output_key: str | None
+    error: str | None
+    metrics: str
+    """JSON."""
+    provenance: str | None
+    """JSON."""
+    webhook: str | None
+    """The receiver's URL."""
+    webhook_events: str | None
+    """The events that the client wants, separated by commas."""
+    webhook_gone: str | None
+    """The text `1` once the receiver has answered 410 Gone."""
+
+
+class DeliveryHash(TypedDict, total=False):
+    """One webhook's delivery, as text; times are seconds since 1970."""
+
+    id: str
+    """The webhook-id."""
+    prediction: str
+    event: str
+    state: str
+    created_at: str
+    due: str
+    """The time of the next attempt."""
+    attempts: str
+    """Attempts begun so far."""
+    tries: str
+    """Attempts of the present schedule; a redelivery begins a new one."""
+
+
+class FileHash(TypedDict, total=False):
+    """An uploaded file's record, as text."""
+
+    id: str
+    owner: str
+    name: str
+    content_type: str
+    size: str
+    """Bytes."""
+    sha256: str
+    created_at: str
+    metadata: str
+    """JSON."""
+
+
+class IdempotencyHash(TypedDict):
+    """The request that came with an Idempotency-Key."""
+
+    id: str
+    digest: str
+
+
+class EventEntry(TypedDict):
+    """One entry of a prediction's stream of events."""
+
+    event: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name with parameters in braces."""
+
+    template: str
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters, in order."""
+        return tuple(name for _, name, _, _ in Formatter().parse(self.template) if name)
+
+    def __call__(self, *values: str | int) -> str:
+        """The name with these values in the place of its parameters."""
+        return self.template.format(**dict(zip(self.parameters, values, strict=True)))
+
+
+class Field:
+    """The fields whose names have parameters."""
+
+    webhook_count = Name("webhooks:{event}")
+    """How many webhooks of a numbered event a prediction has owed."""
+    webhook_sent = Name("webhook_sent:{event}")
+    """When the last attempt at a webhook of a numbered event began."""
+    attempt_started = Name("started:{number}")
+    attempt_outcome = Name("outcome:{number}")
+    """JSON: status, error and seconds."""
+    step_seconds = Name("step:{requests}")
+    """A decoding step that this many requests share."""
+    other_seconds = Name("beside:{decoder}")
+    """The work on a second of music that is not decoding steps, with this decoder: codec or diffusion."""
+
+
+@dataclass(frozen=True)
+class Key(Name):
+    """A key, or a family of keys: one for each value of its parameters."""
+
+    kind: Literal["hash", "list", "set", "sorted set", "stream"]
+    fields: type | None = None
+    """The fixed fields of a hash or of a stream's entries."""
+    named: tuple[Name, ...] = ()
+    """The fields of a hash whose names have parameters."""
+
+
+class Keys:
+    """Every key."""
+
+    prediction = Key("musicgen:prediction:{id}", "hash", PredictionHash, (Field.webhook_count, Field.webhook_sent))
+    """The record; the truth."""
+    events = Key("musicgen:events:{id}", "stream", EventEntry)
+    """A prediction's events, for whoever follows it."""
+    owner = Key("musicgen:owner:{owner}", "sorted set")
+    """An owner's predictions, by the time of their creation."""
+    idempotency = Key("musicgen:idempotency:{owner}:{key}", "hash", IdempotencyHash)
+    offered = Key("musicgen:offered:{owner}:{digest}", "list")
+    """Ids of predictions whose answer was lost, for the next identical requests."""
+
+    queues = Key("musicgen:queues", "set")
+    """The queues that generate, one for each model."""
+    queued = Key("musicgen:queued:{queue}", "sorted set")
+    """Ids that wait, by the time of their creation. The truth; the Celery message is a hint."""
+    running = Key("musicgen:running:{queue}", "set")
+    """Ids that run."""
+    leases = Key("musicgen:leases", "sorted set")
+    """Ids that run, by the time at which their lease ends."""
+    ended = Key("musicgen:ended", "sorted set")
+    """Ids that have ended, by the time of their end."""
+
+    webhooks = Key("musicgen:webhooks", "sorted set")
+    """Webhook-ids of pending deliveries, by the time of their next message."""
+    delivery = Key(
+        "musicgen:delivery:{webhook_id}", "hash", DeliveryHash, (Field.attempt_started, Field.attempt_outcome)
+    )
+    """One webhook to be delivered, and every attempt at it."""
+    deliveries = Key("musicgen:deliveries:{id}", "list")
+    """Webhook-ids of a prediction's deliveries, oldest first."""
+
+    file = Key("musicgen:file:{id}", "hash", FileHash)
+    files = Key("musicgen:files", "sorted set")
+    """Ids of uploaded files, by the time of their upload."""
+    owner_files = Key("musicgen:owner-files:{owner}", "sorted set")
+    """The same, of one owner."""
+
+    cards = Key("musicgen:cards", "hash")
+    """Of each queue, what its workers announced last, as JSON."""
+    workers = Key("musicgen:workers:{queue}", "sorted set")
+    """Names of live workers, by the time at which their last sign of life expires."""
+    throughput = Key("musicgen:pace:{queue}:{version}", "hash", None, (Field.step_seconds, Field.other_seconds))
+    """How fast a model's workers were lately, in seconds."""

@@ -1,0 +1,32 @@
+-- Begin an attempt to deliver a webhook, and write it down.
+-- Given: webhook_id, lost_seconds (after which an attempt that has not ended falls due again), spacing_seconds (between
+-- two attempts at webhooks of one numbered event of one prediction).
+-- Returns {number of the attempt, tries of this schedule, prediction's id, event}; nothing where none is due.
+local time, key = clock(), KEY.delivery(given.webhook_id)
+local known = redis.call('HMGET', key, 'state', 'due', 'prediction', 'event')
+local state, due, id, event = unpack(known)
+if state ~= DELIVERY.pending then
+  redis.call('ZREM', KEY.webhooks, given.webhook_id)
+  return false
+end
+-- Another worker makes the attempt right now, or this message is a late double.
+if tonumber(due) > tonumber(time) then return false end
+
+local function fall_due(at)
+  redis.call('HSET', key, 'due', at)
+  redis.call('ZADD', KEY.webhooks, at, given.webhook_id)
+end
+
+if NUMBERED[event] then
+  local record, field = KEY.prediction(id), FIELD.webhook_sent(event)
+  local earliest = (redis.call('HGET', record, field) or 0) + given.spacing_seconds
+  if tonumber(time) < earliest then
+    fall_due(earliest)
+    return false
+  end
+  redis.call('HSET', record, field, time)
+end
+fall_due(time + given.lost_seconds)
+local number = redis.call('HINCRBY', key, 'attempts', 1)
+redis.call('HSET', key, FIELD.attempt_started(number), time)
+return { number, redis.call('HINCRBY', key, 'tries', 1), id, event }
