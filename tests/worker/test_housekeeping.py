@@ -9,11 +9,11 @@ import pytest
 from predictions.errors import ObjectNotFound
 from predictions.models import announcements
 from predictions.record.command import Command
-from predictions.record.messages import GENERATION_QUEUE
 from predictions.record.prediction import output_key
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
-from predictions.storage.protocol import open_storage
+from predictions.storage import open_storage
 from tests.app.conftest import CARD
 from tests.predictions.record.test_store import LEASE, create, succeed
 from tests.records import claim
@@ -25,13 +25,13 @@ def housekeeper(
     store: PredictionStore, settings: Settings, measure: Callable[[], Command[bool] | None] | None = None
 ) -> Housekeeper:
     return Housekeeper(
-        store, open_storage(settings), settings, worker="a", queue=GENERATION_QUEUE, card=CARD, measure=measure
+        store, open_storage(settings), settings, worker="a", queue=Queue.GENERATION, card=CARD, measure=measure
     )
 
 
 def workers(store: PredictionStore) -> tuple[str, ...]:
     """The workers that are announced for the queue."""
-    state = store.run(announcements.deployment()).get(GENERATION_QUEUE)
+    state = store.run(announcements.deployment()).get(Queue.GENERATION)
     return tuple(state.workers) if state else ()
 
 
