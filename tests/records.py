@@ -1,4 +1,4 @@
-"""Records as tests need them, written by the commands that the service uses."""
+"""Predictions in the states that tests need, written by the service's own commands."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from predictions.record.store import PredictionStore
 
 
 def claim(store: PredictionStore, prediction_id: str, lease_seconds: float) -> int:
-    """Claim a prediction; the attempt, or 0 where there was nothing to take."""
+    """Claim a prediction; returns the number of the attempt, or 0 where the prediction could not be claimed."""
     claimed = store.run(commands.claim(prediction_id, lease_seconds))
     return claimed.attempt if claimed else 0

@@ -1,4 +1,4 @@
-"""Start the real parts that tests need: a Redis-protocol server here, the S3 server in `tests.s3_server`."""
+"""A Redis-protocol server for tests, free ports, and waiting; the S3 server is in `tests.s3_server`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def redis_server(folder: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port on which nobody listens right now."""
+    """A port on which nothing listens at present."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -44,5 +44,5 @@ def wait_until(
     deadline = time.monotonic() + seconds
     while not condition():
         assert process is None or process.poll() is None, f"the process ended with {process.returncode}"
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds} s"
         time.sleep(every)

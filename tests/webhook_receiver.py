@@ -1,4 +1,4 @@
-"""A webhook receiver: a real HTTP server that answers as it is told and keeps what it got."""
+"""A webhook receiver: an HTTP server that gives the configured responses and keeps the requests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HANG = 0
-"""The answer that does not come while the test runs."""
+"""A response that does not come while the test runs."""
 
 
 @dataclass
 class Receiver:
-    """Its URL, what it got (headers in lower case, body), and what it will answer; 200 once that is used up."""
+    """The receiver's URL, its requests (headers in lower case, body), and its next responses; 200 after these."""
 
     url: str = ""
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Receiver:
 
 @contextmanager
 def receiver(*answers: int | tuple[int, Mapping[str, str]]) -> Iterator[Receiver]:
-    """A receiver that gives these answers in turn: a status, or one with headers."""
+    """Run a receiver that gives these responses in turn: a status, or a status with headers."""
     state = Receiver(answers=list(answers))
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""`musicgen convert`, run as a person would."""
+"""`musicgen convert`, called as on the command line."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`musicgen generate`, run as a person would."""
+"""`musicgen generate`, called as on the command line."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""`musicgen serve` itself, as a user runs it; on a tiny model of random weights, but where the music counts."""
+"""`musicgen serve` as a user runs it, with a tiny model of random weights unless the music itself is tested."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Service:
     def wait(self, prediction_id: str, *statuses: str, seconds: float = 300.0) -> dict[str, Any]:
         """Poll until the prediction is in one of the statuses, or has ended where none is given."""
         wanted = statuses or ("succeeded", "failed", "canceled")
-        # Each look costs the service time that it needs for the work.
+        # Each poll takes computing time from the service.
         every = 0.02 if statuses else 0.1
         wait_until(
             lambda: self.get(prediction_id)["status"] in wanted, seconds=seconds, every=every, process=self.process
@@ -56,7 +56,7 @@ class Service:
         return self.get(prediction_id)
 
     def generate(self, **value: Any) -> dict[str, Any]:
-        """A prediction that has succeeded."""
+        """Make a prediction and wait until it has succeeded."""
         body = self.wait(self.post(**value))
         assert body["status"] == "succeeded", body
         return body
@@ -87,7 +87,7 @@ class Service:
 
 @contextmanager
 def serve(data: Path, *, status: int = 0, **settings: str) -> Iterator[Service]:
-    """Run `musicgen serve`; at the end it is stopped with one SIGTERM, and must end with that status."""
+    """Run `musicgen serve`. At the end one SIGTERM stops it, and it has to exit with `status`."""
     port = free_port()
     environment = {
         **os.environ,
@@ -119,7 +119,7 @@ def serve(data: Path, *, status: int = 0, **settings: str) -> Iterator[Service]:
 
 @contextmanager
 def side_by_side(contexts: Sequence[AbstractContextManager[T]]) -> Iterator[list[T]]:
-    """Enter all of them at once, and leave them so: several services take little longer to start than one."""
+    """Enter all contexts at once, and leave them at once: several services start nearly as fast as one."""
     with ThreadPoolExecutor(len(contexts)) as pool:
         entered = [pool.submit(context.__enter__) for context in contexts]
         try:
@@ -140,13 +140,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pocket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A first start with nothing set: the trained model that comes with the package, on two threads."""
+    """A service with default settings: the trained model that comes with the package, on two threads."""
     with serve(tmp_path_factory.mktemp("pocket"), OMP_NUM_THREADS="2") as service:
         yield service
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[Service]:
-    """One service for the tests that leave it as they found it."""
+    """One service for all tests that leave nothing behind in it."""
     with serve(tmp_path_factory.mktemp("service"), MUSICGEN_MODEL=str(model_folder)) as service:
         yield service

@@ -1,4 +1,4 @@
-"""What `test_fields.py` is made of: rows of inputs, and what becomes of them on a model."""
+"""The rows of `test_fields.py`: inputs, and the outcomes that a model gives for them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.e2e.sound import RATE, Samples, read_wav
 KINDS: tuple[Kind, ...] = ("text", "melody", "stereo", "stereo-melody")
 Fields = dict[str, Any]
 PLAIN: Fields = {"prompt": "piano", "duration": 1, "seed": 7, "normalization_strategy": "clip"}
-"""What a row asks for where it says nothing else, at the level that the codec gives; None leaves a field out."""
+"""The fields of every row that does not change them. `clip` keeps the codec's level; None leaves a field out."""
 
 
 class Outcome:
-    """What became of one request."""
+    """The outcome of one request."""
 
     def __init__(self, service: Service, fields: Fields) -> None:
         given = {name: value for name, value in (PLAIN | fields).items() if value is not None}
@@ -43,7 +43,7 @@ class Outcome:
 
     @cached_property
     def body(self) -> dict[str, Any]:
-        """The prediction, which succeeded."""
+        """The prediction, which has to have succeeded."""
         assert self.ended["status"] == "succeeded", self.ended
         return self.ended
 
@@ -57,7 +57,7 @@ class Outcome:
 
     @cached_property
     def samples(self) -> Samples:
-        """[channels, samples]"""
+        """The output, `[channels, samples]`."""
         return read_wav(self.content)
 
     @property
@@ -67,14 +67,14 @@ class Outcome:
 
     @property
     def failure(self) -> str:
-        """Why it failed."""
+        """The error of a prediction that failed."""
         assert (self.ended["status"], self.ended["output"]) == ("failed", None)
         error: str = self.ended["error"]
         return error
 
     @property
     def refused(self) -> dict[str, str]:
-        """The fields for which it was not taken, and what is wrong with each."""
+        """The fields because of which the request was refused, and what is wrong with each."""
         assert self._answer.status_code == 422, self._answer.text
         errors = self._answer.json()["errors"]
         assert all(error["message"] and error["remedy"] for error in errors)
@@ -102,7 +102,7 @@ class Model:
         return Outcome(self.service, fields)
 
     def outcomes_of(self, row: Row) -> list[Outcome]:
-        """Of the row's inputs; those that other rows have too are posted once."""
+        """The outcomes of the row's inputs. Equal inputs of several rows are posted once."""
         for key, fields in row.named_inputs():
             if key not in self.outcomes:
                 self.outcomes[key] = self.post(**fields)
@@ -114,13 +114,13 @@ class Model:
         return load_codec(self.folder, config, channels=self.channels, device=torch.device("cpu"))
 
     def read(self, content: bytes) -> Samples:
-        """Any audio file with the model's channels, at its rate."""
+        """Decode any audio file to the model's channels and sample rate."""
         with tempfile.NamedTemporaryFile() as file:
             Path(file.name).write_bytes(content)
             return read_audio(Path(file.name), sample_rate=RATE, channels=self.channels, max_seconds=60).samples
 
     def rendered(self, content: bytes) -> Samples:
-        """An audio file as it sounds when the codec has encoded and decoded it."""
+        """An audio file after the codec has encoded and decoded it."""
         codes = self.codec.encode(torch.from_numpy(self.read(content)))
         decoded: Samples = self.codec.decode(codes).numpy()
         return decoded
@@ -131,13 +131,13 @@ Check = Callable[..., None]
 
 @dataclass(frozen=True)
 class Row:
-    """Inputs, and what must come of them."""
+    """Inputs, and the check of their outcomes."""
 
     check: Check
     inputs: tuple[Fields, ...]
 
     def named_inputs(self) -> list[tuple[str, Fields]]:
-        """Each input and a name for it; the second of two equal ones has another."""
+        """Each input with its name. The second of two equal inputs has another name, so that it is posted too."""
         texts = [json.dumps(fields, sort_keys=True) for fields in self.inputs]
         return [(f"{text}{texts[:at].count(text)}", self.inputs[at]) for at, text in enumerate(texts)]
 
@@ -146,7 +146,7 @@ ROWS: dict[str, Row] = {}
 
 
 def row(*inputs: Fields) -> Callable[[Check], Check]:
-    """Make a case of a function: it gets the model, and the outcome of each of these inputs."""
+    """Make a row of a function that checks the model's outcomes of these inputs."""
 
     def add(check: Check) -> Check:
         name = check.__name__.replace("_", " ")
@@ -159,10 +159,10 @@ def row(*inputs: Fields) -> Callable[[Check], Check]:
 
 @contextmanager
 def serving(kind: Kind, folder: Path) -> Iterator[Model]:
-    """A service of one kind of model, with MultiBand Diffusion, to which all inputs have been posted."""
+    """Serve one kind of model, with MultiBand Diffusion, and post all inputs to it."""
     plain = write_noise_model(folder / "plain", kind=kind)
     model = copy_with_diffusion(plain, folder / kind)
-    # No worker dies here: one that is slow, with so much to do at once, need not be taken for dead.
+    # A worker with this much to do at once may renew its leases late; no worker dies here.
     with serve(folder / "data", MUSICGEN_MODEL=str(model), MUSICGEN_LEASE_SECONDS="60") as service:
         served = Model(kind, model, service)
         for each in ROWS.values():

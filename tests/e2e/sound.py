@@ -1,4 +1,4 @@
-"""Sounds to send, and how those that come back are read and measured."""
+"""Sounds to send as input audio; reading and measuring those that are generated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Samples = NDArray[np.float32]
 
 
 def tone(seconds: float, frequency: float = 220.0, rate: int = RATE) -> Samples:
-    """A sine `[1, samples]`, in even steps of 16 bits: the mean of two is exact too."""
+    """A sine `[1, samples]`, quantized to even 16-bit steps, so that the mean of two is exact too."""
     sine = np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
     return np.float32(2 * np.rint(4000 * sine[None]) / 32767)
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml is valid, names what exists, sets what the settings know, and has no secret that works."""
+"""docker-compose.yml is valid, refers to existing files, sets known settings, and contains no working secret."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def services() -> dict[str, Service]:
 
 @pytest.fixture(scope="module")
 def example() -> dict[str, str]:
-    """The variables of .env.example, those that are commented out too."""
+    """The variables of .env.example, including those that are commented out."""
     found = re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
     return dict(found)
 
 
 def variables(text: str) -> set[str]:
-    """What Compose reads from the environment."""
+    """The variables that Compose reads from the environment."""
     return set(re.findall(r"\$\{(\w+)", text))
 
 
@@ -62,7 +62,7 @@ def test_is_built_from_a_dockerfile_that_knows_its_arguments(services: dict[str,
 
 
 def test_no_image_is_built_twice(services: dict[str, Service]):
-    """Compose builds in parallel, and two builds that end in one tag fail with "already exists"."""
+    """Compose builds in parallel, and two builds with one tag fail with "already exists"."""
     built = [service["image"] for service in services.values() if "build" in service]
     assert len(built) == len(set(built)) == len(BUILT)
     webhooks = services["webhooks"]
@@ -93,7 +93,7 @@ def test_what_compose_reads_is_in_the_example(example: dict[str, str]):
 
 
 def test_the_settings_in_the_file_are_accepted(services: dict[str, Service], monkeypatch: pytest.MonkeyPatch):
-    """Each process would start with what the file gives it, defaults filled in."""
+    """The settings accept the environment that the file gives each process, defaults included."""
     for name in OURS:
         with monkeypatch.context() as environment:
             for variable, value in services[name]["environment"].items():
@@ -108,7 +108,7 @@ def test_the_settings_in_the_file_are_accepted(services: dict[str, Service], mon
 
 
 def with_defaults(value: str) -> str:
-    """The value where nothing is set but the secrets."""
+    """The value of a variable where only the secrets are set."""
     value = re.sub(r"\$\{\w+:\?[^}]*\}", "a secret of some length", value)
     while "${" in value:
         value = re.sub(r"\$\{\w+:-([^${}]*)\}", r"\1", value)

@@ -1,4 +1,4 @@
-"""What the images, docker-compose.yml and docs/deploy.md say of the code is true of it."""
+"""The images, docker-compose.yml and docs/deploy.md agree with the code: settings, commands, paths."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_every_cache_lies_where_the_user_may_write(path: Path):
 
 
 def test_secrets_stay_out_of_git():
-    """And the example in it."""
+    """The document's example included."""
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert ".env" in ignored
     assert not any(fnmatch(".env.example", pattern) for pattern in ignored)

@@ -1,4 +1,4 @@
-"""What must hold of the Dockerfiles and can be seen without building them; the builds check themselves further."""
+"""Rules for the Dockerfiles that can be checked without building them; the builds check the rest."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_stops_softly_and_tells_its_health(path: Path):
 
 @every_dockerfile
 def test_a_change_of_code_installs_no_dependency_again(path: Path):
-    """The stage of the dependencies copies no code, and the last one takes the code after them."""
+    """The stage with the dependencies copies no code; the last stage copies the code after the dependencies."""
     stage = ""
     for word, rest in instructions(path):
         stage = rest.partition(" AS ")[2] if word == "FROM" else stage
@@ -106,7 +106,7 @@ def test_downloads_are_cached_and_pinned(path: Path):
 
 @every_dockerfile
 def test_takes_in_what_the_package_is_made_of(path: Path):
-    """Both the Dockerfile and .dockerignore list it, so that neither secrets nor history get in."""
+    """The Dockerfile and .dockerignore list every copied path, so that neither secrets nor history get in."""
     packages = {folder.parent.name for folder in ROOT.glob("*/__init__.py")}
     packages -= {"tests", "benchmarks", "reference", "sdk", "training"}
     copied = {name for rest in values(instructions(path), "COPY") for name in rest.split() if "/" not in name}

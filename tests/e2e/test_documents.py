@@ -1,4 +1,4 @@
-"""Every block of code in the documents, run against a live service, and the generated clients that they use."""
+"""Every block of code in the documents, executed against a live service with the generated clients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def typescript_client() -> Path:
 
 @pytest.fixture
 def reader(service: Service, python_client: Path, typescript_client: Path, tmp_path: Path) -> Iterator[Reader]:
-    """Somebody in a folder beside the service's data, who has installed what the documents say."""
+    """A reader in a folder of their own, who has installed what the documents tell to install."""
     (tmp_path / "musicgen-data").symlink_to(service.data)
     (tmp_path / "node_modules").mkdir()
     for package in ("replicate", "standardwebhooks"):

@@ -1,8 +1,7 @@
-"""Every field of an input and its edge cases, through the service, on every kind of model: a row of the table, a case.
+"""Every field of an input with its edge cases, through the service, on every kind of model: one row for each case.
 
-All rows' inputs are posted to a model at once and run together; each row then looks at what came of its own. What the
-levels do to sound that no model makes (silence, a lone click, opposite channels) is in
-`tests/musicgen_core/audio/test_loudness.py`.
+All rows' inputs are posted to a model at once and decoded together; each row then checks its own outcomes. Sounds that
+no model makes (silence, a single click, opposite channels) are in `tests/musicgen_core/audio/test_loudness.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tests.e2e.sound import RATE, Samples, data_uri, measure, tone, wav
 
 CEILING = 10 ** (-1 / 20)
 LOOK_AHEAD = round(0.2 * RATE)
-"""How far, with room to spare, the codec looks ahead: so much of a clip's end depends on what follows."""
+"""Samples at a clip's end that depend on what follows, because the codec looks ahead; an upper bound."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def no_prompt_and_no_audio(model: Model, nothing: Outcome) -> None:
 
 @row({"prompt": ""}, {"prompt": "", "classifier_free_guidance": 1}, {"prompt": "", "classifier_free_guidance": 0}, {})
 def prompt_empty_is_unconditional(model: Model, empty: Outcome, one: Outcome, zero: Outcome, piano: Outcome) -> None:
-    """With nothing to follow, guidance has nothing to guide."""
+    """Without a condition, guidance changes nothing."""
     assert empty.content == one.content == zero.content != piano.content
     assert empty.samples.shape == (model.channels, RATE)
 
@@ -65,7 +64,7 @@ CLIP, SECOND = wav(SONG), wav(SONG[:, RATE : 2 * RATE])
 A, E_FLAT = (data_uri(wav(tone(3, frequency))) for frequency in (220.0, 311.1))
 MELODIES = [tone(0.5, 220 * 2 ** (n / 12), 8_000) for n in (0, 3, 7, 10, 5, 2, 8, 11, 1, 6)]
 TUNE = np.concatenate([MELODIES[n % 7 + n // 40] for n in range(80)], axis=1)
-"""40 s at 8 kHz, of other notes in its second half."""
+"""40 s at 8 kHz, with different notes in the second half."""
 
 
 def tune(seconds: float, start: float = 0.0) -> str:
@@ -73,7 +72,7 @@ def tune(seconds: float, start: float = 0.0) -> str:
 
 
 def no_melody(model: Model, *outcomes: Outcome) -> bool:
-    """Whether the model follows no melody; the outcomes must have been refused then."""
+    """Whether the model follows no melody; if so, the requests have to have been refused."""
     if not model.melody:
         assert all("cannot follow a melody" in outcome.refused["input_audio"] for outcome in outcomes)
     return not model.melody
@@ -95,7 +94,7 @@ def input_audio_without_a_prompt(model: Model, none: Outcome, empty: Outcome) ->
 
 @row({"input_audio": A}, {"input_audio": data_uri(wav(tone(31)))}, {"input_audio": data_uri(wav(tone(0.3)))})
 def melody_shorter_than_30_s_is_repeated(model: Model, three: Outcome, long: Outcome, short: Outcome) -> None:
-    """A steady tone sounds the same again and again."""
+    """A steady tone repeats itself exactly."""
     if not no_melody(model, three, long, short):
         assert three.content == long.content == short.content
 
@@ -211,7 +210,7 @@ def continuation_of_a_fifth_of_a_second(model: Model, outcome: Outcome) -> None:
 
 @row(continued(duration=2), in_total(duration=5), continued(duration=2, continuation_mode="extend"))
 def continuation_mode_extend_or_total(model: Model, plain: Outcome, total: Outcome, extend: Outcome) -> None:
-    """Two new seconds either way."""
+    """Two new seconds in both modes."""
     assert plain.seconds == 5
     assert plain.content == total.content == extend.content
 
@@ -305,7 +304,7 @@ def normalization_strategy_loudness(model: Model, asked: Outcome, default: Outco
 
 @row(LEVELS[1], LEVELS[3])
 def normalization_strategy_clip(model: Model, clipped: Outcome, rms: Outcome) -> None:
-    """No gain; what was quieter than the ceiling is as in the others, up to their gain."""
+    """No gain: below the ceiling, the samples are those of the other strategies without their gain."""
     assert np.abs(clipped.samples).max() <= CEILING + 1 / 32768
     assert_same_up_to_gain(clipped.samples, rms.samples)
 
@@ -373,7 +372,7 @@ def top_p_outside_0_to_1(model: Model, *wrong: Outcome) -> None:
 
 @row(GREEDY, GREEDY | {"seed": 8})
 def temperature_0_is_greedy(model: Model, one: Outcome, other: Outcome) -> None:
-    """The seed decides nothing."""
+    """The seed has no effect."""
     assert one.content == other.content
 
 
@@ -475,7 +474,7 @@ def unknown_fields_are_named(model: Model, one: Outcome, several: Outcome) -> No
 
 @row({"duration": 3})
 def progress_in_lines_of_tqdm_and_in_the_record(model: Model, outcome: Outcome) -> None:
-    """What Replicate's client reads the progress from."""
+    """Replicate's client reads the progress from these lines."""
     steps = re.findall(r"^\s*(\d+)%\s*\|.+?\|\s*(\d+)/(\d+)", outcome.body["logs"], re.MULTILINE)
     assert steps[-1] == ("100", "153", "153")
     assert len(steps) > 2

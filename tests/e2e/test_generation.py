@@ -1,4 +1,4 @@
-"""The main job: a prompt goes in, music comes out at a URL. All that can be asked for is in `test_fields.py`."""
+"""A prompt goes in, music comes out at a URL. Every field of an input is tested in `test_fields.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.e2e.sound import RATE, measure, read_wav
 
 
 def test_ten_seconds_of_music_from_a_first_start(pocket: Service) -> None:
-    """With nothing set, the trained model that comes with the package plays."""
+    """With default settings, the trained model that comes with the package is served."""
     assert pocket.client.get("/health-check").json()["model"]["trained"]
     body = pocket.generate(prompt="warm lo-fi piano", duration=10)
     content = pocket.audio(body)
@@ -36,7 +36,7 @@ def test_ten_seconds_of_music_from_a_first_start(pocket: Service) -> None:
 
 
 def test_twenty_at_once_and_each_as_if_alone(service: Service) -> None:
-    """Different lengths and settings together; the same request alone gives the same bytes."""
+    """Requests of different lengths and settings at once give the same bytes as each of them alone."""
     inputs = [
         {"prompt": f"music {n}", "duration": 1 + n % 4, "seed": n, "temperature": 0.5 + n / 20, "top_k": 10 * n}
         | ({"classifier_free_guidance": 1} if n % 3 == 0 else {})

@@ -1,4 +1,4 @@
-"""What happens when processes die, jobs are cancelled, and webhooks are owed."""
+"""The life of predictions while processes die, clients cancel or delete, and webhooks are due."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def has_begun(service: Service, prediction_id: str) -> bool:
 
 
 def test_running_predictions_are_cancelled(service: Service) -> None:
-    """Several, since the model is so quick that one might end before it is cancelled."""
+    """Several predictions, because the tiny model may finish one before it is cancelled."""
     running = [service.post(prompt="x", duration=30) for _ in range(4)]
     wait_until(lambda: has_begun(service, running[-1]))
     bodies = [service.client.post(f"/predictions/{item}/cancel").json() for item in running]
@@ -49,7 +49,7 @@ def test_a_deleted_prediction_leaves_nothing(service: Service) -> None:
 
 
 def test_a_killed_workers_predictions_succeed_once(tmp_path: Path, model_folder: Path) -> None:
-    """Two, one after the other: should the first have ended as the worker dies, the second has not."""
+    """Two predictions in turn: if the first has ended when the worker dies, the second has not."""
     settings = {"MUSICGEN_MODEL": str(model_folder), "MUSICGEN_MAX_REQUESTS": "1"}
     with receiver() as hook, serve(tmp_path / "data", **settings) as service:
         request = {
@@ -120,7 +120,7 @@ def test_webhooks_are_signed_and_tried_again(service: Service) -> None:
         wait_until(lambda: hook.ids() == [delivery["id"]] * 3)
 
 
-def test_every_event_of_a_prediction_is_told(service: Service) -> None:
+def test_every_event_of_a_prediction_sends_a_webhook(service: Service) -> None:
     with receiver() as hook:
         request = {"input": {"prompt": "x", "duration": 20}, "webhook": hook.url}
         prediction_id = service.client.post("/predictions", json=request).json()["id"]

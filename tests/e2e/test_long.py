@@ -21,7 +21,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Ite
 
 
 def test_a_clip_is_continued_beyond_30_seconds(service: Service) -> None:
-    """Through two windows: the first has room for half a second, the second makes the rest."""
+    """Two windows: the first has room for half a second, the second generates the rest."""
     wanted = {"input_audio": data_uri(clip(29.5)), "continuation": True, "duration": 1, "seed": 3}
     body = service.generate(**wanted)
     assert body["progress"]["fraction"] == 1.0

@@ -1,4 +1,4 @@
-"""Two models in one deployment, each with a worker of its own, through `musicgen serve`."""
+"""Two models in one deployment of `musicgen serve`, each with its own worker."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, registry: Path) -> Iterator[S
 
 
 def ask(service: Service, version: str | None = None, **value: Any) -> dict[str, Any]:
-    """What the API answers to a prediction of that version."""
+    """The API's response to a prediction of that version."""
     body = {"input": {"prompt": "piano", **value}}
     answer = service.client.post("/predictions", json=body if version is None else {**body, "version": version})
     found: dict[str, Any] = answer.json()
@@ -94,7 +94,7 @@ def test_what_a_model_cannot_do_is_refused_at_submit(both: Service) -> None:
 
 
 def field_of(problem: dict[str, Any]) -> str:
-    """The one field that is wrong."""
+    """The only field that is wrong."""
     assert problem["status"] == 422, problem
     [error] = problem["errors"]
     field: str = error["field"]

@@ -1,4 +1,4 @@
-"""What was made can be made again, byte by byte; and the record says with what it was made."""
+"""A rerun makes the same music byte by byte, and the record says which model and code made it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def digests(service: Service, ids: list[str]) -> list[str]:
 
 
 def test_the_same_bytes_alone_among_others_and_by_another_process(pocket: Service) -> None:
-    """On two threads, whose sums could come out in another order."""
+    """On two threads, which might add up in another order."""
     ids, first = [], []
     for value in WAYS.values():
         ids.append(pocket.post(**value))
@@ -79,7 +79,7 @@ def test_what_workers_measured_says_when_the_next_one_ends(service: Service) -> 
 
 
 def test_audio_that_has_changed_since_is_not_taken_for_the_same(service: Service) -> None:
-    """A foreign URL is read again; here, it is the URL of one of the service's own outputs."""
+    """The audio behind a URL is downloaded again; here it is one of the service's own outputs."""
     path = service.generate(prompt="x", duration=1, seed=1)["output"]
     body = service.generate(duration=1, input_audio=path)
     content = httpx.get(path, trust_env=False).content

@@ -1,4 +1,4 @@
-"""Listening while the music is made, with a real worker; and when the worker dies."""
+"""Listening to music while a real worker generates it, and after that worker is killed."""
 
 from __future__ import annotations
 

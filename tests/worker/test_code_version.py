@@ -1,4 +1,4 @@
-"""The code's version, from a real git checkout, from a build, and where nothing is known."""
+"""The code's version in a git checkout, in a build, and where no revision is known."""
 
 from __future__ import annotations
 

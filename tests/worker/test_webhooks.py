@@ -1,4 +1,4 @@
-"""Webhooks delivered to a real receiver: signatures, schedule, redirects, addresses, a worker killed in the middle."""
+"""Webhooks sent to a real receiver: signatures, schedule, redirects, addresses, a worker that is killed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def verified_bodies(hook: Receiver) -> dict[str, dict[str, object]]:
     return {h["webhook-id"]: Verifier(derived_key(SECRET)).verify(body, h) for h, body in hook.received}
 
 
-def test_each_event_tells_its_own(store: PredictionStore, sender: WebhookSender) -> None:
+def test_each_event_has_its_own_body(store: PredictionStore, sender: WebhookSender) -> None:
     with receiver() as hook:
         attempt = claimed(store, hook.url, *WebhookEvent)
         sender.deliver("one-start")
@@ -76,7 +76,7 @@ def test_each_event_tells_its_own(store: PredictionStore, sender: WebhookSender)
         sender.deliver("one-completed")
         sender.deliver("one-output-1")
         bodies = verified_bodies(hook)
-        # The start once more, after the end: it does not tell of the end a second time.
+        # The start again, after the end: its body does not announce the end a second time.
         store.run(deliveries.redeliver("one", "one-start"))
         sender.deliver("one-start")
     assert [body["status"] for body in bodies.values()] == ["processing", "processing", "succeeded", "processing"]
@@ -109,7 +109,7 @@ def test_a_day_of_failures_is_ten_retries_under_one_id(store: PredictionStore, s
         let_time_pass(store, 10 * 86_400)
         sender.deliver("one-start")
     assert hook.ids() == ["one-start"] * 11
-    # The last two are as long, but for chance.
+    # The last two are equally long but for the random part.
     assert waits[:-1] == sorted(waits[:-1])
     assert 19 * 3600 < sum(waits) < 24 * 3600
     assert [attempt.status for attempt in delivery(store).attempts] == [500] * 11
