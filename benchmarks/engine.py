@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 
 from musicgen_core.device import Dtype, choose_dtype
-from musicgen_core.engine.engine import Conditions, Engine, Request
+from musicgen_core.engine.engine import Engine
+from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.lm.linear import has_int8_kernel
 from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig

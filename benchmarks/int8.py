@@ -18,9 +18,9 @@ from benchmarks.peers.models import OURS
 from musicgen_core.checkpoints import hub
 from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.engine.attention import Lane, SequenceAttention
-from musicgen_core.engine.engine import Conditions, Engine, Request
+from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.kv_cache import KVCache
-from musicgen_core.engine.request import condition_vectors
+from musicgen_core.engine.request import Conditions, Request, condition_vectors
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.lm.delay_pattern import apply_delays
 from musicgen_core.lm.transformer import LanguageModel, position_table

@@ -11,8 +11,9 @@ from musicgen_core.abilities import WINDOW_SECONDS
 from musicgen_core.audio.clip import loop
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.conditioning.melody import MelodyConditioner
-from musicgen_core.engine.engine import Conditions, Engine, Request
+from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.long_form import LongGeneration, Window, plan_windows
+from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.musicgen import EXTEND_STRIDE
 from reference.cases import FRAME_RATE

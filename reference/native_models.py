@@ -20,9 +20,9 @@ from musicgen_core.codec.encodec import Codec, load_codec
 from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.conditioning.text import TextConditioner, load_text_conditioner
 from musicgen_core.engine.attention import Lane, SequenceAttention
-from musicgen_core.engine.engine import Conditions, Engine, Request
+from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.kv_cache import KVCache
-from musicgen_core.engine.request import condition_vectors
+from musicgen_core.engine.request import Conditions, Request, condition_vectors
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.lm.delay_pattern import apply_delays
 from musicgen_core.lm.transformer import LanguageModel, position_table

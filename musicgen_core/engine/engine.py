@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
-from musicgen_core.engine.request import Conditions, Request, check_request
+from musicgen_core.engine.request import Request, check_request
 from musicgen_core.engine.scheduler import Scheduler
 from musicgen_core.errors import GenerationCancelled
 from musicgen_core.executor import Task
@@ -38,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 LIVE_STEPS = 25
 """A generation that is followed live shows its codes this often: every half second of music."""
-
-__all__ = ["Conditions", "Engine", "Generation", "Request"]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from musicgen_core import MusicGen
 from musicgen_core.checkpoints.hub import POCKET, POCKET_FOLDER, resolve
 from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.engine.sampling_params import SamplingParams
-from musicgen_core.job import GenerationInput
+from musicgen_core.generation_input import GenerationInput
 from training.attributes import ATTRIBUTES, labelled_songs
 from training.measure import generate, si_sdr, songs_with_lead, waveform
 from training.tokens import CHROMA_FRAMES
@@ -66,7 +66,7 @@ def test_transformers_plays_the_same(
 
 def test_transformers_follows_the_same_melody(pocket: MusicGen, theirs: MusicgenMelodyForConditionalGeneration) -> None:
     tune = songs_with_lead(9, 1)[0][1]
-    ours = pocket.submit(GenerationInput(PROMPT, 2.0, seed=0, sampling=GREEDY, melody=waveform(tune))).audio()
+    ours = pocket.submit(GenerationInput(PROMPT, 2.0, seed=0, sampling=GREEDY, input_audio=waveform(tune))).audio()
     chroma = MelodyConditioner(sample_rate=32_000, bins=12, frames=CHROMA_FRAMES).encode(waveform(tune))
     tokens = AutoTokenizer.from_pretrained(POCKET_FOLDER)(PROMPT, return_tensors="pt")
     played = theirs.generate(

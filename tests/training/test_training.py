@@ -12,7 +12,7 @@ import torch
 from transformers import EncodecModel, T5EncoderModel
 
 from musicgen_core import MusicGen
-from musicgen_core.job import GenerationInput
+from musicgen_core.generation_input import GenerationInput
 from training import codec, export, language_model, text_encoder, tokens
 from training.music import KEYS, random_style
 from training.tokenizer import load_tokenizer

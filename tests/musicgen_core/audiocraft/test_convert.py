@@ -25,7 +25,8 @@ from musicgen_core.audiocraft.convert import convert
 from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.checkpoints.noise_model import write_noise_model
 from musicgen_core.codec.encodec import load_codec
-from musicgen_core.engine.engine import Engine, Request
+from musicgen_core.engine.engine import Engine
+from musicgen_core.engine.request import Request
 from musicgen_core.errors import CheckpointError
 from tests.musicgen_core.audiocraft import audiocraft_format as audiocraft
 from tests.musicgen_core.reference import (

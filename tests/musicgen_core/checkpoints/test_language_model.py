@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from musicgen_core.checkpoints.language_model import load_language_model
-from musicgen_core.engine.engine import Conditions, Engine, Request
+from musicgen_core.engine.engine import Engine
+from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import CheckpointError
 from musicgen_core.lm.transformer import LanguageModel

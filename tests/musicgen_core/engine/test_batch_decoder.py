@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
-from musicgen_core.engine.engine import Conditions, Request
+from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
 from tests.musicgen_core.reference import (
     GREEDY,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from musicgen_core.engine.batch_decoder import BatchDecoder
-from musicgen_core.engine.engine import Conditions, Request
+from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import GenerationCancelled, InvalidRequest, UnsupportedByModel
 from tests.musicgen_core.reference import (

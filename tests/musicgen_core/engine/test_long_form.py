@@ -23,8 +23,9 @@ from musicgen_core import (
 )
 from musicgen_core.audio.clip import loop
 from musicgen_core.conditioning.melody import MelodyConditioner
-from musicgen_core.engine.engine import Conditions, Engine, Request
+from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.long_form import LongGeneration, Window, plan_windows
+from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.generation_input import ResolvedInput
 from tests.diffusion_model import STEPS, copy_with_diffusion
 from tests.musicgen_core.reference import (

@@ -3,9 +3,8 @@ import torch
 from torch import Tensor
 
 from musicgen_core.engine.attention import Lane, PaddedAttention, SequenceAttention, SlotAttention
-from musicgen_core.engine.engine import Conditions
 from musicgen_core.engine.kv_cache import KVCache
-from musicgen_core.engine.request import condition_vectors
+from musicgen_core.engine.request import Conditions, condition_vectors
 from musicgen_core.lm.delay_pattern import apply_delays
 from musicgen_core.lm.linear import PackedLinear
 from musicgen_core.lm.transformer import LanguageModel, position_table
