@@ -23,7 +23,8 @@ from musicgen_core.abilities import WINDOW_SECONDS, Abilities
 from musicgen_core.audiocraft import hub
 from musicgen_core.codec.encodec import match_channels
 from musicgen_core.device import Dtype, choose_device
-from musicgen_core.engine.engine import Generation, WorkDone
+from musicgen_core.engine.engine import WorkDone
+from musicgen_core.engine.generation import Generation
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
 from musicgen_core.executor import CallerThread
 from musicgen_core.generation_input import ResolvedInput

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
+from musicgen_core.engine.generation import Generation
 from musicgen_core.engine.request import Request, check_request
 from musicgen_core.engine.scheduler import Scheduler
 from musicgen_core.errors import GenerationCancelled
@@ -49,63 +48,6 @@ class WorkDone:
     """The sum, over these steps, of the requests that were decoded together."""
     seconds: float = 0.0
     """How long they took, tasks and admitting requests included."""
-
-
-class Generation:
-    """A submitted request: its progress, and its result when it is done. Safe to use from any thread."""
-
-    def __init__(self, total_steps: int, *, live: bool = False) -> None:
-        """`live`: whether `codes_so_far` is kept up to date."""
-        self.live = live
-        self.codes_so_far: Tensor | None = None
-        """The frames that are whole, int64 `[codebooks, frames]` on the CPU; replaced, never changed."""
-        self.total_steps = total_steps
-        self.completed_steps = 0
-        self.encoding_seconds = 0.0
-        """How long its conditions took to encode."""
-        self.started_at: float | None = None
-        """When it entered a slot and its first step began, on the clock of `time.monotonic`; None before."""
-        self.finished_at: float | None = None
-        """When its codes were there, on the same clock; None before."""
-        self.cancelled = False
-        self._done = threading.Event()
-        self._codes: Tensor | None = None
-        self._error: BaseException | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether it has entered a slot."""
-        return self.started_at is not None
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is done, failed or cancelled, at most `timeout` seconds; whether it is."""
-        return self._done.wait(timeout)
-
-    def cancel(self) -> None:
-        """Ask the engine to stop; it does so before its next step. Too late, it changes nothing."""
-        self.cancelled = True
-
-    def codes(self) -> Tensor:
-        """Wait for the codes, given frames first: int64 `[codebooks, frames]` on the CPU.
-
-        Raises GenerationCancelled, or the error that ended the generation.
-        """
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        assert self._codes is not None
-        return self._codes
-
-    def complete(self, codes: Tensor) -> None:
-        """End it with its codes; called by whoever generates."""
-        self._codes = codes
-        self.finished_at = time.monotonic()
-        self._done.set()
-
-    def fail(self, error: BaseException) -> None:
-        """End it with an error; called by whoever generates."""
-        self._error = error
-        self._done.set()
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from musicgen_core.engine.engine import Engine, Generation
+from musicgen_core.engine.engine import Engine
+from musicgen_core.engine.generation import Generation
 from musicgen_core.engine.request import Request
 
 
