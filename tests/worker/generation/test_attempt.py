@@ -1,12 +1,15 @@
-"""What a worker does not generate."""
+"""Predictions that fail in the worker: what their record says."""
 
 from __future__ import annotations
 
-from typing import cast
+import errno
+from typing import NoReturn, cast
 
-from musicgen_core import MusicGen
+import pytest
+
+from musicgen_core import GenerationInput, MusicGen
 from predictions.record import commands
-from predictions.record.prediction import NewPrediction
+from predictions.record.prediction import NewPrediction, Prediction
 from predictions.record.schema import Status
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
@@ -16,7 +19,18 @@ from worker.generation.attempt import Generator
 from worker.generation.leases import LeaseKeeper
 
 
-def test_a_version_that_the_worker_does_not_serve_fails_and_says_so(store: PredictionStore, settings: Settings) -> None:
+class BrokenModel:
+    """A model whose every request ends in one error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def submit(self, _: GenerationInput) -> NoReturn:
+        raise self.error
+
+
+def generate(store: PredictionStore, settings: Settings, model: BrokenModel | None, version: str) -> Prediction:
+    """Create a prediction and have a worker with this model carry it out."""
     store.run(
         commands.create(
             NewPrediction(
@@ -25,7 +39,7 @@ def test_a_version_that_the_worker_does_not_serve_fails_and_says_so(store: Predi
                 digest="d",
                 input={"prompt": "piano", "seed": 1},
                 model="ann/one",
-                version="1.0",
+                version=version,
                 queue="generation:ann/one",
                 base_url="http://host",
             ),
@@ -34,16 +48,33 @@ def test_a_version_that_the_worker_does_not_serve_fails_and_says_so(store: Predi
         )
     )
     leases = LeaseKeeper(store, settings.lease_seconds)
+    Generator(cast(MusicGen, model), store, open_storage(settings), leases, settings, CARD).generate("one")
+    return store.run(commands.get("one"))
+
+
+def test_a_version_that_the_worker_does_not_serve_fails_and_says_so(store: PredictionStore, settings: Settings) -> None:
     # The model is not reached: any use of it would be an internal error.
-    generator = Generator(
-        cast(MusicGen, None),
-        store,
-        open_storage(settings),
-        leases,
-        settings,
-        CARD,
-    )
-    generator.generate("one")
-    ended = store.run(commands.get("one"))
+    ended = generate(store, settings, None, "1.0")
     assert ended.status is Status.FAILED
     assert ended.error == "Version 1.0 of the model, which was asked for, is no longer served; send it again."
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "could not read or write a file: No space left on device"),
+        (RuntimeError("a secret of the machine"), "Internal error: the worker's log says which."),
+    ],
+)
+def test_what_breaks_a_worker_is_told_without_its_insides(
+    store: PredictionStore, settings: Settings, error: Exception, message: str
+) -> None:
+    ended = generate(store, settings, BrokenModel(error), CARD.version)
+    assert ended.status is Status.FAILED
+    assert message in (ended.error or "")
+    assert ended.logs == "Using seed 1\n"
+
+
+def test_what_has_ended_is_not_generated(store: PredictionStore, settings: Settings) -> None:
+    first = generate(store, settings, None, "1.0")
+    assert generate(store, settings, BrokenModel(RuntimeError()), "1.0") == first
