@@ -13,7 +13,7 @@ from musicgen_core.backend import Backend, BackendName
 from musicgen_core.checkpoints import hub
 from musicgen_core.checkpoints.config import read_config
 from musicgen_core.checkpoints.language_model import load_language_model
-from musicgen_core.codec.encodec import load_codec
+from musicgen_core.codec.encodec import Codec, load_codec
 from musicgen_core.conditioning.melody import load_melody_conditioner
 from musicgen_core.conditioning.text import MAX_TOKENS, load_text_conditioner
 from musicgen_core.device import (
@@ -26,8 +26,9 @@ from musicgen_core.device import (
 )
 from musicgen_core.diffusion.checkpoint import load_diffusion
 from musicgen_core.engine.engine import Engine
-from musicgen_core.errors import InvalidRequest
+from musicgen_core.errors import CheckpointError, InvalidRequest
 from musicgen_core.executor import PassingThread
+from musicgen_core.lm.transformer import LanguageModelConfig
 from musicgen_core.native import NativeBackend, Parts
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,20 @@ def load_backend(
     return NativeBackend(folder, name, parts, max_seconds=max_seconds, stride_seconds=stride_seconds)
 
 
+def _require_fit(folder: Path, config: LanguageModelConfig, codec: Codec) -> None:
+    """Raise CheckpointError where the language model's tokens are not the codec's."""
+    for what, wanted, found in (
+        ("codebooks", config.codebooks, codec.codebooks),
+        ("codes in each codebook", config.vocabulary, codec.codebook_size),
+    ):
+        if wanted != found:
+            raise CheckpointError(
+                f"The parts of {folder} do not fit together: its language model has {wanted} {what}, its codec {found} "
+                "(from audio_encoder's target_bandwidths and codebook_size in config.json). Take the codec that the "
+                "language model was trained with."
+            )
+
+
 def _load_parts(
     folder: Path, device: torch.device, dtype: torch.dtype, max_requests: int | None, *, int8: bool
 ) -> tuple[Parts, str]:
@@ -73,6 +88,7 @@ def _load_parts(
     raw, config = json.loads((folder / "config.json").read_text()), read_config(folder)
     language_model = load_language_model(folder, device=device, dtype=dtype, int8=int8)
     codec = load_codec(folder, raw, channels=config.audio_channels, device=device)
+    _require_fit(folder, config, codec)
     text = load_text_conditioner(folder, raw, device=device)
     melody = None
     if config.chroma_bins is not None and config.chroma_frames is not None:

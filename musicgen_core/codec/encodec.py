@@ -38,6 +38,8 @@ class Codec:
         """Samples per frame."""
         self.codebooks: int = channels * config.num_quantizers
         """Tokens per frame, over all channels."""
+        self.codebook_size: int = config.codebook_size
+        """Codes in each codebook."""
         self.dim: int = config.hidden_size
         """Width of the latents that tokens stand for."""
 
