@@ -14,13 +14,13 @@ import uvicorn
 from app.main import create_app
 from app.retries.protocol import WatchingProtocol
 from predictions.models import announcements
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.servers import wait_until
 
-CARD = ModelCard(
+CARD = Announcement(
     name="tests/melody",
     version="v" * 64,
     melody=True,
@@ -69,17 +69,17 @@ def api_server(settings: Settings) -> Iterator[str]:
 
 
 @pytest.fixture
-def announce(store: PredictionStore) -> Callable[[ModelCard], None]:
+def announce(store: PredictionStore) -> Callable[[Announcement], None]:
     """Announce a model as a worker does."""
 
-    def announce(card: ModelCard, queue: str = Queue.GENERATION) -> None:
+    def announce(card: Announcement, queue: str = Queue.GENERATION) -> None:
         store.run(announcements.announce("worker", card, 60.0, queue=queue))
 
     return announce
 
 
 @pytest.fixture
-def client(settings: Settings, announce: Callable[[ModelCard], None]) -> Iterator[httpx.Client]:
+def client(settings: Settings, announce: Callable[[Announcement], None]) -> Iterator[httpx.Client]:
     """A client of an open API whose workers have announced a melody model."""
     announce(CARD)
     with api_server(settings) as address, httpx.Client(base_url=address, trust_env=False) as client:
@@ -95,7 +95,7 @@ def several(settings: Settings, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def client_of_several(several: Settings, announce: Callable[[ModelCard, str], None]) -> Iterator[httpx.Client]:
+def client_of_several(several: Settings, announce: Callable[[Announcement, str], None]) -> Iterator[httpx.Client]:
     """A client of an API with three models, of which two have been announced."""
     announce(TUNE, "generation:ann/tune")
     announce(WORDS, "generation:bob/words")

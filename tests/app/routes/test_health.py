@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 
 from predictions.models import announcements
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 
@@ -14,6 +15,14 @@ def test_health(client: httpx.Client) -> None:
     assert health["status"] == "ready"
     assert health["model"]["name"] == CARD.name
     assert health["workers"] == 1
+
+
+def test_clients_see_the_card_and_not_what_the_estimates_need(client: httpx.Client, store: PredictionStore) -> None:
+    before = client.get("/health-check").json()["model"]
+    faster = CARD.model_copy(update={"frame_rate": 25, "delay_frames": 7})
+    store.run(announcements.announce("worker", faster, 60.0, queue=Queue.GENERATION))
+    assert client.get("/health-check").json()["model"] == before
+    assert not {"frame_rate", "delay_frames"} & set(before)
 
 
 def test_health_tells_which_models_have_workers(client_of_several: httpx.Client, store: PredictionStore) -> None:
