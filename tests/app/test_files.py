@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
 
 
 @pytest.fixture
-def client(settings: Settings, announce: Callable[[ModelCard], None]) -> Iterator[httpx.Client]:
+def client(settings: Settings, announce: Callable[[Announcement], None]) -> Iterator[httpx.Client]:
     announce(CARD)
     small = settings.model_copy(update={"max_input_audio_mb": 0.1})
     with api_server(small) as address, httpx.Client(base_url=address, trust_env=False) as client:

@@ -9,13 +9,13 @@ import pytest
 import replicate
 from replicate.exceptions import ReplicateError
 
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
 
 
 @pytest.fixture
-def client(settings: Settings, announce: Callable[[ModelCard], None]) -> Iterator[httpx.Client]:
+def client(settings: Settings, announce: Callable[[Announcement], None]) -> Iterator[httpx.Client]:
     announce(CARD)
     closed = Settings(**{**settings.model_dump(), "api_tokens": "ann-has-a-token,bob-has-a-token"})
     with api_server(closed) as address, httpx.Client(base_url=address, trust_env=False) as client:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement, ModelCard
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import TUNE, WORDS, api_server
@@ -72,7 +72,7 @@ def test_a_model_that_is_not_up_yet_is_to_be_asked_for_later(client: httpx.Clien
 
 
 def test_a_version_of_two_models_needs_its_name(
-    client: httpx.Client, announce: Callable[[ModelCard, str], None]
+    client: httpx.Client, announce: Callable[[Announcement, str], None]
 ) -> None:
     announce(WORDS.model_copy(update={"version": "1.0"}), "generation:bob/words")
     wait_until(lambda: post(client, "bob/words:1.0").status_code == 202)

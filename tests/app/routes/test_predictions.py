@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from tests.app.conftest import CARD, api_server
@@ -118,7 +118,7 @@ def wait_for_version(client: httpx.Client, version: str) -> None:
     wait_until(lambda: client.post("/predictions", json=body).status_code == 202)
 
 
-def test_what_the_model_cannot_do_is_refused(client: httpx.Client, announce: Callable[[ModelCard], None]) -> None:
+def test_what_the_model_cannot_do_is_refused(client: httpx.Client, announce: Callable[[Announcement], None]) -> None:
     announce(CARD.model_copy(update={"melody": False, "max_duration": 10, "version": "w"}))
     wait_for_version(client, "w")
     melody = client.post("/predictions", json={"input": {"input_audio": "https://example.com/a.mp3"}})
@@ -130,7 +130,7 @@ def test_what_the_model_cannot_do_is_refused(client: httpx.Client, announce: Cal
 
 
 def test_multi_band_diffusion_is_taken_where_the_model_has_it(
-    client: httpx.Client, announce: Callable[[ModelCard], None]
+    client: httpx.Client, announce: Callable[[Announcement], None]
 ) -> None:
     announce(CARD.model_copy(update={"multi_band_diffusion": True, "version": "w"}))
     wait_for_version(client, "w")
@@ -139,7 +139,7 @@ def test_multi_band_diffusion_is_taken_where_the_model_has_it(
 
 
 def test_longer_than_30_seconds_where_the_operator_allows_it(
-    settings: Settings, announce: Callable[[ModelCard], None]
+    settings: Settings, announce: Callable[[Announcement], None]
 ) -> None:
     announce(CARD.model_copy(update={"max_duration": 120}))
     allowed = settings.model_copy(update={"max_duration": 120})

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from predictions.models import announcements
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.record import commands
 from predictions.record.prediction import Progress, Provenance
 from predictions.record.schema import Queue
@@ -82,7 +82,7 @@ def test_a_rerun_waits_for_an_end(client: httpx.Client) -> None:
 
 
 def test_a_version_that_is_served_no_more_is_not_made_by_another(
-    client: httpx.Client, store: PredictionStore, announce: Callable[[ModelCard], None]
+    client: httpx.Client, store: PredictionStore, announce: Callable[[Announcement], None]
 ) -> None:
     prediction_id = post(client)["id"]
     end(store, prediction_id)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from predictions.models.card import ModelCard
+from predictions.models.card import Announcement
 from predictions.record.schema import Verdict
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
@@ -20,7 +20,7 @@ ANN, BOB = {"Authorization": "Bearer ann-has-a-token"}, {"Authorization": "Beare
 
 
 @pytest.fixture
-def client(settings: Settings, announce: Callable[[ModelCard], None]) -> Iterator[httpx.Client]:
+def client(settings: Settings, announce: Callable[[Announcement], None]) -> Iterator[httpx.Client]:
     announce(CARD)
     closed = Settings(**{**settings.model_dump(), "api_tokens": "ann-has-a-token,bob-has-a-token"})
     with api_server(closed) as address, httpx.Client(base_url=address, trust_env=False) as client:
