@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from musicgen_core.audio.loudness import integrated_loudness, normalize, true_peak
     from musicgen_core.audio.waveform import Waveform
     from musicgen_core.checkpoints.noise_model import write_noise_model
-    from musicgen_core.engine.engine import WorkDone
+    from musicgen_core.engine.engine import EngineStatistics
     from musicgen_core.engine.sampling_params import SamplingParams
     from musicgen_core.generation_input import GenerationInput
     from musicgen_core.job import Job
@@ -49,6 +49,7 @@ __all__ = [
     "AudioEncodeError",
     "CheckpointError",
     "ContinuationMode",
+    "EngineStatistics",
     "GenerationCancelled",
     "GenerationInput",
     "InvalidRequest",
@@ -59,7 +60,6 @@ __all__ = [
     "SamplingParams",
     "UnsupportedByModel",
     "Waveform",
-    "WorkDone",
     "decode_wav",
     "encode_mp3",
     "encode_wav",
@@ -78,7 +78,7 @@ _HOMES = {
     "MusicGen": "musicgen",
     "SamplingParams": "engine.sampling_params",
     "Waveform": "audio.waveform",
-    "WorkDone": "engine.engine",
+    "EngineStatistics": "engine.engine",
     "decode_wav": "audio.files",
     "encode_mp3": "audio.ffmpeg",
     "encode_wav": "audio.files",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from musicgen_core.abilities import Abilities
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
-from musicgen_core.engine.engine import WorkDone
+from musicgen_core.engine.engine import EngineStatistics
 from musicgen_core.executor import Executor
 from musicgen_core.generation_input import ResolvedInput
 from musicgen_core.job import Decoder, Job
@@ -52,7 +52,7 @@ class Backend(Protocol):
         """The other way from tokens to a waveform; None where there is none."""
 
     @property
-    def work_done(self) -> WorkDone:
+    def statistics(self) -> EngineStatistics:
         """The decoding steps made so far, and how long they took."""
 
     def checksum(self) -> str:

@@ -19,7 +19,7 @@ from musicgen_core.audio.waveform import Waveform
 from musicgen_core.backend import Backend, BackendName, Codec
 from musicgen_core.device import Dtype
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
-from musicgen_core.engine.engine import WorkDone
+from musicgen_core.engine.engine import EngineStatistics
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import InvalidRequest
 from musicgen_core.generation_input import GenerationInput, resolve
@@ -112,9 +112,9 @@ class MusicGen:
         return self.backend.checksum()
 
     @property
-    def work_done(self) -> WorkDone:
+    def statistics(self) -> EngineStatistics:
         """The decoding steps made so far, and how long they took."""
-        return self.backend.work_done
+        return self.backend.statistics
 
     def submit(self, given: GenerationInput) -> Job:
         """Put an input in line and return at once.

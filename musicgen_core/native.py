@@ -17,8 +17,8 @@ from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.conditioning.text import TextConditioner
 from musicgen_core.continuation import frames_of
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
-from musicgen_core.engine.engine import Engine, WorkDone
-from musicgen_core.engine.long_form import AnyGeneration, LongGeneration, Window, plan_windows
+from musicgen_core.engine.engine import Engine, EngineStatistics
+from musicgen_core.engine.long_form import AnyGeneration, LongFormGeneration, Window, plan_windows
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.errors import UnsupportedByModel
 from musicgen_core.generation_input import ResolvedInput
@@ -74,9 +74,9 @@ class NativeBackend:
         self._engine.start()
 
     @property
-    def work_done(self) -> WorkDone:
+    def statistics(self) -> EngineStatistics:
         """The decoding steps made so far, and how long they took."""
-        return self._engine.work_done
+        return self._engine.statistics
 
     def checksum(self) -> str:
         """The model's version: SHA-256 over its configuration and weights, in hex. Reads them all."""
@@ -114,7 +114,7 @@ class NativeBackend:
                 given.melody and loop(given.melody, first=window.start * hop, samples=self._window * hop)
             )
 
-        return LongGeneration(self._engine, windows, lambda: self._encode(given), chroma)
+        return LongFormGeneration(self._engine, windows, lambda: self._encode(given), chroma)
 
     def _encode(self, given: ResolvedInput) -> Request:
         """The engine's request: T5's states of the prompt, and the codes of what is continued, but no melody."""

@@ -12,7 +12,7 @@ from musicgen_core.audio.clip import loop
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.engine.engine import Engine
-from musicgen_core.engine.long_form import LongGeneration, Window, plan_windows
+from musicgen_core.engine.long_form import LongFormGeneration, Window, plan_windows
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.musicgen import EXTEND_STRIDE
@@ -34,7 +34,9 @@ def codes(folder: Path, name: str) -> Pair:
     frames = sum(window.frames for window in windows)
     with Engine(native.model, max_requests=1, max_frames=WINDOW, max_text_tokens=TEXT_TOKENS) as engine:
         request = Request(frames, SamplingParams(temperature=0), 0, Conditions(native.text.encode(case.text)), given)
-        generation = LongGeneration(engine, windows, lambda: request, _chroma if case.kind == "melody" else _no_chroma)
+        generation = LongFormGeneration(
+            engine, windows, lambda: request, _chroma if case.kind == "melody" else _no_chroma
+        )
         return Pair(name, generation.codes(), expected)
 
 

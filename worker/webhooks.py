@@ -15,7 +15,7 @@ from predictions.representation import represent
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
 from predictions.webhooks import body, deliveries, schedule, signing
-from predictions.webhooks.deliveries import Begun
+from predictions.webhooks.deliveries import StartedAttempt
 from worker.network import outbound
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class WebhookSender:
             return
         self._record(attempt, self._post(prediction, attempt))
 
-    def _post(self, prediction: Prediction, attempt: Begun) -> Response:
+    def _post(self, prediction: Prediction, attempt: StartedAttempt) -> Response:
         assert prediction.webhook is not None
         started = time.monotonic()
         try:
@@ -72,7 +72,7 @@ class WebhookSender:
             return Response(error=str(error), seconds=time.monotonic() - started)
         return Response(status, headers.get("retry-after"), seconds=time.monotonic() - started)
 
-    def _record(self, attempt: Begun, response: Response) -> None:
+    def _record(self, attempt: StartedAttempt, response: Response) -> None:
         verdict, delay = _verdict(response, attempt.tries)
         self._store.run(
             deliveries.end(

@@ -23,7 +23,7 @@ from musicgen_core.abilities import WINDOW_SECONDS, Abilities
 from musicgen_core.audiocraft import hub
 from musicgen_core.codec.encodec import match_channels
 from musicgen_core.device import Dtype, choose_device
-from musicgen_core.engine.engine import WorkDone
+from musicgen_core.engine.engine import EngineStatistics
 from musicgen_core.engine.generation import Generation
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
 from musicgen_core.executor import CallerThread
@@ -59,9 +59,9 @@ class AudiocraftBackend:
         self._closed = False
 
     @property
-    def work_done(self) -> WorkDone:
+    def statistics(self) -> EngineStatistics:
         """Nothing: the steps are not counted, and there are no estimates for this backend."""
-        return WorkDone()
+        return EngineStatistics()
 
     def checksum(self) -> str:
         """The model's version: SHA-256 over its two files, in hex. Reads them."""

@@ -40,14 +40,15 @@ LIVE_STEPS = 25
 
 
 @dataclass(frozen=True)
-class WorkDone:
+class EngineStatistics:
     """What an engine has done since it was started."""
 
     steps: int = 0
-    shared: int = 0
-    """The sum, over these steps, of the requests that were decoded together."""
+    """Decoding steps."""
+    request_steps: int = 0
+    """The sum of the requests that each of these steps advanced."""
     seconds: float = 0.0
-    """How long they took, tasks and admitting requests included."""
+    """How long the steps took, tasks and admissions between them included."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ class Engine:
         self._closed: Exception | None = None
         self._thread: threading.Thread | None = None
         self._together = 0
-        self.work_done = WorkDone()
+        self.statistics = EngineStatistics()
         """Replaced, never changed; counted while the engine's own thread runs it."""
 
     @property
@@ -225,8 +226,8 @@ class Engine:
     def _count(self, seconds: float) -> None:
         if not self._together:
             return
-        done = self.work_done
-        self.work_done = WorkDone(done.steps + 1, done.shared + self._together, done.seconds + seconds)
+        done = self.statistics
+        self.statistics = EngineStatistics(done.steps + 1, done.request_steps + self._together, done.seconds + seconds)
 
     def _wait_for_work(self) -> bool:
         """Sleep until something runs or waits; False where the engine was closed."""

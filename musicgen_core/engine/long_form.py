@@ -51,7 +51,7 @@ def plan_windows(given: int, total: int, *, window: int, stride: int) -> list[Wi
     return windows
 
 
-class LongGeneration:
+class LongFormGeneration:
     """A piece of several windows that is used like a `Generation`. Safe to use from any thread."""
 
     live = False
@@ -171,5 +171,5 @@ class LongGeneration:
         self._codes = torch.cat([before, codes], dim=1)
 
 
-AnyGeneration = Generation | LongGeneration
+AnyGeneration = Generation | LongFormGeneration
 """A piece that is being generated, in one window or in several."""

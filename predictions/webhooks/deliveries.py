@@ -52,7 +52,7 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class Begun:
+class StartedAttempt:
     """An attempt that its caller now has to make."""
 
     delivery_id: str
@@ -68,14 +68,14 @@ def due(limit: int = 1000) -> Command[int]:
     return Command("webhooks/enqueue_due", {"limit": limit}, int)
 
 
-def begin(delivery_id: str) -> Command[Begun | None]:
+def begin(delivery_id: str) -> Command[StartedAttempt | None]:
     """Write down that an attempt begins; None where none is due."""
 
-    def read(answer: Any) -> Begun | None:
+    def read(answer: Any) -> StartedAttempt | None:
         if not answer:
             return None
         number, tries, prediction_id, event = answer
-        return Begun(delivery_id, number, tries, prediction_id, WebhookEvent(event))
+        return StartedAttempt(delivery_id, number, tries, prediction_id, WebhookEvent(event))
 
     arguments: Arguments = {
         "webhook_id": delivery_id,
@@ -86,7 +86,7 @@ def begin(delivery_id: str) -> Command[Begun | None]:
 
 
 def end(
-    begun: Begun,
+    attempt: StartedAttempt,
     verdict: Verdict,
     *,
     status: int | None,
@@ -97,8 +97,8 @@ def end(
     """Write down how the attempt ended; false where the prediction has been deleted."""
     outcome = json.dumps({"status": status, "error": error, "seconds": round(seconds, 3)})
     arguments: Arguments = {
-        "webhook_id": begun.delivery_id,
-        "attempt": begun.number,
+        "webhook_id": attempt.delivery_id,
+        "attempt": attempt.number,
         "outcome": outcome,
         "verdict": verdict,
         "retry_in_seconds": retry_in_seconds,

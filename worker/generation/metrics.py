@@ -7,7 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from musicgen_core import Job, MusicGen, Waveform, WorkDone, decode_wav, integrated_loudness, read_audio, true_peak
+from musicgen_core import (
+    EngineStatistics,
+    Job,
+    MusicGen,
+    Waveform,
+    decode_wav,
+    integrated_loudness,
+    read_audio,
+    true_peak,
+)
 from predictions.estimates import throughput
 from predictions.models.inputs import Input, OutputFormat
 from predictions.record.command import Command
@@ -75,18 +84,18 @@ class StepMeter:
         self._model = model
         self._queue = queue
         self._version = version
-        self._before = WorkDone()
+        self._before = EngineStatistics()
 
     def read(self) -> Command[bool] | None:
         """The command that records the speed since the last reading; None where nothing was decoded."""
-        done, before = self._model.work_done, self._before
+        done, before = self._model.statistics, self._before
         self._before = done
         if not (steps := done.steps - before.steps):
             return None
         return throughput.measured_steps(
             self._queue,
             self._version,
-            together=(done.shared - before.shared) / steps,
+            together=(done.request_steps - before.request_steps) / steps,
             step_seconds=(done.seconds - before.seconds) / steps,
         )
 

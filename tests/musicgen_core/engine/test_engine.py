@@ -53,9 +53,9 @@ def test_the_work_done_is_counted_and_an_end_has_its_time() -> None:
             assert generation.started_at is not None
             assert generation.finished_at is not None
             assert generation.started_at < generation.finished_at
-    done = engine.work_done
+    done = engine.statistics
     # Every step of either, whether it was shared or not.
-    assert done.shared == 8 + 13
+    assert done.request_steps == 8 + 13
     assert 13 <= done.steps <= 21
     assert done.seconds > 0
 

@@ -24,7 +24,7 @@ from musicgen_core import (
 from musicgen_core.audio.clip import loop
 from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.engine.engine import Engine
-from musicgen_core.engine.long_form import LongGeneration, Window, plan_windows
+from musicgen_core.engine.long_form import LongFormGeneration, Window, plan_windows
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.generation_input import ResolvedInput
 from tests.diffusion_model import STEPS, copy_with_diffusion
@@ -51,9 +51,9 @@ def melody_of(start: int) -> Tensor:
     return chroma(9, seed=start)
 
 
-def begin(engine: Engine, request: Request, kind: Kind = "text") -> LongGeneration:
+def begin(engine: Engine, request: Request, kind: Kind = "text") -> LongFormGeneration:
     windows = plan_windows(request.prompt_frames, request.total_frames, window=WINDOW, stride=STRIDE)
-    return LongGeneration(
+    return LongFormGeneration(
         engine, windows, lambda: request, lambda at: melody_of(at.start) if kind == "melody" else None
     )
 
@@ -189,7 +189,7 @@ def test_what_fails_in_a_window_fails_the_whole() -> None:
 
     windows = plan_windows(0, 100, window=WINDOW, stride=STRIDE)
     with make_engine() as engine:
-        long = LongGeneration(engine, windows, lambda: make_request(frames=100), chroma_of)
+        long = LongFormGeneration(engine, windows, lambda: make_request(frames=100), chroma_of)
         with pytest.raises(InvalidRequest, match="the melody is gone"):
             long.codes()
 

@@ -39,7 +39,7 @@ from predictions.record.schema import (
 from predictions.record.scripts import PRELUDES, render_schema, source
 from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries
-from predictions.webhooks.deliveries import Begun, Verdict
+from predictions.webhooks.deliveries import StartedAttempt, Verdict
 from tests.predictions.record.lua_checker import check
 
 MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries)
@@ -47,7 +47,7 @@ NEW = NewPrediction(
     id="one", owner="ann", digest="d", input={}, model="m", version="v", queue="generation", base_url="http://host"
 )
 CARD = Announcement(name="a/a", version="1", melody=False, channels=1, sample_rate=1, max_duration=1, concurrency=1)
-BEGUN = Begun("one-start", 1, 1, "one", WebhookEvent.START)
+BEGUN = StartedAttempt("one-start", 1, 1, "one", WebhookEvent.START)
 EVERY_COMMAND: dict[str, Command[Any]] = {
     "create": commands.create(NEW, remember_seconds=1, max_queued=1),
     "offer": commands.offer("ann", "d", "one", 1),

@@ -12,7 +12,7 @@ from predictions.record.prediction import Webhook
 from predictions.record.schema import DeliveryState, Verdict, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries
-from predictions.webhooks.deliveries import Begun, Delivery
+from predictions.webhooks.deliveries import Delivery, StartedAttempt
 from predictions.webhooks.schedule import ATTEMPT_LOST_SECONDS, SPACING_SECONDS
 from tests.predictions.record.test_store import LEASE, create, messages, succeed
 from tests.records import claim
@@ -30,13 +30,13 @@ def log(store: PredictionStore, attempt: int, logs: str) -> None:
     assert store.run(commands.renew("one", attempt, LEASE, logs=logs))
 
 
-def begin(store: PredictionStore, delivery: str) -> Begun:
+def begin(store: PredictionStore, delivery: str) -> StartedAttempt:
     begun = store.run(deliveries.begin(delivery))
     assert begun is not None
     return begun
 
 
-def end(store: PredictionStore, begun: Begun, verdict: Verdict, status: int, retry: float = 60.0) -> None:
+def end(store: PredictionStore, begun: StartedAttempt, verdict: Verdict, status: int, retry: float = 60.0) -> None:
     command = deliveries.end(begun, verdict, status=status, error=None, seconds=0.1, retry_in_seconds=retry)
     assert store.run(command)
 
@@ -83,7 +83,7 @@ def test_a_prediction_without_a_webhook_owes_none(store: PredictionStore) -> Non
 def test_an_attempt_is_begun_by_one_worker_and_written_down(store: PredictionStore) -> None:
     running(store, START)
     begun = begin(store, "one-start")
-    assert begun == Begun("one-start", 1, 1, "one", START)
+    assert begun == StartedAttempt("one-start", 1, 1, "one", START)
     assert store.run(deliveries.begin("one-start")) is None
     [during] = listed(store)["one-start"].attempts
     assert (during.number, during.status, during.error, during.seconds) == (1, None, None, None)
@@ -215,7 +215,7 @@ def test_any_delivery_can_be_sent_again_with_all_its_retries(store: PredictionSt
     again = store.run(deliveries.redeliver("one", "one-start"))
     assert again.state is DeliveryState.PENDING
     assert messages(store, "webhooks") == ["one-start"]
-    assert begin(store, "one-start") == Begun("one-start", 2, 1, "one", START)
+    assert begin(store, "one-start") == StartedAttempt("one-start", 2, 1, "one", START)
     assert [attempt.number for attempt in listed(store)["one-start"].attempts] == [1, 2]
 
 
