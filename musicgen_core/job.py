@@ -16,8 +16,8 @@ from musicgen_core.errors import GenerationCancelled
 from musicgen_core.executor import Executor
 from musicgen_core.generation_input import ResolvedInput
 
-LOOK_SECONDS = 0.1
-"""How often `Job.finish` looks for progress and for new sound."""
+PROGRESS_SECONDS = 0.1
+"""How often `Job.finish` tells of progress."""
 
 
 class Decoder(Protocol):
@@ -50,7 +50,6 @@ class Job:
         self._diffusion = diffusion
         self._diffusion_steps = 0
         self._streaming = streaming
-        self._handed_out: Tensor | None = None
         self._cancelled = False
 
     @property
@@ -139,22 +138,22 @@ class Job:
     def _watch(
         self, on_progress: Callable[[int, int], None] | None, on_chunk: Callable[[Waveform], None] | None
     ) -> None:
-        """Wait for the tokens, telling of progress and handing out sound meanwhile."""
-        watched = on_progress is not None or on_chunk is not None
-        while not self.wait(LOOK_SECONDS if watched else None):
-            if on_progress is not None:
-                on_progress(self.completed_steps, self.total_steps)
-            if on_chunk is not None and (codes := self._generation.codes_so_far) is not None:
-                self._hand_out(codes, on_chunk, last=False)
-        if on_chunk is not None:
-            self._hand_out(self.codes(), on_chunk, last=True)
+        """Wait for the tokens, telling of progress or, with each half second of music, handing out sound meanwhile."""
+        tell = on_progress or (lambda *_: None)
+        if on_chunk is not None and self._streaming is not None:
+            for codes in self._generation.snapshots():
+                self._hand_out(self._streaming, codes, on_chunk)
+                tell(self.completed_steps, self.total_steps)
+            self._hand_out(self._streaming, self.codes(), on_chunk, last=True)
+        while not self.wait(None if on_progress is None else PROGRESS_SECONDS):
+            tell(self.completed_steps, self.total_steps)
 
-    def _hand_out(self, codes: Tensor, on_chunk: Callable[[Waveform], None], *, last: bool) -> None:
+    def _hand_out(
+        self, streaming: StreamingDecoder, codes: Tensor, on_chunk: Callable[[Waveform], None], *, last: bool = False
+    ) -> None:
         """Decode what is new of the codes so far."""
-        streaming = self._streaming
-        if streaming is None or codes is self._handed_out or codes.shape[1] == 0:
+        if codes.shape[1] == 0:
             return
-        self._handed_out = codes
         samples = self._executor.execute(lambda: streaming.push(codes, last=last).cpu()).numpy()
         if samples.size:
             on_chunk(Waveform(samples=samples, sample_rate=self._decoder.sample_rate))

@@ -291,7 +291,7 @@ class Engine:
                 self._release(slot).complete(codes)
             elif generation.live and generation.completed_steps % LIVE_STEPS == 0:
                 # Seldom: on a GPU reading the codes waits for the step.
-                generation.codes_so_far = whole_frames(self._decoder.codes(slot).clone())
+                generation.show(whole_frames(self._decoder.codes(slot).clone()))
 
     def _release(self, slot: int) -> Generation:
         self._decoder.release(slot)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from queue import SimpleQueue
 
 from torch import Tensor
 
@@ -12,7 +14,7 @@ class Generation:
     """A submitted request: its progress, and its result when it is done. Safe to use from any thread."""
 
     def __init__(self, total_steps: int, *, live: bool = False) -> None:
-        """`live`: whether `codes_so_far` is kept up to date."""
+        """`live`: whether its codes are shown while they are generated."""
         self.live = live
         self.codes_so_far: Tensor | None = None
         """The frames that are whole, int64 `[codebooks, frames]` on the CPU; replaced, never changed."""
@@ -25,6 +27,7 @@ class Generation:
         self.finished_at: float | None = None
         """When its codes were there, on the same clock; None before."""
         self.cancelled = False
+        self._shown: SimpleQueue[Tensor | None] = SimpleQueue()
         self._done = threading.Event()
         self._codes: Tensor | None = None
         self._error: BaseException | None = None
@@ -53,13 +56,30 @@ class Generation:
         assert self._codes is not None
         return self._codes
 
+    def snapshots(self) -> Iterator[Tensor]:
+        """Every `codes_so_far` that was shown, in order, until the generation ends; for one consumer.
+
+        A slow consumer gets them all too, later: what it makes of them does not depend on timing.
+        """
+        while (codes := self._shown.get()) is not None:
+            yield codes
+
+    def show(self, codes: Tensor) -> None:
+        """Show the frames that are whole by now; called by whoever generates."""
+        self.codes_so_far = codes
+        self._shown.put(codes)
+
     def complete(self, codes: Tensor) -> None:
         """End it with its codes; called by whoever generates."""
         self._codes = codes
         self.finished_at = time.monotonic()
-        self._done.set()
+        self._end()
 
     def fail(self, error: BaseException) -> None:
         """End it with an error; called by whoever generates."""
         self._error = error
+        self._end()
+
+    def _end(self) -> None:
         self._done.set()
+        self._shown.put(None)

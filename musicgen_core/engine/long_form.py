@@ -11,7 +11,7 @@ where the last one stopped. What the first window makes is therefore what a piec
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -56,7 +56,6 @@ class LongFormGeneration:
 
     live = False
     """Nobody hears it before it is done."""
-    codes_so_far: Tensor | None = None
 
     def __init__(
         self,
@@ -90,6 +89,10 @@ class LongFormGeneration:
         """Steps done, over all windows."""
         with self._lock:
             return self._steps_before + self._current.completed_steps
+
+    def snapshots(self) -> Iterator[Tensor]:
+        """Nothing: it is not shown before it is done."""
+        return iter(())
 
     @property
     def encoding_seconds(self) -> float:

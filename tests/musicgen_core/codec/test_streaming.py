@@ -1,5 +1,6 @@
 """Sound while it is generated: the chunks put together are the whole."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_a_live_job_hands_out_its_sound(kind: str, request: pytest.FixtureReques
     np.testing.assert_allclose(together, audio.samples, atol=1e-4)
     # To follow a piece live changes nothing in it.
     np.testing.assert_array_equal(audio.samples, plain.samples)
+
+
+def test_a_slow_listener_gets_the_same_chunks(text_model: Path) -> None:
+    with MusicGen.load(text_model, device="cpu", max_requests=1) as model:
+        quick: list[int] = []
+        slow: list[int] = []
+        model.submit(wanted()).finish(on_chunk=lambda chunk: quick.append(chunk.samples.shape[1]))
+        model.submit(wanted()).finish(on_chunk=lambda chunk: (slow.append(chunk.samples.shape[1]), time.sleep(0.2))[0])
+    assert quick == slow
+    assert len(quick) == 5
 
 
 def test_codes_are_shown_every_half_second() -> None:
