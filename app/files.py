@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -18,7 +19,7 @@ from anyio import to_thread
 
 from app.services import Services
 from predictions import addresses
-from predictions.errors import FieldError, FileNotFound, InvalidInput
+from predictions.errors import FieldError, FileNotFound, InvalidInput, StorageError, StoreUnavailable
 from predictions.files import commands
 from predictions.files.record import File, file_key, file_prefix
 from predictions.models.inputs import Input
@@ -43,7 +44,7 @@ class Upload:
 async def store(services: Services, owner: str, upload: Upload, metadata: Mapping[str, Any] | None = None) -> File:
     """Keep an uploaded file: its bytes in object storage, its record in Redis."""
     file_id = new_id()
-    # The record first: should the upload fail, retention finds the record and clears what there is.
+    # The record first: should this process die in between, retention finds the record and clears what there is.
     file = await services.store.run(
         commands.put_file(
             file_id,
@@ -55,7 +56,12 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
             metadata=metadata,
         )
     )
-    await to_thread.run_sync(services.storage.put, file_key(file_id), upload.content, upload.content_type)
+    try:
+        await to_thread.run_sync(services.storage.put, file_key(file_id), upload.content, upload.content_type)
+    except StorageError:
+        with suppress(StorageError, StoreUnavailable):
+            await delete(services, owner, file_id)
+        raise
     return file
 
 
@@ -88,7 +94,7 @@ async def resolve_input_audio(services: Services, owner: str, base_url: str, val
     uri = value.input_audio
     if uri is None:
         return value, None
-    if uri[:5].lower() == "data:":
+    if is_data_uri(uri):
         file = await store(services, owner, _decode_data_uri(uri, services.settings.max_input_audio_bytes))
         return value.model_copy(update={"input_audio": f"{base_url}/files/{file.id}"}), file.id
     root = base_url.removesuffix(V1)
@@ -96,6 +102,11 @@ async def resolve_input_audio(services: Services, owner: str, base_url: str, val
         return value, (await read(services, owner, match["id"])).id
     require_reachable(services, "input_audio", uri)
     return value, None
+
+
+def is_data_uri(uri: str | None) -> bool:
+    """Whether the audio itself stands in the URI (RFC 2397)."""
+    return uri is not None and uri[:5].lower() == "data:"
 
 
 def require_reachable(services: Services, field: str, url: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from anyio import to_thread
@@ -15,6 +16,7 @@ from app import files
 from app.retries.connection import Connection
 from app.services import Services
 from predictions.errors import (
+    AcceptanceUnknown,
     FileNotFound,
     IdempotencyMismatch,
     InvalidInput,
@@ -22,6 +24,9 @@ from predictions.errors import (
     PredictionExists,
     PredictionNotFound,
     QueueFull,
+    StorageError,
+    StoreFull,
+    StoreUnavailable,
 )
 from predictions.models.inputs import Input, check_abilities, check_duration, with_defaults
 from predictions.record import commands
@@ -65,7 +70,8 @@ async def create(
     should it break, the next identical request gets this prediction (decision 0013). A request with an Idempotency-Key
     has no need of that.
 
-    Raises InvalidInput, FileNotFound, PredictionExists, IdempotencyMismatch, NoModel, QueueFull.
+    Raises InvalidInput, FileNotFound, PredictionExists, IdempotencyMismatch, NoModel, QueueFull, StoreFull,
+    AcceptanceUnknown.
     """
     if connection is None or submission.idempotency_key is not None:
         return await _create(services, submission, value, version)
@@ -160,15 +166,24 @@ async def _create(
     take_offered: bool = False,
 ) -> Prediction:
     new = await _new_prediction(services, submission, value, version, original)
-    created = await services.store.run(
-        commands.create(
-            new,
-            idempotency_key=submission.idempotency_key or "",
-            remember_seconds=services.settings.remember_seconds,
-            max_queued=services.settings.max_queued,
-            take_offered=take_offered,
-        )
+    file_id = new.input_file or ""
+    command = commands.create(
+        new,
+        idempotency_key=submission.idempotency_key or "",
+        remember_seconds=services.settings.remember_seconds,
+        max_queued=services.settings.max_queued,
+        take_offered=take_offered,
     )
+    try:
+        created = await services.store.run(command)
+    except StoreFull:
+        raise
+    except StoreUnavailable as error:
+        raise AcceptanceUnknown(new.id) from error
+    if files.is_data_uri(value.input_audio) and not (created.prediction and created.prediction.input_file == file_id):
+        # The request was refused or repeated, and nobody will ask for the audio that came with it.
+        with suppress(StorageError, StoreUnavailable):
+            await files.delete(services, submission.owner, file_id)
     return _accepted(created, new.id)
 
 

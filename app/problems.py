@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 
 from predictions.errors import (
+    AcceptanceUnknown,
     DeliveryNotFound,
     FileNotFound,
     IdempotencyMismatch,
@@ -27,6 +28,7 @@ from predictions.errors import (
     PredictionNotFound,
     QueueFull,
     StorageError,
+    StoreFull,
     StoreUnavailable,
 )
 
@@ -75,7 +77,15 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
     ),
     (QueueFull, 503, "Queue is full", "Too many predictions are waiting; try again later."),
     (NoModel, 503, "No model yet", "No worker has announced {0} yet; try again in a few seconds."),
-    (StoreUnavailable, 503, "Store unavailable", "Nothing was accepted; try again later."),
+    (
+        AcceptanceUnknown,
+        503,
+        "Perhaps accepted",
+        "The prediction store did not say whether it accepted prediction {0}: GET /predictions/{0} tells. Repeated "
+        "with the same Idempotency-Key, or by PUT with the same id, the request makes no second prediction.",
+    ),
+    (StoreFull, 503, "Store full", "The prediction store has no room, and nothing was changed; try again later."),
+    (StoreUnavailable, 503, "Store unavailable", "The prediction store does not answer; try again later."),
     (StorageError, 503, "Storage unavailable", "The object storage did not answer; try again later."),
 )
 

@@ -11,8 +11,10 @@ from app.live.waiting import EndedListener
 from app.retries.lost_answers import LostAnswers
 from app.tokens import Tokens
 from predictions.models import announcements
+from predictions.models.announcements import QueueState
 from predictions.models.registry import Registry
 from predictions.models.served import ServedModel, model_for, model_named, served_models
+from predictions.record.schema import Queue
 from predictions.record.store import AsyncPredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
@@ -29,6 +31,8 @@ class ServedModels:
     def __init__(self, store: AsyncPredictionStore, registry: Registry) -> None:
         self._store, self._registry = store, registry
         self._models: tuple[ServedModel, ...] = ()
+        self.webhook_workers = 0
+        """How many workers deliver webhooks, as of the last reading."""
         self._read_at = float("-inf")
 
     async def all(self) -> tuple[ServedModel, ...]:
@@ -41,6 +45,7 @@ class ServedModels:
         """Return all models as they are announced right now."""
         deployment = await self._store.run(announcements.deployment())
         self._models = served_models(self._registry, deployment)
+        self.webhook_workers = len(deployment.get(Queue.WEBHOOKS, QueueState()).workers)
         self._read_at = time.monotonic()
         return self._models
 

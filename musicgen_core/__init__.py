@@ -25,6 +25,7 @@ from musicgen_core.errors import (
     GenerationCancelled,
     InvalidRequest,
     MusicGenError,
+    StepFailed,
     UnsupportedByModel,
 )
 from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy
@@ -58,6 +59,7 @@ __all__ = [
     "MusicGenError",
     "NormalizationStrategy",
     "SamplingParams",
+    "StepFailed",
     "UnsupportedByModel",
     "Waveform",
     "decode_wav",

@@ -55,6 +55,10 @@ class Backend(Protocol):
     def statistics(self) -> EngineStatistics:
         """The decoding steps made so far, and how long they took."""
 
+    @property
+    def busy_seconds(self) -> float:
+        """How long the present step or task has taken; infinite where an error has ended the engine."""
+
     def checksum(self) -> str:
         """The model's version: SHA-256 over its configuration and weights, in hex. Reads them all."""
 

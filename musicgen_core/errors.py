@@ -5,6 +5,7 @@ MusicGenError
 │   └── UnsupportedByModel    another model could serve it (melody on a text-only model, ...)
 ├── AudioDecodeError      a given audio file is unreadable, too long, silent of audio, or hostile
 ├── AudioEncodeError      ffmpeg could not write the output
+├── StepFailed            a decoding step failed that the request shared with others
 ├── CheckpointError       a model folder or hub id is missing, incomplete or of an unknown kind
 └── GenerationCancelled   the request was cancelled before it finished
 """
@@ -28,6 +29,10 @@ class AudioDecodeError(MusicGenError):
 
 class AudioEncodeError(MusicGenError):
     """An output file could not be written."""
+
+
+class StepFailed(MusicGenError):
+    """A decoding step failed that several requests shared. Any of them may be the cause; alone, the others succeed."""
 
 
 class CheckpointError(MusicGenError):

@@ -116,6 +116,11 @@ class MusicGen:
         """The decoding steps made so far, and how long they took."""
         return self.backend.statistics
 
+    @property
+    def busy_seconds(self) -> float:
+        """How long the present step or task has taken; infinite where an error has ended the engine."""
+        return self.backend.busy_seconds
+
     def submit(self, given: GenerationInput) -> Job:
         """Put an input in line and return at once.
 

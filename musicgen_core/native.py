@@ -78,6 +78,11 @@ class NativeBackend:
         """The decoding steps made so far, and how long they took."""
         return self._engine.statistics
 
+    @property
+    def busy_seconds(self) -> float:
+        """How long the present step or task has taken; infinite where an error has ended the engine."""
+        return self._engine.busy_seconds
+
     def checksum(self) -> str:
         """The model's version: SHA-256 over its configuration and weights, in hex. Reads them all."""
         return hub.checksum(self._folder)

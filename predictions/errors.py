@@ -12,7 +12,9 @@ PredictionError
 ├── LeaseLost               the worker no longer holds the prediction: another attempt does, or it has ended
 ├── QueueFull               too many predictions wait; try again later
 ├── NoModel                 no worker has announced the model yet; try again later
-├── StoreUnavailable        Redis cannot be reached or is full; try again later
+├── StoreUnavailable        Redis cannot be reached; try again later
+│   ├── StoreFull           Redis has no room and refuses writes; nothing was changed
+│   └── AcceptanceUnknown   Redis did not answer whether it created the prediction
 └── StorageError            object storage failed; try again later
     └── ObjectNotFound      no object under that key
 """
@@ -84,7 +86,15 @@ class NoModel(PredictionError):
 
 
 class StoreUnavailable(PredictionError):
-    """Redis cannot be reached, or refuses writes because its memory is full."""
+    """Redis cannot be reached. Whether it has executed the command is not known."""
+
+
+class StoreFull(StoreUnavailable):
+    """Redis refuses writes because its memory or its disk is full; nothing was changed."""
+
+
+class AcceptanceUnknown(StoreUnavailable):
+    """Redis did not answer whether it created the prediction of this id."""
 
 
 class StorageError(PredictionError):

@@ -42,11 +42,9 @@ class Settings(BaseSettings):
     # The prediction store and the queue.
     redis_url: str = "redis://127.0.0.1:6379/0"
     lease_seconds: float = Field(15.0, gt=0)
-    """A worker that has not renewed its lease for this long has lost the prediction."""
+    """A worker that has not renewed its lease for this long is taken for dead, and another one may take over."""
     max_attempts: int = Field(3, ge=1)
-    """A prediction whose worker died this many times fails instead of killing another."""
-    requeue_after_seconds: float = Field(10.0, gt=0)
-    """A prediction that has waited for this long gets a new message if its message is lost."""
+    """A prediction fails when its worker has died this many times while it worked on nothing else."""
     retention_hours: float = Field(24.0, gt=0)
     """A finished prediction and its audio are deleted this long after its end."""
     max_queued: int = Field(10_000, ge=1)

@@ -1,20 +1,21 @@
 """The worker process: its entry point, and the one place where its parts are put together.
 
-A worker that generates owns one model and takes from that model's queue. It is one process with one engine; the Celery
-tasks are threads that wait for the engine. A worker of the queue `webhooks` has no model and needs no torch.
+A worker that generates owns one model and takes from that model's queue. It is one process with one engine; threads
+prepare what the engine generates and store it. A worker of the queue `webhooks` has no model and needs no torch.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from celery import Celery
 from celery.exceptions import SecurityWarning
 
 from predictions.errors import StoreUnavailable
@@ -27,20 +28,23 @@ from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
 from predictions.storage import open_storage
 from predictions.storage.protocol import AudioStorage
-from worker.celery_app import create_celery
 from worker.code_version import code_version
+from worker.consumer import HintConsumer
+from worker.dispatcher import Dispatcher, Work
 from worker.housekeeping import Housekeeper
-from worker.tasks import register_generation, register_webhooks
+from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from musicgen_core import MusicGen
 
 WEBHOOK_THREADS = 32
 """Deliveries at once: most of the time each waits for its receiver."""
+ENGINE_STUCK_SECONDS = 180.0
+"""No decoding step and no stretch of other work takes this long, not even the first on a slow machine."""
 
 
 def run(*, model: str | None = None, webhooks: bool = False) -> None:
-    """Generate, or deliver webhooks, until SIGINT or SIGTERM; tasks that have begun are finished first.
+    """Generate, or deliver webhooks, until SIGINT or SIGTERM; work that has begun is finished first.
 
     `model`: the registry's model to serve, instead of the one that MUSICGEN_MODEL names. Raises SystemExit where the
     settings are wrong.
@@ -49,26 +53,55 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
     entry = None if webhooks else worker_entry(settings)
     queue = entry.queue if entry else Queue.WEBHOOKS
     _configure_logging(settings)
-    worker = _worker_name(queue, str(os.getpid()))
-    celery = create_celery(settings)
+    name = _worker_name(queue, str(os.getpid()))
     with ExitStack() as cleanup:
         store = PredictionStore(settings.redis_url)
         cleanup.callback(store.close)
         storage = open_storage(settings)
-        card, measure, threads = None, None, WEBHOOK_THREADS
+        watchdog = Watchdog()
         if entry is not None:
-            card, measure = _prepare_generation(celery, store, storage, settings, entry, cleanup)
-            threads = card.threads
+            job = _prepare_generation(store, storage, settings, entry, watchdog, cleanup)
         else:
-            _prepare_webhooks(celery, store, storage, settings)
-        housekeeper = Housekeeper(store, storage, settings, worker=worker, queue=queue, card=card, measure=measure)
-        housekeeper.start()
+            job = _prepare_webhooks(store, storage, settings)
+        dispatcher = Dispatcher(job.take, job.threads)
+        consumer = HintConsumer(settings, queue, name, hear=dispatcher.tell)
+        housekeeper = Housekeeper(
+            store,
+            storage,
+            settings,
+            worker=name,
+            queue=queue,
+            card=job.card,
+            measure=job.measure,
+            hear_of_hints=consumer.watch,
+        )
+        watchdog.watch("dispatcher", lambda: dispatcher.is_stuck)
+        watchdog.watch("housekeeping", lambda: housekeeper.is_stuck)
+        watchdog.watch("message consumer", lambda: consumer.is_stuck, before_exit=dispatcher.close)
+        for part in (housekeeper, dispatcher, watchdog):
+            part.start()
+        # Closed in reverse: what runs is finished while the worker is still announced.
         cleanup.callback(housekeeper.close)
-        _consume(celery, queue, worker, threads, settings)
+        cleanup.callback(dispatcher.close)
+        cleanup.callback(watchdog.close)
+        consumer.run()
+        # A second signal ends the process at once.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker does."""
+
+    take: Callable[[], Work | None]
+    threads: int
+    card: Announcement | None = None
+    measure: Callable[[], Command[bool] | None] | None = None
 
 
 def is_alive(settings: Settings) -> bool:
-    """Whether a worker of this host has announced a model within the last seconds."""
+    """Whether a worker of this host has announced itself within the last seconds."""
     store = PredictionStore(settings.redis_url)
     try:
         deployment = store.run(announcements.deployment())
@@ -95,13 +128,13 @@ def _worker_name(queue: str, process: str) -> str:
 
 
 def _prepare_generation(
-    celery: Celery,
     store: PredictionStore,
     storage: AudioStorage,
     settings: Settings,
     entry: ModelEntry,
+    watchdog: Watchdog,
     cleanup: ExitStack,
-) -> tuple[Announcement, Callable[[], Command[bool] | None]]:
+) -> _Job:
     from musicgen_core import MusicGen
     from worker.generation.attempt import Generator
     from worker.generation.leases import LeaseKeeper
@@ -118,17 +151,19 @@ def _prepare_generation(
     )
     cleanup.callback(model.close)
     card = entry.settle(_announcement(model, settings.revision))
-    leases = LeaseKeeper(store, settings.lease_seconds)
+    leases = LeaseKeeper(store, entry.queue, settings.lease_seconds)
     leases.start()
     cleanup.callback(leases.close)
-    register_generation(celery, Generator(model, store, storage, leases, settings, card))
-    return card, StepMeter(model, entry.queue, card.version).read
+    watchdog.watch("engine", lambda: model.busy_seconds > ENGINE_STUCK_SECONDS)
+    watchdog.watch("keeper of leases", lambda: leases.is_stuck)
+    generator = Generator(model, store, storage, leases, settings, card)
+    return _Job(generator.take, card.threads, card, StepMeter(model, entry.queue, card.version).read)
 
 
-def _prepare_webhooks(celery: Celery, store: PredictionStore, storage: AudioStorage, settings: Settings) -> None:
+def _prepare_webhooks(store: PredictionStore, storage: AudioStorage, settings: Settings) -> _Job:
     from worker.webhooks import WebhookSender
 
-    register_webhooks(celery, WebhookSender(store, storage, settings))
+    return _Job(WebhookSender(store, storage, settings).take, WEBHOOK_THREADS)
 
 
 def _announcement(model: MusicGen, revision: str) -> Announcement:
@@ -149,18 +184,3 @@ def _announcement(model: MusicGen, revision: str) -> Announcement:
         frame_rate=abilities.frame_rate,
         delay_frames=abilities.delay_frames,
     )
-
-
-def _consume(celery: Celery, queue: str, worker: str, threads: int, settings: Settings) -> None:
-    """Carry out the queue's tasks until SIGINT or SIGTERM."""
-    celery.Worker(
-        hostname=worker,
-        pool="threads",
-        concurrency=threads,
-        queues=[queue],
-        loglevel=settings.log_level,
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-    ).start()

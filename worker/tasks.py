@@ -1,30 +1,21 @@
-"""The Celery tasks, by name. The work is done in `worker.generation.attempt` and `worker.webhooks`."""
+"""The Celery tasks, by name. A message is a hint that there is work: all that its task does is to pass the hint on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from celery import Celery
 
 from predictions.record.schema import Task
 
-if TYPE_CHECKING:
-    # A worker that only delivers webhooks has no torch.
-    from worker.generation.attempt import Generator
-    from worker.webhooks import WebhookSender
 
-
-def register_generation(celery: Celery, generator: Generator) -> None:
-    """Add the task that carries out a prediction."""
+def register(celery: Celery, hear: Callable[[], None]) -> None:
+    """Add the tasks. Each calls `hear`; its argument, the id that the message was sent for, is not needed."""
 
     @celery.task(name=Task.GENERATE)  # type: ignore[untyped-decorator]
-    def generate(prediction_id: str) -> None:
-        generator.generate(prediction_id)
-
-
-def register_webhooks(celery: Celery, sender: WebhookSender) -> None:
-    """Add the task that delivers a webhook."""
+    def generate(_prediction_id: str) -> None:
+        hear()
 
     @celery.task(name=Task.DELIVER_WEBHOOK)  # type: ignore[untyped-decorator]
-    def deliver_webhook(delivery_id: str) -> None:
-        sender.deliver(delivery_id)
+    def deliver_webhook(_delivery_id: str) -> None:
+        hear()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from predictions.errors import PredictionNotFound, StorageError
 from predictions.record import commands
-from predictions.record.prediction import Prediction, now
+from predictions.record.prediction import Prediction, new_id, now
 from predictions.record.schema import Verdict
 from predictions.record.store import PredictionStore
 from predictions.representation import represent
@@ -43,12 +46,23 @@ class WebhookSender:
         self._storage = storage
         self._settings = settings
         self._keys = signing.signing_keys(settings)
+        self._due: deque[str] = deque()
+        """Deliveries that were due when they were last read."""
 
-    def deliver(self, delivery_id: str) -> None:
-        """Make one attempt at the delivery, if one is due, and record its outcome."""
-        attempt = self._store.run(deliveries.begin(delivery_id))
-        if attempt is None:
-            return
+    def take(self) -> Callable[[], None] | None:
+        """Begin an attempt at the next delivery; returns what makes it, or None where none is due."""
+        if not self._due:
+            due = self._store.run(deliveries.due())
+            self._due.extend(due)
+        while self._due:
+            attempt = self._store.run(deliveries.begin(self._due[0], new_id()))
+            self._due.popleft()
+            if attempt is not None:
+                return partial(self._make, attempt)
+        return None
+
+    def _make(self, attempt: StartedAttempt) -> None:
+        """Make the attempt, and record its outcome."""
         try:
             # Read only now: a change made after this attempt began gets a webhook of its own.
             prediction = self._store.run(commands.get(attempt.prediction_id))

@@ -38,7 +38,11 @@ class Followers:
 
     async def listen(self) -> None:
         """Hear of new events until cancelled."""
-        await subscribe(self._store, Channel.EVENTS, self._wake)
+        await subscribe(self._store, Channel.EVENTS, self._wake, self._wake_all)
+
+    def _wake_all(self) -> None:
+        for feed in self._feeds.values():
+            feed.hint.set()
 
     def _wake(self, prediction_id: str) -> None:
         if feed := self._feeds.get(prediction_id):
@@ -57,6 +61,9 @@ class Followers:
                         yield event
                 if ended:
                     return
+                if feed.reading.done():
+                    # It was not meant to end: whoever listens is told by an error, and may come again.
+                    await feed.reading
                 await grown.wait()
         finally:
             self._leave(feed)
@@ -93,20 +100,26 @@ class _Feed:
 
     async def read(self, store: AsyncPredictionStore, turn: asyncio.Semaphore) -> None:
         """Read until the prediction's last event."""
-        while not self.ended:
-            self.hint.clear()
-            try:
-                async with turn:
-                    events = await store.run(commands.events(self.prediction_id, self._last_id()))
-                    if events and events[-1].ends:
-                        # Once for all listeners: hundreds of them would ask at the same moment.
-                        events[-1] = replace(events[-1], outcome=await _outcome(store, self.prediction_id))
-                self._add(events)
-            except StoreUnavailable as error:
-                logger.warning("Events of %s cannot be read, trying again: %s", self.prediction_id, error)
-            if not self.ended:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self.hint.wait(), POLL_SECONDS)
+        try:
+            while not self.ended:
+                self.hint.clear()
+                try:
+                    await self._read_once(store, turn)
+                except StoreUnavailable as error:
+                    logger.warning("Events of %s cannot be read, trying again: %s", self.prediction_id, error)
+                if not self.ended:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self.hint.wait(), POLL_SECONDS)
+        finally:
+            self.grown.set()
+
+    async def _read_once(self, store: AsyncPredictionStore, turn: asyncio.Semaphore) -> None:
+        async with turn:
+            events = await store.run(commands.events(self.prediction_id, self._last_id()))
+            if events and events[-1].ends:
+                # Once for all listeners: hundreds of them would ask at the same moment.
+                events[-1] = replace(events[-1], outcome=await _outcome(store, self.prediction_id))
+        self._add(events)
 
     def _last_id(self) -> str:
         return self.events[-1].id if self.events else commands.FIRST_EVENT

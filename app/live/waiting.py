@@ -30,7 +30,12 @@ class EndedListener:
 
     async def listen(self) -> None:
         """Hear of predictions that end until cancelled."""
-        await subscribe(self._store, Channel.ENDED, self._wake)
+        await subscribe(self._store, Channel.ENDED, self._wake, self._wake_all)
+
+    def _wake_all(self) -> None:
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
 
     def _wake(self, message: str) -> None:
         _status, _, prediction_id = message.partition(" ")
@@ -44,8 +49,11 @@ class EndedListener:
         self._waiting[prediction.id].add(event)
         try:
             while True:
-                # Looked up after the event is in place: an end in between is not missed.
-                prediction = await self._store.run(commands.get(prediction.id))
+                left = deadline - asyncio.get_running_loop().time()
+                # Looked up after the event is in place: an end in between is not missed. The prediction was accepted:
+                # while Redis is away, its client waits on, and at last gets what is known of it.
+                with suppress(StoreUnavailable):
+                    prediction = await self._store.run(commands.get(prediction.id), patience=max(left, 0.0))
                 left = deadline - asyncio.get_running_loop().time()
                 if prediction.status.is_terminal or left <= 0:
                     break
@@ -53,9 +61,6 @@ class EndedListener:
                     async with asyncio.timeout(min(left, POLL_SECONDS)):
                         await event.wait()
                 event.clear()
-        except StoreUnavailable:
-            # The prediction was accepted: its client gets what is known of it.
-            pass
         finally:
             self._waiting[prediction.id].discard(event)
             if not self._waiting[prediction.id]:

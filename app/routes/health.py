@@ -21,13 +21,14 @@ class Health(BaseModel):
 
     status: str = Field(
         description=(
-            "`ready`; `degraded` if some model has no live worker; `no workers` if none has; `unavailable` if Redis "
-            "does not answer."
+            "`ready`; `degraded` if some model has no live worker, or nobody delivers webhooks; `no workers` if no "
+            "model has any; `unavailable` if Redis does not answer."
         )
     )
     model: ModelCard | None = Field(None, description="The default model, as its workers announced it.")
     models: list[ModelUsage] = []
-    workers: int = 0
+    workers: int = Field(0, description="Live workers that generate.")
+    webhook_workers: int = Field(0, description="Live workers that deliver webhooks.")
     queued: int = 0
     running: int = 0
 
@@ -42,15 +43,18 @@ async def health_check(response: Response, services: InjectedServices) -> Health
         return Health(status="unavailable")
     used = [usage(model) for model in models]
     return Health(
-        status=_status(models),
+        status=_status(models, services.models.webhook_workers),
         model=next(model.state.card for model in models if model.is_default),
         models=used,
+        webhook_workers=services.models.webhook_workers,
         workers=sum(item.workers for item in used),
         queued=sum(item.queued for item in used),
         running=sum(item.running for item in used),
     )
 
 
-def _status(models: Sequence[ServedModel]) -> str:
+def _status(models: Sequence[ServedModel], webhook_workers: int) -> str:
     serving = [bool(model.state.workers) for model in models]
-    return "ready" if all(serving) else "degraded" if any(serving) else "no workers"
+    if not any(serving):
+        return "no workers"
+    return "ready" if all(serving) and webhook_workers else "degraded"

@@ -114,7 +114,8 @@ def _parts(event: Event, prediction: Prediction, services: Services) -> list[tup
             data = {"completed_steps": done, "total_steps": total, "fraction": round(done / max(total, 1), 4)}
         case EventName.AUDIO:
             chunk = Chunk.from_json(event.data)
-            data = {**asdict(chunk), "url": object_url(prediction, services.storage, chunk.key(prediction.id))}
+            shown = {name: value for name, value in asdict(chunk).items() if name != "token"}
+            data = {**shown, "url": object_url(prediction, services.storage, chunk.key(prediction.id))}
         case EventName.STATUS:
             ending = _ending(event.outcome, services) if event.ends else []
             return [("status", json.dumps({"status": event.data})), *ending]

@@ -63,6 +63,11 @@ class AudiocraftBackend:
         """Nothing: the steps are not counted, and there are no estimates for this backend."""
         return EngineStatistics()
 
+    @property
+    def busy_seconds(self) -> float:
+        """0: audiocraft makes a whole request in one go, and nobody can tell from outside how far it is."""
+        return 0.0
+
     def checksum(self) -> str:
         """The model's version: SHA-256 over its two files, in hex. Reads them."""
         return checksum(self._folder)

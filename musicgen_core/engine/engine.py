@@ -14,6 +14,7 @@ be encoded is handed over whole (`submit_encoding`): its caller waits for nothin
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -26,7 +27,7 @@ from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
 from musicgen_core.engine.generation import Generation
 from musicgen_core.engine.request import Request, check_request
 from musicgen_core.engine.scheduler import Scheduler
-from musicgen_core.errors import GenerationCancelled
+from musicgen_core.errors import GenerationCancelled, StepFailed
 from musicgen_core.executor import Task
 from musicgen_core.lm.delay_pattern import whole_frames
 from musicgen_core.lm.transformer import LanguageModel
@@ -90,6 +91,7 @@ class Engine:
         self._closed: Exception | None = None
         self._thread: threading.Thread | None = None
         self._together = 0
+        self._busy_since: float | None = None
         self.statistics = EngineStatistics()
         """Replaced, never changed; counted while the engine's own thread runs it."""
 
@@ -107,6 +109,14 @@ class Engine:
     def closed(self) -> bool:
         """Whether it takes no more requests: it was closed, or an error has ended it."""
         return self._closed is not None
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long its thread has worked on the present step or task; infinite where an error has ended the engine."""
+        if self._closed is not None and not isinstance(self._closed, GenerationCancelled):
+            return math.inf
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def steps(self, frames: int) -> int:
         """How many steps it takes to generate so many new frames."""
@@ -168,8 +178,8 @@ class Engine:
     def step(self) -> bool:
         """Advance every running request by one step; False where there was none to run.
 
-        An error in a step fails the requests that ran in it, an error while a request enters only that one;
-        the engine goes on with the others.
+        An error in a step fails the requests that ran in it (with StepFailed, if there were several), an error while a
+        request enters only that one; the engine goes on with the others.
         """
         self._settle_cancelled()
         self._admit_waiting()
@@ -211,6 +221,7 @@ class Engine:
         try:
             while self._wait_for_work():
                 held_up, began = bool(self._scheduler.running), time.monotonic()
+                self._busy_since = began
                 self._do_task()
                 if not held_up:
                     began = time.monotonic()  # the task has delayed nobody's step
@@ -231,6 +242,7 @@ class Engine:
 
     def _wait_for_work(self) -> bool:
         """Sleep until something runs or waits; False where the engine was closed."""
+        self._busy_since = None
         with self._changed:
             self._changed.wait_for(lambda: self._closed is not None or self._tasks or not self._scheduler.idle)
             return self._closed is None
@@ -254,7 +266,12 @@ class Engine:
             task.refuse(error)
 
     def _fail_running(self, error: Exception) -> None:
-        for slot in tuple(self._scheduler.running):
+        slots = tuple(self._scheduler.running)
+        if len(slots) > 1:
+            shared = StepFailed(f"a step of {len(slots)} requests failed: {error}")
+            shared.__cause__ = error
+            error = shared
+        for slot in slots:
             self._release(slot).fail(error)
 
     def _settle_cancelled(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from predictions.errors import FileNotFound
@@ -47,6 +47,11 @@ def get_file(file_id: str) -> Command[File]:
 def list_files(owner: str, limit: int) -> Command[list[File]]:
     """An owner's uploaded files, newest first."""
     return Command("files/list", {"owner": owner, "limit": limit}, lambda answer: [_read_file(flat) for flat in answer])
+
+
+def known(file_ids: Sequence[str]) -> Command[list[bool]]:
+    """For each file, whether it has a record."""
+    return Command("files/known", {"ids": file_ids}, lambda answer: [bool(exists) for exists in answer])
 
 
 def delete_file(file_id: str) -> Command[bool]:

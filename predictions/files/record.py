@@ -23,9 +23,13 @@ class File:
     """What the client sent along; the service does not read it."""
 
 
+FILES_PREFIX = "files/"
+"""The prefix of all uploaded files."""
+
+
 def file_prefix(file_id: str) -> str:
     """The prefix of a file's one object."""
-    return f"files/{file_id}/"
+    return f"{FILES_PREFIX}{file_id}/"
 
 
 def file_key(file_id: str) -> str:

@@ -21,12 +21,12 @@ class QueueState:
     running: int = 0
 
 
-def announce(worker: str, announcement: Announcement, alive_seconds: float, *, queue: str) -> Command[bool]:
-    """Announce that a worker takes from a queue and serves a model; valid for `alive_seconds`."""
+def announce(worker: str, announcement: Announcement | None, alive_seconds: float, *, queue: str) -> Command[bool]:
+    """Announce that a worker takes from a queue; valid for `alive_seconds`. One that delivers webhooks has no model."""
     arguments: Arguments = {
         "worker": worker,
         "queue": queue,
-        "announcement": announcement.model_dump_json(),
+        "announcement": announcement.model_dump_json() if announcement else "",
         "alive_seconds": alive_seconds,
     }
     return Command("models/announce", arguments, bool)
@@ -38,7 +38,7 @@ def withdraw(worker: str, *, queue: str) -> Command[bool]:
 
 
 def deployment() -> Command[dict[str, QueueState]]:
-    """The state of every queue that generates, by the queue's name."""
+    """The state of every queue, by its name."""
 
     def read(answer: Any) -> dict[str, QueueState]:
         return {

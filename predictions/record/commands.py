@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -15,8 +16,10 @@ from predictions.record.schema import EventEntry, EventName, Outcome, Prediction
 FIRST_EVENT = "0-0"
 """Smaller than every event's id."""
 
-WORKER_DIED = "Its worker died %d times; it is not tried again."
-"""The error of a prediction that has used up its attempts; %d is their number."""
+ALL_OBJECTS = "*"
+
+WORKER_DIED = "Its worker died %d times while it worked on nothing else; it is not tried again."
+"""The error of a prediction that kills its workers; %d is how often."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,9 @@ class Reaped:
     """How many predictions `reap` brought back or gave up."""
 
     requeued: int
-    """Their lease had ended; they wait again."""
+    """They wait again."""
     failed: int
-    """Their lease had ended, and no attempt is left."""
-    hinted: int
-    """Their message was lost; they have a new one."""
+    """They have killed as many workers as are allowed."""
 
 
 @dataclass(frozen=True)
@@ -124,18 +125,29 @@ def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Pred
     return Command("record/list_page", arguments, read)
 
 
-def claim(prediction_id: str, lease_seconds: float) -> Command[Prediction | None]:
-    """Take the lease. The prediction's `attempt` is the fencing token; None where there is nothing to take."""
-    return Command(
-        "record/claim",
-        {"id": prediction_id, "lease_seconds": lease_seconds},
-        lambda answer: _read_prediction(answer) if answer else None,
-    )
+def take(
+    queue: str, token: str, lease_seconds: float, held: Mapping[str, str] | None = None
+) -> Command[Prediction | None]:
+    """Take the prediction that has waited longest, and its lease; None where there is none to take now.
+
+    `token`: random text, new for each lease; with it the holder proves its right to write. `held`: the ids of the
+    predictions that the same worker works on, by the tokens of its leases. A prediction with which a worker has died is
+    never taken beside others.
+    """
+    held = held or {}
+    arguments: Arguments = {
+        "queue": queue,
+        "token": token,
+        "lease_seconds": lease_seconds,
+        "beside": list(held.values()),
+        "held": list(held),
+    }
+    return Command("record/take", arguments, lambda answer: _read_prediction(answer) if answer else None)
 
 
 def renew(
     prediction_id: str,
-    attempt: int,
+    token: str,
     lease_seconds: float,
     *,
     progress: Progress | None = None,
@@ -149,7 +161,7 @@ def renew(
         fields["logs"] = logs
     arguments: Arguments = {
         "id": prediction_id,
-        "attempt": attempt,
+        "token": token,
         "lease_seconds": lease_seconds,
         "fields": flat(fields),
     }
@@ -158,7 +170,7 @@ def renew(
 
 def succeed(
     prediction_id: str,
-    attempt: int,
+    token: str,
     *,
     output_key: str,
     metrics: dict[str, Any],
@@ -174,19 +186,19 @@ def succeed(
         "provenance": _made_with(provenance),
         "progress": _steps(progress),
     }
-    return _finish(prediction_id, attempt, Status.SUCCEEDED, fields)
+    return _finish(prediction_id, token, Status.SUCCEEDED, fields)
 
 
 def fail(
-    prediction_id: str, attempt: int, *, error: str, logs: str, provenance: Provenance | None = None
+    prediction_id: str, token: str, *, error: str, logs: str, provenance: Provenance | None = None
 ) -> Command[bool]:
     """End with an error; false where the lease is lost."""
     fields: PredictionHash = {"error": error, "logs": logs, "provenance": _made_with(provenance)}
-    return _finish(prediction_id, attempt, Status.FAILED, fields)
+    return _finish(prediction_id, token, Status.FAILED, fields)
 
 
-def _finish(prediction_id: str, attempt: int, status: Status, fields: PredictionHash) -> Command[bool]:
-    arguments: Arguments = {"id": prediction_id, "attempt": attempt, "status": status, "fields": flat(fields)}
+def _finish(prediction_id: str, token: str, status: Status, fields: PredictionHash) -> Command[bool]:
+    arguments: Arguments = {"id": prediction_id, "token": token, "status": status, "fields": flat(fields)}
     return Command("record/finish", arguments, bool)
 
 
@@ -198,9 +210,19 @@ def _made_with(provenance: Provenance | None) -> str | None:
     return None if provenance is None else json.dumps(asdict(provenance))
 
 
+def give_back(prediction_id: str, token: str) -> Command[bool]:
+    """Have the prediction tried again, alone: it may be the cause of what happened; false where the lease is lost."""
+    return Command("record/give_back", {"id": prediction_id, "token": token}, bool)
+
+
 def announce_chunk(prediction_id: str, chunk: Chunk) -> Command[bool]:
     """Announce a chunk of audio that is stored; false where the lease is lost."""
-    arguments: Arguments = {"id": prediction_id, "attempt": chunk.attempt, "chunk": chunk.to_json()}
+    arguments: Arguments = {
+        "id": prediction_id,
+        "token": chunk.token,
+        "index": chunk.index,
+        "chunk": chunk.to_json(),
+    }
     return Command("record/announce_chunk", arguments, bool)
 
 
@@ -226,15 +248,20 @@ def delete(prediction_id: str) -> Command[bool]:
     return Command("record/delete", {"id": prediction_id}, bool)
 
 
-def reap(max_attempts: int, requeue_after_seconds: float, limit: int = 100) -> Command[Reaped]:
-    """Bring back predictions whose lease or message was lost."""
-    arguments: Arguments = {
-        "max_attempts": max_attempts,
-        "requeue_after_seconds": requeue_after_seconds,
-        "limit": limit,
-        "error": WORKER_DIED,
-    }
+def reap(max_deaths: int, limit: int = 100) -> Command[Reaped]:
+    """Bring back predictions whose lease has ended, and fail those with which workers died `max_deaths` times."""
+    arguments: Arguments = {"max_deaths": max_deaths, "limit": limit, "error": WORKER_DIED}
     return Command("record/reap", arguments, lambda answer: Reaped(*answer))
+
+
+def hints(queue: str) -> Command[int]:
+    """How many messages wait in a queue."""
+    return Command("record/hints", {"queue": queue}, int)
+
+
+def wanted(prediction_ids: Sequence[str]) -> Command[list[str]]:
+    """For each prediction, the lease token whose objects are wanted: ALL_OBJECTS for all, empty where it is gone."""
+    return Command("record/wanted", {"ids": prediction_ids}, list)
 
 
 def expired(retention_seconds: float, limit: int = 100) -> Command[tuple[list[str], list[str]]]:
@@ -259,6 +286,7 @@ def _read_prediction(answer: Any) -> Prediction:
         input_file=record.get("input_file"),
         created_at=read_time(record["created_at"]),
         attempt=int(record["attempt"]),
+        lease_token=record.get("lease_token") or "",
         started_at=read_time(started_at) if started_at else None,
         completed_at=read_time(completed_at) if completed_at else None,
         output_key=record.get("output_key"),

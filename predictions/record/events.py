@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self
 
-from predictions.record.prediction import Prediction
+from predictions.record.prediction import Prediction, attempt_prefix
 from predictions.record.schema import EventName, Status
 
 
@@ -42,6 +42,8 @@ class Chunk:
     """A piece of audio that an attempt has stored, before normalization."""
 
     attempt: int
+    token: str
+    """The token of the attempt's lease."""
     index: int
     start: float
     """Seconds from the beginning of the music."""
@@ -49,14 +51,16 @@ class Chunk:
     """Seconds."""
 
     def key(self, prediction_id: str) -> str:
-        """The object key. It contains the attempt, so that the chunks of two attempts are never mixed."""
-        return f"predictions/{prediction_id}/{self.attempt}/live/{self.index:04d}.wav"
+        """The object key. It contains the token, so that the chunks of two attempts are never mixed."""
+        return f"{attempt_prefix(prediction_id, self.token)}live/{self.index:04d}.wav"
 
     def to_json(self) -> str:
         """The chunk as an event's data."""
-        return json.dumps(self.__dict__)
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, data: str) -> Self:
         """The chunk from an event's data."""
-        return cls(**json.loads(data))
+        fields = json.loads(data)
+        # A version before 0.3 stored its chunks under the attempt's number.
+        return cls(**{"token": str(fields["attempt"]), **fields})

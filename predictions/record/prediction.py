@@ -1,11 +1,12 @@
 """A prediction and its life.
 
-    starting ──claim──▶ processing ──▶ succeeded | failed
-        │                   │ lease lost: back to starting, at most `max_attempts` times
+    starting ──take──▶ processing ──▶ succeeded | failed
+        │                   │ its worker died: back to starting
         └───────cancel──────┴────────▶ canceled
 
-A terminal status never changes. Each claim counts up `attempt`, which is also the fencing token of its lease: a write
-that carries an older attempt is refused.
+A terminal status never changes. A worker that takes a prediction makes up a random token for its lease and sends it
+with every write (a fencing token): once somebody else has taken the prediction, or an id has been deleted and used
+again, what the worker writes is refused.
 """
 
 from __future__ import annotations
@@ -94,6 +95,9 @@ class Prediction:
     input_file: str | None = None
     """The id of the uploaded file that `input_audio` names."""
     attempt: int = 0
+    """How often a worker has taken it."""
+    lease_token: str = ""
+    """The fencing token of the last lease; empty before the first."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
     output_key: str | None = None
@@ -133,11 +137,24 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def output_key(prediction_id: str, attempt: int, extension: str) -> str:
-    """The object key of an attempt's output; attempts never overwrite each other."""
-    return f"predictions/{prediction_id}/{attempt}/output.{extension}"
+PREDICTIONS_PREFIX = "predictions/"
+"""The prefix of all objects of predictions."""
+
+
+def output_key(prediction_id: str, lease_token: str, extension: str) -> str:
+    """The object key of an attempt's output.
+
+    It contains the lease's token: no attempt overwrites or deletes what another one stored, not even one at an earlier
+    prediction with the same id.
+    """
+    return f"{attempt_prefix(prediction_id, lease_token)}output.{extension}"
+
+
+def attempt_prefix(prediction_id: str, lease_token: str) -> str:
+    """The prefix of all objects of one attempt."""
+    return f"{output_prefix(prediction_id)}{lease_token}/"
 
 
 def output_prefix(prediction_id: str) -> str:
     """The prefix of all objects of a prediction."""
-    return f"predictions/{prediction_id}/"
+    return f"{PREDICTIONS_PREFIX}{prediction_id}/"

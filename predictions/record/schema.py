@@ -122,12 +122,19 @@ class PredictionHash(TypedDict, total=False):
     digest: str
     status: str
     attempt: str
-    """Claims so far; the fencing token of the present one."""
+    """How often a worker has taken it."""
+    lease_token: str | None
+    """Random text that its worker made up when it took the prediction; the fencing token of the worker's writes."""
+    alone: str | None
+    """The text `1` while its worker has worked on nothing else since it took it."""
+    suspicions: str | None
+    """How often a worker died with it, alone or beside others. Where that is more than 0, it is tried alone."""
+    deaths: str | None
+    """How often a worker died that worked on it alone."""
     created_at: str
     queue: str
     enqueues: str
     """How often a message was pushed; part of its delivery tag."""
-    enqueued_at: str
     input: str
     """JSON."""
     model: str
@@ -144,6 +151,8 @@ class PredictionHash(TypedDict, total=False):
     progress: str | None
     """JSON: `[completed steps, total steps]`."""
     logs: str
+    live_chunks: str | None
+    """How many chunks of audio the present attempt has announced."""
     output_key: str | None
     error: str | None
     metrics: str
@@ -169,6 +178,8 @@ class DeliveryHash(TypedDict, total=False):
     created_at: str
     due: str
     """The time of the next attempt."""
+    token: str
+    """Random text that the sender of the last attempt made up."""
     attempts: str
     """Attempts begun so far."""
     tries: str
@@ -240,7 +251,7 @@ class Field:
 class Key(Name):
     """A key, or a family of keys: one for each value of its parameters."""
 
-    kind: Literal["hash", "list", "set", "sorted set", "stream"]
+    kind: Literal["hash", "list", "set", "sorted set", "stream", "string"]
     fields: type | None = None
     """The fixed fields of a hash or of a stream's entries."""
     named: tuple[Name, ...] = ()
@@ -259,11 +270,13 @@ class Keys:
     idempotency = Key("musicgen:idempotency:{owner}:{key}", "hash", IdempotencyHash)
     offered = Key("musicgen:offered:{owner}:{digest}", "list")
     """Ids of predictions whose answer was lost, for the next identical requests."""
+    chosen = Key("musicgen:chosen:{token}", "string")
+    """The id that a command with this token chose. Repeated because its answer was lost, it chooses that one again."""
 
     queues = Key("musicgen:queues", "set")
-    """The queues that generate, one for each model."""
+    """The queues that workers have served or that predictions were put in."""
     queued = Key("musicgen:queued:{queue}", "sorted set")
-    """Ids that wait, by the time of their creation. The truth; the Celery message is a hint."""
+    """Ids that wait, by the time of their creation. Workers take from here; the Celery message is only a hint."""
     running = Key("musicgen:running:{queue}", "set")
     """Ids that run."""
     leases = Key("musicgen:leases", "sorted set")
@@ -272,7 +285,7 @@ class Keys:
     """Ids that have ended, by the time of their end."""
 
     webhooks = Key("musicgen:webhooks", "sorted set")
-    """Webhook-ids of pending deliveries, by the time of their next message."""
+    """Webhook-ids of pending deliveries, by the time of their next attempt. Workers take from here."""
     delivery = Key(
         "musicgen:delivery:{webhook_id}", "hash", DeliveryHash, (Field.attempt_started, Field.attempt_outcome)
     )

@@ -44,6 +44,9 @@ ENUMERATIONS: Mapping[str, type[StrEnum]] = {
 }
 """By the name of their table in Lua; `Status.STARTING` is `STATUS.starting` there."""
 
+GROWS = frozenset({"record/create", "files/put", "webhooks/redeliver"})
+"""Scripts that Redis refuses when its memory is full. Every other one lets what has been accepted end."""
+
 _STRICT = "local STRICT = { __index = function(_, name) error('unknown name: ' .. tostring(name)) end }\n"
 _GIVEN = "local given = setmetatable(cjson.decode(ARGV[1]), STRICT)\n"
 
@@ -59,7 +62,9 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """The script `folder/name`, with all that it needs before it."""
-    text = render_schema() + "".join(source(f"record/prelude/{prelude}") for prelude in PRELUDES) + source(name)
+    # Redis looks at its memory once, when a script starts, and only where it begins with such a line.
+    flags = "#!lua\n" if name in GROWS else "#!lua flags=allow-oom\n"
+    text = flags + render_schema() + "".join(source(f"record/prelude/{prelude}") for prelude in PRELUDES) + source(name)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

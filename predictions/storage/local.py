@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from predictions.errors import ObjectNotFound, StorageError
+from predictions.storage.protocol import StoredObject
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(?:[/.][A-Za-z0-9_-]+)*/?")
 
@@ -66,6 +67,14 @@ class LocalStorage:
         """The object's bytes."""
         with _storage_errors(key):
             return self._path(key).read_bytes()
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Every file below the prefix, which ends in a slash; those that are being written count too."""
+        with suppress(ObjectNotFound), _storage_errors(prefix):
+            for path in self._path(prefix).rglob("*"):
+                with suppress(FileNotFoundError):
+                    if path.is_file():
+                        yield StoredObject(path.relative_to(self._root).as_posix(), path.stat().st_mtime)
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete the objects below the prefix, which ends in a slash, or the one object it names."""

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object in storage."""
+
+    key: str
+    stored_at: float
+    """Seconds since 1970, by the storage's clock."""
 
 
 class AudioStorage(Protocol):
@@ -21,6 +32,10 @@ class AudioStorage(Protocol):
 
     def open(self, key: str) -> bytes:
         """The object's bytes; raises ObjectNotFound."""
+        ...
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object below the prefix, which ends in a slash."""
         ...
 
     def delete_prefix(self, prefix: str) -> None:

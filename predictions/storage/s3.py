@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from predictions.errors import ObjectNotFound, StorageError
 from predictions.settings import Settings
+from predictions.storage.protocol import StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -57,6 +58,13 @@ class S3Storage:
         """The object's bytes."""
         with _storage_errors(key):
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object below the prefix, which ends in a slash."""
+        with _storage_errors(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            for item in (item for page in pages for item in page.get("Contents", [])):
+                yield StoredObject(item["Key"], item["LastModified"].timestamp())
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete the objects whose keys begin with the prefix, one by one: not every server has the bulk request."""

@@ -63,13 +63,13 @@ class StartedAttempt:
     event: WebhookEvent
 
 
-def due(limit: int = 1000) -> Command[int]:
-    """Enqueue the webhooks whose next attempt is due, unless as many as `limit` messages wait already."""
-    return Command("webhooks/enqueue_due", {"limit": limit}, int)
+def due(limit: int = 100) -> Command[list[str]]:
+    """The ids of webhooks whose next attempt is due, the one that has been due longest first."""
+    return Command("webhooks/due", {"limit": limit}, lambda answer: list(answer))
 
 
-def begin(delivery_id: str) -> Command[StartedAttempt | None]:
-    """Write down that an attempt begins; None where none is due."""
+def begin(delivery_id: str, token: str) -> Command[StartedAttempt | None]:
+    """Write down that an attempt begins; None where none is due. `token`: random text, new for each attempt."""
 
     def read(answer: Any) -> StartedAttempt | None:
         if not answer:
@@ -79,6 +79,7 @@ def begin(delivery_id: str) -> Command[StartedAttempt | None]:
 
     arguments: Arguments = {
         "webhook_id": delivery_id,
+        "token": token,
         "lost_seconds": ATTEMPT_LOST_SECONDS,
         "spacing_seconds": SPACING_SECONDS,
     }

@@ -51,7 +51,7 @@ def test_a_step_that_fails_keeps_no_other_from_its_work(
     def fail() -> None:
         raise RuntimeError("no measurement")
 
-    storage, key = open_storage(settings), output_key("one", 1, "wav")
+    storage, key = open_storage(settings), output_key("one", "token", "wav")
     create(store)
     succeed(store, claim(store, "one", LEASE))
     storage.put(key, b"sound", "audio/wav")

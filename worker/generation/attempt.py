@@ -1,15 +1,17 @@
-"""Carry out one prediction: claim it, fetch its audio, generate, encode, store, and write down how it ended."""
+"""Carry out one prediction: take it, fetch its audio, generate, encode, store, and write down how it ended."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from musicgen_core import (
     MusicGen,
     MusicGenError,
     SamplingParams,
+    StepFailed,
     Waveform,
     encode_mp3,
     encode_wav,
@@ -43,7 +46,9 @@ from worker.network import outbound
 
 logger = logging.getLogger(__name__)
 
-STORAGE_RETRY_SECONDS = (0.5, 2.0, 5.0)
+STORAGE_RETRY_SECONDS = (0.5, 2.0, 5.0, 10.0, 20.0)
+FINISH_PATIENCE_SECONDS = 300.0
+"""For how long a finished prediction's end is written while Redis is away: what has been made is not thrown away."""
 CONTENT_TYPES = {OutputFormat.WAV: "audio/wav", OutputFormat.MP3: "audio/mpeg"}
 ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
     OutputFormat.WAV: encode_wav,
@@ -89,26 +94,44 @@ class Generator:
         self._settings = settings
         self._card = card
 
-    def generate(self, prediction_id: str) -> None:
-        """Carry out the prediction, unless it has ended or another worker holds it."""
-        with self._leases.hold(prediction_id) as lease:
-            if lease is None:
-                logger.info("%s needs no work: it has ended, or another worker has it", prediction_id)
-                return
-            attempt = Attempt(lease, self._card)
-            try:
-                self._carry_out(attempt)
-            except (LeaseLost, GenerationCancelled):
-                logger.info("%s was stopped: cancelled, or taken over by another worker", prediction_id)
-            except (MusicGenError, outbound.RequestError, StorageError) as error:
-                self._fail(attempt, str(error))
-            except OSError as error:
-                # Most likely a full disk, and the next prediction may be smaller.
-                logger.exception("%s failed", prediction_id)
-                self._fail(attempt, f"The worker could not read or write a file: {error.strerror or error}.")
-            except Exception:
-                logger.exception("%s failed", prediction_id)
-                self._fail(attempt, "Internal error: the worker's log says which.")
+    def take(self) -> Callable[[], None] | None:
+        """Take the next prediction; returns what carries it out, or None where there is none to take now."""
+        lease = self._leases.take()
+        return None if lease is None else partial(self._work_on, lease)
+
+    def _work_on(self, lease: Lease) -> None:
+        attempt = Attempt(lease, self._card)
+        try:
+            self._end(attempt)
+        except (LeaseLost, GenerationCancelled):
+            logger.info("%s was stopped: cancelled, or taken over by another worker", lease.prediction_id)
+        except StoreUnavailable as error:
+            # Not the prediction's fault. Its lease runs out, and then it is tried again.
+            logger.error("%s could not be ended, for Redis is away: %s", lease.prediction_id, error)
+        finally:
+            self._leases.release(lease)
+
+    def _end(self, attempt: Attempt) -> None:
+        """Carry it out and write down how it ended. Raises LeaseLost, GenerationCancelled, StoreUnavailable."""
+        try:
+            self._carry_out(attempt)
+        except (LeaseLost, GenerationCancelled, StoreUnavailable):
+            raise
+        except StepFailed as error:
+            logger.error("%s is tried again, alone: %s", attempt.prediction.id, error)
+            self._store.run(commands.give_back(attempt.prediction.id, attempt.lease.token))
+        except (MusicGenError, outbound.RequestError, StorageError) as error:
+            self._fail(attempt, str(error))
+        except OSError as error:
+            # Most likely a full disk, and the next prediction may be smaller.
+            logger.exception("%s failed", attempt.prediction.id)
+            self._fail(attempt, f"The worker could not read or write a file: {error.strerror or error}.")
+        except Exception:
+            if self._model.busy_seconds == math.inf:
+                # The engine is gone, as on a lost device. The watchdog ends this process, and another one takes over.
+                raise
+            logger.exception("%s failed", attempt.prediction.id)
+            self._fail(attempt, "Internal error: the worker's log says which.")
 
     def _carry_out(self, attempt: Attempt) -> None:
         prediction, lease, claimed_at = attempt.prediction, attempt.lease, time.monotonic()
@@ -127,11 +150,11 @@ class Generator:
         lease.when_lost(job.cancel)
         audio = job.finish(on_chunk=LiveAudio(self._store, self._storage, lease) if prediction.live else None)
         lease.check()
-        key = output_key(prediction.id, lease.attempt, value.output_format)
+        key = output_key(prediction.id, lease.token, value.output_format)
         content = ENCODERS[value.output_format](audio)
         delivered = as_delivered(content, value.output_format, audio)
         lease.check()
-        self._put(key, content, CONTENT_TYPES[value.output_format])
+        self._put(key, content, CONTENT_TYPES[value.output_format], lease)
         self._succeed(attempt, key, metrics(prediction, job, claimed_at, audio, delivered), job.total_steps)
         with suppress(StoreUnavailable):  # the prediction has succeeded; estimates can miss a measurement
             self._store.run(measured_overhead(prediction, value, job))
@@ -164,27 +187,28 @@ class Generator:
         except ObjectNotFound as error:
             raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error
 
-    def _put(self, key: str, content: bytes, content_type: str) -> None:
+    def _put(self, key: str, content: bytes, content_type: str, lease: Lease) -> None:
         for delay in STORAGE_RETRY_SECONDS:
             try:
                 return self._storage.put(key, content, content_type)
             except StorageError as error:
                 logger.warning("Storing %s failed, trying again in %s s: %s", key, delay, error)
                 time.sleep(delay)
+                lease.check()
         return self._storage.put(key, content, content_type)
 
     def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int) -> None:
         prediction_id, lease = attempt.prediction.id, attempt.lease
         succeeded = commands.succeed(
             prediction_id,
-            lease.attempt,
+            lease.token,
             output_key=key,
             metrics=metrics,
             logs=lease.reached().logs,
             progress=Progress(steps, steps),
             provenance=attempt.provenance,
         )
-        if not self._store.run(succeeded):
+        if not self._store.run(succeeded, patience=FINISH_PATIENCE_SECONDS):
             # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.
             self._storage.delete_prefix(key)
             raise LeaseLost(prediction_id)
@@ -193,9 +217,9 @@ class Generator:
         prediction_id, lease = attempt.prediction.id, attempt.lease
         logger.warning("%s failed: %s", prediction_id, error)
         failed = commands.fail(
-            prediction_id, lease.attempt, error=error, logs=lease.reached().logs, provenance=attempt.provenance
+            prediction_id, lease.token, error=error, logs=lease.reached().logs, provenance=attempt.provenance
         )
-        self._store.run(failed)
+        self._store.run(failed, patience=FINISH_PATIENCE_SECONDS)
 
 
 def generation_input(value: Input, clip: Waveform | None, *, live: bool) -> GenerationInput:

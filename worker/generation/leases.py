@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from redis.client import PubSub
@@ -18,8 +17,7 @@ from redis.exceptions import RedisError
 
 from predictions.errors import LeaseLost, StoreUnavailable
 from predictions.record import commands
-from predictions.record.command import Command
-from predictions.record.prediction import Prediction, Progress
+from predictions.record.prediction import Prediction, Progress, new_id
 from predictions.record.schema import Channel, Status
 from predictions.record.store import PredictionStore
 
@@ -41,7 +39,7 @@ class Lease:
     """The right to work on one prediction."""
 
     prediction: Prediction
-    """As it was claimed; its `attempt` is the fencing token."""
+    """As it was taken."""
     _lost: threading.Event = field(default_factory=threading.Event)
     _on_lost: Callable[[], None] = lambda: None
     _report: Callable[[], Reached] = Reached
@@ -54,9 +52,9 @@ class Lease:
         return self.prediction.id
 
     @property
-    def attempt(self) -> int:
+    def token(self) -> str:
         """The fencing token."""
-        return self.prediction.attempt
+        return self.prediction.lease_token
 
     def follow(self, report: Callable[[], Reached]) -> None:
         """Write down what `report` says from now on; several threads call it."""
@@ -83,23 +81,31 @@ class Lease:
         self._lost.set()
         self._on_lost()
 
-    def renewal(self, lease_seconds: float) -> Command[bool] | None:
-        """The command that renews the lease; None where nothing is new and it is not yet time."""
+    def renew(self, store: PredictionStore, lease_seconds: float, *, at_once: bool) -> None:
+        """Renew it where that is due, or `at_once`, and write down what is new.
+
+        It is lost where the prediction has ended or somebody else has taken it. Raises StoreUnavailable.
+        """
         reached = self.reached()
-        if reached == self._written and time.monotonic() - self._renewed_at < lease_seconds / 3:
-            return None
+        is_due = at_once or time.monotonic() - self._renewed_at > lease_seconds / 3
+        if reached == self._written and not is_due:
+            return
         logs = reached.logs if reached.logs != self._written.logs else None
+        command = commands.renew(self.prediction_id, self.token, lease_seconds, progress=reached.progress, logs=logs)
+        if not store.run(command, patience=0.0):
+            self.lose()
         self._written, self._renewed_at = reached, time.monotonic()
-        return commands.renew(self.prediction_id, self.attempt, lease_seconds, progress=reached.progress, logs=logs)
 
 
 class LeaseKeeper:
-    """Renews the leases that this process holds. Start it, and close it at the end."""
+    """Takes predictions of one queue, and renews their leases. Start it, and close it at the end."""
 
-    def __init__(self, store: PredictionStore, lease_seconds: float) -> None:
+    def __init__(self, store: PredictionStore, queue: str, lease_seconds: float) -> None:
         self._store = store
+        self._queue = queue
         self._lease_seconds = lease_seconds
         self._held: dict[str, Lease] = {}
+        """By token: an id may have been deleted and used again while the work on its first prediction goes on."""
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
@@ -113,32 +119,40 @@ class LeaseKeeper:
         self._closed.set()
         self._thread.join()
 
-    @contextmanager
-    def hold(self, prediction_id: str) -> Iterator[Lease | None]:
-        """Claim the prediction and keep its lease inside the block; gives None where there is nothing to do."""
-        prediction = self._store.run(commands.claim(prediction_id, self._lease_seconds))
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its thread has died."""
+        return not self._thread.is_alive()
+
+    def take(self) -> Lease | None:
+        """Take the next prediction and keep its lease until it is released; None where there is none to take now."""
+        with self._lock:
+            held = {token: lease.prediction_id for token, lease in self._held.items()}
+        prediction = self._store.run(commands.take(self._queue, new_id(), self._lease_seconds, held))
         if prediction is None:
-            yield None
-            return
+            return None
         lease = Lease(prediction)
         with self._lock:
-            self._held[prediction_id] = lease
-        try:
-            yield lease
-        finally:
-            with self._lock:
-                self._held.pop(prediction_id, None)
+            self._held[lease.token] = lease
+        return lease
+
+    def release(self, lease: Lease) -> None:
+        """Renew the lease no more: its work has ended."""
+        with self._lock:
+            del self._held[lease.token]
 
     def _run(self) -> None:
         while not self._closed.is_set():
             try:
                 with self._store.subscription() as pubsub:
                     pubsub.subscribe(Channel.ENDED)
+                    # What was cancelled while nobody listened is seen by its refusal.
+                    self._renew_all(at_once=True)
                     while not self._closed.is_set():
                         self._listen(pubsub)
                         self._renew_all()
-            except (RedisError, StoreUnavailable) as error:
-                # A lease that expires meanwhile is seen at its next write.
+            except (RedisError, OSError, StoreUnavailable) as error:
+                # A lease that runs out meanwhile can be taken up again, unless somebody else has taken the prediction.
                 logger.warning("Leases cannot be renewed, trying again: %s", error)
                 self._closed.wait(TICK_SECONDS)
 
@@ -150,13 +164,15 @@ class LeaseKeeper:
             if message is None:
                 continue
             status, _, prediction_id = message["data"].partition(" ")
-            if status == Status.CANCELED and (lease := self._held.get(prediction_id)):
-                lease.lose()
+            if status == Status.CANCELED:
+                for lease in self._leases():
+                    if lease.prediction_id == prediction_id:
+                        lease.lose()
 
-    def _renew_all(self) -> None:
+    def _renew_all(self, *, at_once: bool = False) -> None:
+        for lease in self._leases():
+            lease.renew(self._store, self._lease_seconds, at_once=at_once)
+
+    def _leases(self) -> list[Lease]:
         with self._lock:
-            held = list(self._held.values())
-        for lease in held:
-            command = lease.renewal(self._lease_seconds)
-            if command is not None and not self._store.run(command):
-                lease.lose()
+            return list(self._held.values())

@@ -37,7 +37,8 @@ class LiveAudio:
         if self._broken:
             return
         prediction_id = self._lease.prediction_id
-        chunk = Chunk(self._lease.attempt, self._index, round(self._seconds, 5), round(sound.duration, 5))
+        attempt, token = self._lease.prediction.attempt, self._lease.token
+        chunk = Chunk(attempt, token, self._index, round(self._seconds, 5), round(sound.duration, 5))
         content = float_wav(
             sound.samples.T.astype("<f4").tobytes(), sample_rate=sound.sample_rate, channels=sound.channels
         )

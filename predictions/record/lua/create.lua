@@ -19,8 +19,11 @@ if given.idempotency_key ~= '' then
   end
 end
 if given.take_offered then
-  local offered = redis.call('LPOP', KEY.offered(owner, digest))
-  if offered and exists(offered) then return answer(OUTCOME.replayed, offered) end
+  local offered = chosen_before(id) or redis.call('LPOP', KEY.offered(owner, digest))
+  if offered and exists(offered) then
+    remember_choice(id, offered)
+    return answer(OUTCOME.replayed, offered)
+  end
 end
 if exists(id) then
   local known = redis.call('HMGET', key, 'owner', 'digest')

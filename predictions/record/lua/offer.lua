@@ -2,6 +2,6 @@
 -- Given: owner, digest, id, seconds (for which it is offered). Returns 1.
 local key = KEY.offered(given.owner, given.digest)
 -- A list: several identical requests may have lost their answers, and each of them comes again.
-redis.call('RPUSH', key, given.id)
+if not redis.call('LPOS', key, given.id) then redis.call('RPUSH', key, given.id) end
 redis.call('EXPIRE', key, given.seconds)
 return 1

@@ -1,15 +1,17 @@
 -- Begin an attempt to deliver a webhook, and write it down.
--- Given: webhook_id, lost_seconds (after which an attempt that has not ended falls due again), spacing_seconds (between
+-- Given: webhook_id, token (of the attempt), lost_seconds (after which an attempt that has not ended falls due again), spacing_seconds (between
 -- two attempts at webhooks of one numbered event of one prediction).
 -- Returns {number of the attempt, tries of this schedule, prediction's id, event}; nothing where none is due.
 local time, key = clock(), KEY.delivery(given.webhook_id)
-local known = redis.call('HMGET', key, 'state', 'due', 'prediction', 'event')
+local known = redis.call('HMGET', key, 'state', 'due', 'prediction', 'event', 'token', 'attempts', 'tries')
 local state, due, id, event = unpack(known)
+-- Repeated because its answer was lost.
+if known[5] == given.token then return { tonumber(known[6]), tonumber(known[7]), id, event } end
 if state ~= DELIVERY.pending then
   redis.call('ZREM', KEY.webhooks, given.webhook_id)
   return false
 end
--- Another worker makes the attempt right now, or this message is a late double.
+-- Another worker makes the attempt right now.
 if tonumber(due) > tonumber(time) then return false end
 
 local function fall_due(at)
@@ -28,5 +30,5 @@ if NUMBERED[event] then
 end
 fall_due(time + given.lost_seconds)
 local number = redis.call('HINCRBY', key, 'attempts', 1)
-redis.call('HSET', key, FIELD.attempt_started(number), time)
+redis.call('HSET', key, FIELD.attempt_started(number), time, 'token', given.token)
 return { number, redis.call('HINCRBY', key, 'tries', 1), id, event }

@@ -53,19 +53,23 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "offer": commands.offer("ann", "d", "one", 1),
     "get": commands.get("one"),
     "list_page": commands.list_page("ann", commands.FIRST_PAGE, 1),
-    "claim": commands.claim("one", 1.0),
-    "renew": commands.renew("one", 1, 1.0),
-    "succeed": commands.succeed("one", 1, output_key="k", metrics={}, logs="", progress=Progress(1, 1)),
-    "fail": commands.fail("one", 1, error="e", logs=""),
-    "announce_chunk": commands.announce_chunk("one", Chunk(1, 0, 0.0, 1.0)),
+    "take": commands.take("generation", "t", 1.0),
+    "renew": commands.renew("one", "t", 1.0),
+    "succeed": commands.succeed("one", "t", output_key="k", metrics={}, logs="", progress=Progress(1, 1)),
+    "fail": commands.fail("one", "t", error="e", logs=""),
+    "announce_chunk": commands.announce_chunk("one", Chunk(1, "t", 0, 0.0, 1.0)),
+    "give_back": commands.give_back("one", "t"),
+    "hints": commands.hints("generation"),
+    "wanted": commands.wanted(["one"]),
     "events": commands.events("one"),
     "cancel": commands.cancel("one"),
     "delete": commands.delete("one"),
-    "reap": commands.reap(1, 1.0),
+    "reap": commands.reap(1),
     "expired": commands.expired(1.0),
     "put_file": file_commands.put_file("f", owner="ann", name="n", content_type="t", size=1, sha256="0"),
     "get_file": file_commands.get_file("f"),
     "list_files": file_commands.list_files("ann", 1),
+    "known": file_commands.known(["f"]),
     "delete_file": file_commands.delete_file("f"),
     "announce": announcements.announce("worker", CARD, 1.0, queue="generation"),
     "withdraw": announcements.withdraw("worker", queue="generation"),
@@ -74,7 +78,7 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "measured_other": throughput.measured_other("generation", "v", seconds=1.0, diffusion=False),
     "forecast_queue": forecast.forecast_queue("generation"),
     "due": deliveries.due(),
-    "begin": deliveries.begin("one-start"),
+    "begin": deliveries.begin("one-start", "t"),
     "end": deliveries.end(BEGUN, Verdict.RETRY, status=None, error=None, seconds=1.0),
     "of": deliveries.of("one"),
     "redeliver": deliveries.redeliver("one", "one-start"),
@@ -176,6 +180,7 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "owner": "musicgen:owner:{owner}",
         "idempotency": "musicgen:idempotency:{owner}:{key}",
         "offered": "musicgen:offered:{owner}:{digest}",
+        "chosen": "musicgen:chosen:{token}",
         "queues": "musicgen:queues",
         "queued": "musicgen:queued:{queue}",
         "running": "musicgen:running:{queue}",
@@ -200,11 +205,11 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "other_seconds": "beside:{decoder}",
     }
     assert words(
-        "attempt base_url completed_at created_at digest enqueued_at enqueues error id input input_file live logs "
-        "metrics model output_key owner progress provenance queue rerun_of started_at status stream_token version "
-        "wanted_audio_sha256 webhook webhook_events webhook_gone"
+        "alone attempt base_url completed_at created_at deaths digest enqueues error id input input_file lease_token "
+        "live live_chunks logs metrics model output_key owner progress provenance queue rerun_of started_at status "
+        "stream_token suspicions version wanted_audio_sha256 webhook webhook_events webhook_gone"
     ) == set(PredictionHash.__annotations__)
-    assert words("attempts created_at due event id prediction state tries") == set(DeliveryHash.__annotations__)
+    assert words("attempts created_at due event id prediction state token tries") == set(DeliveryHash.__annotations__)
     assert words("content_type created_at id metadata name owner sha256 size") == set(FileHash.__annotations__)
     assert words("digest id") == set(IdempotencyHash.__annotations__)
 

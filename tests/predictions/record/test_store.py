@@ -7,17 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from predictions.errors import PredictionNotFound, StoreUnavailable
+from predictions.errors import PredictionNotFound, StoreFull, StoreUnavailable
 from predictions.files import commands as file_commands
 from predictions.models import announcements
 from predictions.models.card import Announcement, ModelCard
 from predictions.record import commands
 from predictions.record.commands import FIRST_PAGE, Created, Reaped
 from predictions.record.events import Chunk, Event
-from predictions.record.prediction import NewPrediction, Prediction, Progress, Webhook
-from predictions.record.schema import EventName, Outcome, Queue, Status
+from predictions.record.prediction import NewPrediction, Prediction, Progress, Webhook, output_key
+from predictions.record.schema import EventName, Outcome, Queue, Status, Verdict
 from predictions.record.store import PredictionStore
-from tests.records import claim
+from predictions.webhooks import deliveries
+from tests.records import claim, take
 
 LEASE = 30.0
 
@@ -63,9 +64,9 @@ def events(store: PredictionStore, after: str = commands.FIRST_EVENT) -> list[Ev
     return found
 
 
-def succeed(store: PredictionStore, attempt: int, prediction_id: str = "one") -> bool:
+def succeed(store: PredictionStore, token: str, prediction_id: str = "one") -> bool:
     return store.run(
-        commands.succeed(prediction_id, attempt, output_key="k", metrics={"seed": 1}, logs="l", progress=Progress(4, 4))
+        commands.succeed(prediction_id, token, output_key="k", metrics={"seed": 1}, logs="l", progress=Progress(4, 4))
     )
 
 
@@ -75,8 +76,8 @@ def expire_leases(store: PredictionStore) -> None:
         store.redis.zadd("musicgen:leases", {prediction_id: 1.0})
 
 
-def reap(store: PredictionStore, max_attempts: int = 3, requeue_after: float = 30.0) -> Reaped:
-    return store.run(commands.reap(max_attempts, requeue_after))
+def reap(store: PredictionStore, max_deaths: int = 3) -> Reaped:
+    return store.run(commands.reap(max_deaths))
 
 
 def messages(store: PredictionStore, queue: str = "generation") -> list[str]:
@@ -102,7 +103,7 @@ def test_an_unknown_prediction_is_not_found(store: PredictionStore) -> None:
 def test_a_life_from_claim_to_success(store: PredictionStore) -> None:
     create(store)
     attempt = claim(store, "one", LEASE)
-    assert attempt == 1
+    assert get(store).attempt == 1
     assert store.run(commands.renew("one", attempt, LEASE, progress=Progress(1, 4), logs="25%"))
     running = get(store)
     assert (running.status, running.progress, running.logs) == (Status.PROCESSING, Progress(1, 4), "25%")
@@ -119,7 +120,7 @@ def test_only_one_of_many_workers_gets_the_lease(store: PredictionStore) -> None
     create(store)
     with ThreadPoolExecutor(8) as threads:
         attempts = list(threads.map(lambda _: claim(store, "one", LEASE), range(8)))
-    assert sorted(attempts) == [0] * 7 + [1]
+    assert sorted(map(bool, attempts)) == [False] * 7 + [True]
 
 
 def test_a_dead_workers_prediction_is_brought_back_and_its_late_writes_are_refused(
@@ -128,10 +129,10 @@ def test_a_dead_workers_prediction_is_brought_back_and_its_late_writes_are_refus
     create(store)
     first = claim(store, "one", LEASE)
     expire_leases(store)
-    assert reap(store) == Reaped(requeued=1, failed=0, hinted=0)
+    assert reap(store) == Reaped(requeued=1, failed=0)
     assert get(store).status is Status.STARTING
     second = claim(store, "one", LEASE)
-    assert second == 2
+    assert get(store).attempt == 2
     assert not store.run(commands.renew("one", first, LEASE))
     assert not succeed(store, first)
     assert not store.run(commands.fail("one", first, error="late", logs=""))
@@ -142,7 +143,7 @@ def test_a_dead_workers_prediction_is_brought_back_and_its_late_writes_are_refus
 def test_a_live_lease_is_left_alone(store: PredictionStore) -> None:
     create(store)
     claim(store, "one", LEASE)
-    assert reap(store) == Reaped(0, 0, 0)
+    assert reap(store) == Reaped(0, 0)
 
 
 def test_a_prediction_that_keeps_killing_its_worker_fails(store: PredictionStore) -> None:
@@ -150,19 +151,158 @@ def test_a_prediction_that_keeps_killing_its_worker_fails(store: PredictionStore
     for _ in range(2):
         assert claim(store, "one", LEASE)
         expire_leases(store)
-        reap(store, max_attempts=2)
+        reap(store, max_deaths=2)
     ended = get(store)
     assert ended.status is Status.FAILED
     assert "died 2 times" in (ended.error or "")
 
 
-def test_a_lost_message_is_replaced_and_one_that_waits_is_not_doubled(store: PredictionStore) -> None:
+def test_a_worker_needs_no_message(store: PredictionStore) -> None:
     create(store, "lost")
     store.redis.delete("generation")
-    create(store, "waits")
-    assert reap(store, requeue_after=0.0) == Reaped(0, 0, hinted=1)
-    assert sorted(messages(store)) == ["lost", "waits"]
-    assert reap(store, requeue_after=0.0) == Reaped(0, 0, 0)
+    assert claim(store, "lost", LEASE)
+
+
+def test_a_take_whose_answer_was_lost_is_repeated(store: PredictionStore) -> None:
+    create(store)
+    create(store, "two")
+    command = commands.take("generation", "token", LEASE)
+    taken = store.run(command)
+    assert taken == store.run(command)
+    assert taken is not None
+    assert (taken.id, taken.attempt, taken.lease_token) == ("one", 1, "token")
+    assert get(store, "two").status is Status.STARTING
+    succeed(store, "token")
+    assert store.run(command) is None, "what has ended is not taken again"
+
+
+def test_every_write_of_a_holder_can_be_repeated(store: PredictionStore) -> None:
+    create(store)
+    token = claim(store, "one", LEASE)
+    writes = [
+        commands.renew("one", token, LEASE, progress=Progress(1, 2), logs="a"),
+        commands.announce_chunk("one", Chunk(1, token, 0, 0.0, 0.5)),
+        commands.succeed("one", token, output_key="k", metrics={}, logs="a", progress=Progress(2, 2)),
+    ]
+    for write in writes:
+        assert store.run(write)
+        told = events(store)
+        assert store.run(write)
+        assert events(store) == told
+    assert not store.run(commands.fail("one", token, error="no", logs=""))
+
+
+def test_a_lease_that_ran_out_is_taken_up_again_by_whoever_held_it(store: PredictionStore) -> None:
+    """Redis was away, or the worker was stopped: what it has made is not thrown away unless somebody else began."""
+    create(store)
+    token = claim(store, "one", LEASE)
+    for _ in range(5):
+        expire_leases(store)
+        assert reap(store, max_deaths=2) == Reaped(1, 0), "no death is counted of a worker that lives"
+        assert get(store).queue_position == 0
+        assert store.run(commands.renew("one", token, LEASE))
+        assert (get(store).status, get(store).queue_position) == (Status.PROCESSING, None)
+    assert claim(store, "one", LEASE) == ""
+    expire_leases(store)
+    reap(store)
+    assert succeed(store, token), "even while it waits"
+    assert get(store).status is Status.SUCCEEDED
+    assert claim(store, "one", LEASE) == ""
+
+
+def test_a_worker_does_not_take_what_it_holds(store: PredictionStore) -> None:
+    create(store, "held")
+    create(store, "next")
+    token = claim(store, "held", LEASE)
+    expire_leases(store)
+    reap(store)
+    store.redis.hdel("musicgen:prediction:held", "suspicions")
+    taken = store.run(commands.take("generation", "t", LEASE, {token: "held"}))
+    assert taken is not None
+    assert taken.id == "next"
+
+
+def test_no_write_of_an_earlier_life_of_an_id_is_accepted(store: PredictionStore) -> None:
+    create(store, owner="ann")
+    earlier = claim(store, "one", LEASE)
+    store.run(commands.cancel("one"))
+    store.run(commands.delete("one"))
+    create(store, owner="bob", digest="other")
+    later = claim(store, "one", LEASE)
+    assert get(store).attempt == 1, "the count begins anew, the token does not"
+    assert not store.run(commands.renew("one", earlier, LEASE, logs="ann's"))
+    assert not store.run(commands.announce_chunk("one", Chunk(1, earlier, 0, 0.0, 0.5)))
+    assert not store.run(commands.fail("one", earlier, error="ann's URL", logs=""))
+    assert not store.run(commands.give_back("one", earlier))
+    assert not succeed(store, earlier)
+    bobs = get(store)
+    assert (bobs.status, bobs.error, bobs.logs) == (Status.PROCESSING, None, "")
+    assert output_key("one", earlier, "wav") != output_key("one", later, "wav")
+    assert succeed(store, later)
+
+
+def test_a_culprit_fails_and_its_neighbours_do_not(store: PredictionStore) -> None:
+    """A worker dies with four predictions. Each is then tried alone; the one that kills its worker again fails."""
+    ids = ["a", "culprit", "b", "c"]
+    for name in ids:
+        create(store, name)
+    for number, name in enumerate(ids):
+        assert take(store, name, LEASE, {f"t{n}": ids[n] for n in range(number)})
+    expire_leases(store)
+    assert reap(store, max_deaths=2) == Reaped(requeued=4, failed=0)
+    create(store, "new")
+    assert store.run(commands.take("generation", "t1", LEASE, {"t": "elsewhere"})) is None, "not beside others"
+    for name in ids:
+        for attempt in range(2):
+            token = claim(store, name, LEASE)
+            assert store.run(commands.take("generation", "t2", LEASE, {token: name})) is None, "nothing beside it"
+            if name != "culprit":
+                assert succeed(store, token, name)
+                break
+            expire_leases(store)
+            assert reap(store, max_deaths=2) == (Reaped(1, 0) if attempt == 0 else Reaped(0, 1))
+    assert [get(store, name).status for name in ids] == ["succeeded", "failed", "succeeded", "succeeded"]
+    assert "died 2 times while it worked on nothing else" in (get(store, "culprit").error or "")
+    assert claim(store, "new", LEASE)
+
+
+def test_a_death_beside_others_counts_for_nobody(store: PredictionStore) -> None:
+    create(store, "first")
+    create(store, "second")
+    claim(store, "first", LEASE)
+    take(store, "second", LEASE, {"t": "first"})
+    expire_leases(store)
+    assert reap(store, max_deaths=1) == Reaped(requeued=2, failed=0)
+
+
+def test_what_may_have_failed_a_shared_step_is_tried_again_alone(store: PredictionStore) -> None:
+    create(store)
+    token = claim(store, "one", LEASE)
+    assert store.run(commands.give_back("one", token))
+    assert not store.run(commands.give_back("one", token)), "a repetition changes nothing"
+    assert get(store).status is Status.STARTING
+    assert store.run(commands.take("generation", "t", LEASE, {"t0": "other"})) is None
+    assert claim(store, "one", LEASE)
+
+
+def test_an_offered_prediction_is_taken_by_one_request_however_often_that_is_repeated(store: PredictionStore) -> None:
+    create(store, "lost", digest="same")
+    for _ in range(2):
+        store.run(commands.offer("ann", "same", "lost", 10))
+    for name, outcome, found in (("r1", "replayed", "lost"), ("r1", "replayed", "lost"), ("r2", "created", "r2")):
+        new = NewPrediction(
+            id=name,
+            owner="ann",
+            digest="same",
+            input={},
+            model="m",
+            version="v",
+            queue="generation",
+            base_url="http://h",
+        )
+        created = store.run(commands.create(new, remember_seconds=60, max_queued=9, take_offered=True))
+        assert created.prediction is not None
+        assert (created.outcome, created.prediction.id) == (outcome, found)
 
 
 def test_what_comes_back_keeps_its_place_in_the_queue(store: PredictionStore) -> None:
@@ -180,11 +320,11 @@ def test_what_comes_back_keeps_its_place_in_the_queue(store: PredictionStore) ->
 @pytest.mark.parametrize("running", [False, True])
 def test_cancel_ends_it_for_good(store: PredictionStore, running: bool) -> None:
     create(store)
-    attempt = claim(store, "one", LEASE) if running else 0
+    attempt = claim(store, "one", LEASE) if running else ""
     assert store.run(commands.cancel("one"))
     assert not store.run(commands.cancel("one"))
     assert not succeed(store, attempt)
-    assert claim(store, "one", LEASE) == 0
+    assert claim(store, "one", LEASE) == ""
     assert get(store).status is Status.CANCELED
 
 
@@ -298,17 +438,17 @@ def test_events_tell_what_is_new(store: PredictionStore) -> None:
 def test_an_attempt_that_lost_its_lease_announces_nothing(store: PredictionStore) -> None:
     create(store)
     first = claim(store, "one", LEASE)
-    assert store.run(commands.announce_chunk("one", Chunk(first, 0, 0.0, 0.5)))
+    assert store.run(commands.announce_chunk("one", Chunk(1, first, 0, 0.0, 0.5)))
     expire_leases(store)
-    store.run(commands.reap(3, 10))
+    reap(store)
     second = claim(store, "one", LEASE)
-    assert not store.run(commands.announce_chunk("one", Chunk(first, 1, 0.5, 0.5)))
-    assert store.run(commands.announce_chunk("one", Chunk(second, 0, 0.0, 0.5)))
+    assert not store.run(commands.announce_chunk("one", Chunk(1, first, 1, 0.5, 0.5)))
+    assert store.run(commands.announce_chunk("one", Chunk(2, second, 0, 0.0, 0.5)))
     told = [event.data for event in events(store) if event.name in ("status", "audio")]
     assert told[:2] == ["starting", "processing"]
-    assert Chunk.from_json(told[2]) == Chunk(1, 0, 0.0, 0.5)
+    assert Chunk.from_json(told[2]) == Chunk(1, first, 0, 0.0, 0.5)
     assert told[3:5] == ["starting", "processing"]
-    assert Chunk.from_json(told[5]) == Chunk(2, 0, 0.0, 0.5)
+    assert Chunk.from_json(told[5]) == Chunk(2, second, 0, 0.0, 0.5)
 
 
 def test_a_deleted_prediction_has_no_events(store: PredictionStore) -> None:
@@ -322,18 +462,36 @@ def test_a_deleted_prediction_has_no_events(store: PredictionStore) -> None:
 def test_an_absent_server_is_said_to_be_unavailable() -> None:
     store = PredictionStore("unix:///nowhere/redis.sock")
     with pytest.raises(StoreUnavailable):
-        store.run(commands.get("one"))
+        store.run(commands.get("one"), patience=0.1)
     assert not store.is_reachable()
 
 
-def test_a_server_without_memory_is_said_to_be_unavailable(store: PredictionStore) -> None:
+@pytest.mark.parametrize("take_offered", [False, True])
+def test_without_memory_nothing_is_accepted_and_what_was_accepted_ends(
+    store: PredictionStore, take_offered: bool
+) -> None:
+    for name in ("runs", "waits", "cancelled"):
+        create(store, name, webhook=Webhook("http://receiver"))
+    token = claim(store, "runs", LEASE)
     store.redis.config_set("maxmemory", 1)
+    new = NewPrediction(
+        id="new", owner="ann", digest="d", input={}, model="m", version="v", queue="generation", base_url="http://host"
+    )
+    command = commands.create(new, remember_seconds=60, max_queued=100, take_offered=take_offered)
     try:
-        with pytest.raises(StoreUnavailable):
-            create(store)
+        with pytest.raises(StoreFull):
+            store.run(command, patience=0.0)
+        assert store.run(commands.renew("runs", token, LEASE, progress=Progress(1, 2), logs="a"))
+        assert succeed(store, token, "runs")
+        assert succeed(store, claim(store, "waits", LEASE), "waits")
+        assert store.run(commands.cancel("cancelled"))
+        begun = store.run(deliveries.begin("runs-start", "t"))
+        assert begun is not None
+        assert store.run(deliveries.end(begun, Verdict.DELIVERED, status=200, error=None, seconds=0.1))
+        assert store.run(commands.delete("cancelled"))
     finally:
         store.redis.config_set("maxmemory", 0)
-    assert create(store).outcome is Outcome.CREATED
+    assert store.run(command).outcome is Outcome.CREATED
 
 
 def test_each_queue_is_counted_and_filled_by_itself(store: PredictionStore) -> None:
@@ -360,18 +518,9 @@ def test_what_comes_back_goes_to_its_own_queue(store: PredictionStore) -> None:
     claim(store, "claimed", LEASE)
     store.redis.delete("generation:a/a", "generation:b/b")
     expire_leases(store)
-    assert reap(store, requeue_after=0.0) == Reaped(requeued=1, failed=0, hinted=1)
-    assert (messages(store, "generation:a/a"), messages(store, "generation:b/b")) == (["claimed"], ["lost"])
+    assert reap(store) == Reaped(requeued=1, failed=0)
+    assert (messages(store, "generation:a/a"), messages(store, "generation:b/b")) == (["claimed"], [])
     assert counts(store) == {"generation:a/a": (1, 0), "generation:b/b": (1, 0)}
-
-
-def test_what_waits_for_a_model_without_workers_hides_nothing_of_the_others(store: PredictionStore) -> None:
-    for number in range(3):
-        create(store, f"stuck{number}", queue="generation:a/a")
-    create(store, "lost", queue="generation:b/b")
-    store.redis.delete("generation:b/b")
-    assert store.run(commands.reap(3, 0.0, limit=2)) == Reaped(0, 0, hinted=1)
-    assert messages(store, "generation:b/b") == ["lost"]
 
 
 def test_workers_are_known_by_the_queue_they_take_from(store: PredictionStore) -> None:

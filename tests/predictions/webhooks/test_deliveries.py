@@ -8,7 +8,7 @@ import pytest
 
 from predictions.errors import DeliveryNotFound
 from predictions.record import commands
-from predictions.record.prediction import Webhook
+from predictions.record.prediction import Webhook, new_id
 from predictions.record.schema import DeliveryState, Verdict, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries
@@ -20,20 +20,28 @@ from tests.records import claim
 START, OUTPUT, LOGS, COMPLETED = WebhookEvent
 
 
-def running(store: PredictionStore, *events: WebhookEvent) -> int:
+def running(store: PredictionStore, *events: WebhookEvent) -> str:
     """A prediction that a worker has claimed and that owes these webhooks."""
     create(store, webhook=Webhook("http://receiver", events))
     return claim(store, "one", LEASE)
 
 
-def log(store: PredictionStore, attempt: int, logs: str) -> None:
-    assert store.run(commands.renew("one", attempt, LEASE, logs=logs))
+def log(store: PredictionStore, token: str, logs: str) -> None:
+    assert store.run(commands.renew("one", token, LEASE, logs=logs))
 
 
 def begin(store: PredictionStore, delivery: str) -> StartedAttempt:
-    begun = store.run(deliveries.begin(delivery))
+    begun = try_to_begin(store, delivery)
     assert begun is not None
     return begun
+
+
+def try_to_begin(store: PredictionStore, delivery: str) -> StartedAttempt | None:
+    return store.run(deliveries.begin(delivery, new_id()))
+
+
+def due(store: PredictionStore) -> list[str]:
+    return store.run(deliveries.due())
 
 
 def end(store: PredictionStore, begun: StartedAttempt, verdict: Verdict, status: int, retry: float = 60.0) -> None:
@@ -84,28 +92,25 @@ def test_an_attempt_is_begun_by_one_worker_and_written_down(store: PredictionSto
     running(store, START)
     begun = begin(store, "one-start")
     assert begun == StartedAttempt("one-start", 1, 1, "one", START)
-    assert store.run(deliveries.begin("one-start")) is None
+    assert try_to_begin(store, "one-start") is None
     [during] = listed(store)["one-start"].attempts
     assert (during.number, during.status, during.error, during.seconds) == (1, None, None, None)
     end(store, begun, Verdict.DELIVERED, 204)
     after = listed(store)["one-start"]
     assert (after.state, after.next_attempt_at) == (DeliveryState.DELIVERED, None)
     assert (after.attempts[0].status, after.attempts[0].seconds) == (204, 0.1)
-    assert store.run(deliveries.begin("one-start")) is None
+    assert try_to_begin(store, "one-start") is None
     assert store.redis.zcard("musicgen:webhooks") == 0
 
 
 def test_a_failed_attempt_falls_due_again_in_time_and_not_before(store: PredictionStore) -> None:
     running(store, START)
-    store.redis.delete("webhooks")
     end(store, begin(store, "one-start"), Verdict.RETRY, 500, retry=600.0)
     let_time_pass(store, 590)
-    assert store.run(deliveries.due()) == 0
-    assert store.run(deliveries.begin("one-start")) is None
+    assert due(store) == []
+    assert try_to_begin(store, "one-start") is None
     let_time_pass(store, 10)
-    assert store.run(deliveries.due()) == 1
-    assert messages(store, "webhooks") == ["one-start"]
-    assert store.run(deliveries.due()) == 0
+    assert due(store) == ["one-start"]
     second = begin(store, "one-start")
     assert (second.number, second.tries) == (2, 2)
     end(store, second, Verdict.FAILED, 500)
@@ -119,7 +124,7 @@ def test_what_a_dead_worker_began_falls_due_again_and_its_late_word_changes_no_s
     running(store, START)
     lost = begin(store, "one-start")
     let_time_pass(store, ATTEMPT_LOST_SECONDS)
-    assert store.run(deliveries.due()) == 1
+    assert due(store) == ["one-start"]
     second = begin(store, "one-start")
     assert second.number == 2
     end(store, lost, Verdict.FAILED, 500)
@@ -128,22 +133,22 @@ def test_what_a_dead_worker_began_falls_due_again_and_its_late_word_changes_no_s
     assert [attempt.status for attempt in listed(store)["one-start"].attempts] == [500, 200]
 
 
-def test_a_lost_message_is_replaced(store: PredictionStore) -> None:
+def test_a_worker_needs_no_message(store: PredictionStore) -> None:
     running(store, START)
     store.redis.delete("webhooks")
-    let_time_pass(store, 59)
-    assert store.run(deliveries.due()) == 0
-    let_time_pass(store, 1)
-    assert store.run(deliveries.due()) == 1
-    assert messages(store, "webhooks") == ["one-start"]
+    assert due(store) == ["one-start"]
 
 
-def test_messages_that_nobody_takes_do_not_pile_up(store: PredictionStore) -> None:
+def test_an_attempt_whose_beginning_was_not_heard_of_is_begun_once(store: PredictionStore) -> None:
     running(store, START)
-    for _ in range(5):
-        let_time_pass(store, 60)
-        assert store.run(deliveries.due(limit=1)) == 0
-    assert messages(store, "webhooks") == ["one-start"]
+    command = deliveries.begin("one-start", "token")
+    begun = store.run(command)
+    assert begun == StartedAttempt("one-start", 1, 1, "one", START)
+    assert store.run(command) == begun
+    assert len(listed(store)["one-start"].attempts) == 1
+    end(store, begun, Verdict.RETRY, 500)
+    let_time_pass(store, 60)
+    assert begin(store, "one-start").number == 2
 
 
 def test_logs_that_have_not_been_sent_yet_are_one_webhook(store: PredictionStore) -> None:
@@ -167,12 +172,12 @@ def test_logs_are_sent_every_half_second_at_most(store: PredictionStore) -> None
     end(store, begin(store, "one-logs-1"), Verdict.DELIVERED, 200)
     [first] = listed(store)["one-logs-1"].attempts
     log(store, attempt, "b")
-    assert store.run(deliveries.begin("one-logs-2")) is None
+    assert try_to_begin(store, "one-logs-2") is None
     waiting = listed(store)["one-logs-2"]
     assert waiting.attempts == ()
     assert waiting.next_attempt_at == first.started_at + timedelta(seconds=SPACING_SECONDS)
     let_time_pass(store, SPACING_SECONDS)
-    assert store.run(deliveries.due()) == 1
+    assert due(store) == ["one-logs-2"]
     assert begin(store, "one-logs-2").number == 1
 
 
@@ -183,7 +188,7 @@ def test_newer_logs_take_the_place_of_older_ones_that_failed(store: PredictionSt
     log(store, attempt, "b")
     assert states(store) == {"one-logs-1": "superseded", "one-logs-2": "pending"}
     let_time_pass(store, 3600)
-    assert store.run(deliveries.begin("one-logs-1")) is None
+    assert try_to_begin(store, "one-logs-1") is None
 
 
 @pytest.mark.parametrize(("wanted", "state"), [((LOGS, COMPLETED), "superseded"), ((LOGS,), "pending")])
@@ -234,6 +239,6 @@ def test_deliveries_are_forgotten_with_their_prediction(store: PredictionStore) 
     assert store.run(commands.delete("one"))
     late = deliveries.end(begun, Verdict.RETRY, status=500, error=None, seconds=1.0, retry_in_seconds=5.0)
     assert not store.run(late)
-    assert store.run(deliveries.begin("one-completed")) is None
+    assert try_to_begin(store, "one-completed") is None
     assert [key for key in store.redis.keys("musicgen:*") if "one" in key] == []
     assert store.redis.zcard("musicgen:webhooks") == 0

@@ -24,13 +24,14 @@ class BrokenModel:
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+        self.busy_seconds = 0.0
 
     def submit(self, _: GenerationInput) -> NoReturn:
         raise self.error
 
 
 def generate(store: PredictionStore, settings: Settings, model: BrokenModel | None, version: str) -> Prediction:
-    """Create a prediction and have a worker with this model carry it out."""
+    """Create a prediction and have a worker with this model carry it out, if there is anything to do."""
     store.run(
         commands.create(
             NewPrediction(
@@ -47,8 +48,10 @@ def generate(store: PredictionStore, settings: Settings, model: BrokenModel | No
             max_queued=100,
         )
     )
-    leases = LeaseKeeper(store, settings.lease_seconds)
-    Generator(cast(MusicGen, model), store, open_storage(settings), leases, settings, CARD).generate("one")
+    leases = LeaseKeeper(store, "generation:ann/one", settings.lease_seconds)
+    work = Generator(cast(MusicGen, model), store, open_storage(settings), leases, settings, CARD).take()
+    if work is not None:
+        work()
     return store.run(commands.get("one"))
 
 

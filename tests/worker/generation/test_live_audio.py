@@ -28,7 +28,7 @@ def lease(store: PredictionStore) -> Lease:
         id="one", owner="ann", digest="d", input={}, model="a/b", version="v", queue="q", base_url="http://host"
     )
     store.run(commands.create(new, remember_seconds=60, max_queued=100))
-    claimed = store.run(commands.claim("one", 60.0))
+    claimed = store.run(commands.take("q", "token", 60.0))
     assert claimed is not None
     return Lease(claimed)
 
@@ -77,4 +77,4 @@ def test_a_cancelled_prediction_gets_no_more_chunks(
         live(SOUND)
     assert chunks(store) == []
     with pytest.raises(ObjectNotFound):
-        storage.open(Chunk(1, 0, 0.0, 0.5).key("one"))
+        storage.open(Chunk(1, "token", 0, 0.0, 0.5).key("one"))

@@ -28,7 +28,6 @@ end
 local function enqueue(id, push)
   local key, queue = KEY.prediction(id), queue_of(id)
   redis.call('HINCRBY', key, 'enqueues', 1)
-  redis.call('HSET', key, 'enqueued_at', clock())
   redis.call('ZADD', KEY.queued(queue), redis.call('HGET', key, 'created_at'), id)
   redis.call(push, queue, generation_message(id))
 end
@@ -44,8 +43,24 @@ local function drop_lease(id)
   redis.call('SREM', KEY.running(queue_of(id)), id)
 end
 
--- Whether the caller holds the lease: the prediction runs, and the caller's attempt is the last one.
-local function holds_lease(id, attempt)
-  local record = redis.call('HMGET', KEY.prediction(id), 'status', 'attempt')
-  return record[1] == STATUS.processing and tonumber(record[2]) == attempt
+-- Whether the caller may write: nobody has taken the prediction since the caller did, and it has not ended. A lease
+-- that ran out unnoticed, while Redis or the worker was away, is no reason to throw away what has been made.
+local function holds_lease(id, token)
+  local record = redis.call('HMGET', KEY.prediction(id), 'status', 'lease_token')
+  return record[2] == token and not TERMINAL[record[1]]
+end
+
+-- Whether a worker has died with it: it is then tried alone, so that it takes no neighbours along.
+local function is_suspect(id)
+  return tonumber(redis.call('HGET', KEY.prediction(id), 'suspicions') or 0) > 0
+end
+
+-- What a command with this token chose before, or nothing.
+local function chosen_before(token)
+  return redis.call('GET', KEY.chosen(token))
+end
+
+-- Remember what a command chose, for as long as it may be repeated.
+local function remember_choice(token, choice)
+  redis.call('SET', KEY.chosen(token), choice, 'EX', 600)
 end

@@ -33,6 +33,27 @@ local function write_fields(id, fields)
   end
 end
 
+-- Have a prediction that runs wait again, as one with which a worker has died.
+local function send_back(id)
+  local key = KEY.prediction(id)
+  drop_lease(id)
+  redis.call('HINCRBY', key, 'suspicions', 1)
+  redis.call('HSET', key, 'status', STATUS.starting)
+  redis.call('HDEL', key, 'progress')
+  emit(id, EVENT.status, STATUS.starting)
+  enqueue(id, 'RPUSH')
+end
+
+-- Undo what `reap` did to a prediction whose worker turned out to be alive.
+local function take_up_again(id)
+  local key = KEY.prediction(id)
+  redis.call('HSET', key, 'status', STATUS.processing)
+  redis.call('HINCRBY', key, 'suspicions', -1)
+  if redis.call('HEXISTS', key, 'alone') == 1 then redis.call('HINCRBY', key, 'deaths', -1) end
+  redis.call('ZREM', KEY.queued(queue_of(id)), id)
+  emit(id, EVENT.status, STATUS.processing)
+end
+
 -- End a prediction with this status and these further fields, a flat list.
 local function end_prediction(id, status, fields)
   local key, time = KEY.prediction(id), clock()

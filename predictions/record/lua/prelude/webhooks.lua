@@ -21,17 +21,12 @@ local function newest_delivery(id, event)
   return id .. '-' .. event .. '-' .. (redis.call('HGET', KEY.prediction(id), FIELD.webhook_count(event)) or 0)
 end
 
--- Push the message that makes a worker attempt a delivery. Another one follows in a minute, in case this one is lost.
-local function push_delivery(delivery, time)
-  redis.call('ZADD', KEY.webhooks, time + 60, delivery)
-  redis.call('LPUSH', QUEUE.webhooks, message(MESSAGE.deliver_webhook, delivery, delivery .. ':' .. time))
-end
-
 -- Make a delivery due now, with a new schedule of attempts.
 local function enqueue_delivery(delivery)
   local time = clock()
   redis.call('HSET', KEY.delivery(delivery), 'state', DELIVERY.pending, 'due', time, 'tries', 0)
-  push_delivery(delivery, time)
+  redis.call('ZADD', KEY.webhooks, time, delivery)
+  redis.call('LPUSH', QUEUE.webhooks, message(MESSAGE.deliver_webhook, delivery, delivery .. ':' .. time))
 end
 
 -- Owe the client a webhook of this event, if it wants one. It stays owed until it is delivered or given up.

@@ -1,0 +1,5 @@
+-- Have a prediction tried again, alone. Given: id, token. Returns 1, or 0 where the lease is lost.
+if not holds_lease(given.id, given.token) then return 0 end
+redis.call('HDEL', KEY.prediction(given.id), 'lease_token')
+send_back(given.id)
+return 1

@@ -1,0 +1,2 @@
+-- How many messages wait in a queue. Given: queue.
+return redis.call('LLEN', given.queue)
