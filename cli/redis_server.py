@@ -1,7 +1,4 @@
-"""The private Redis-protocol server of `musicgen serve`: which program it is, and how it is configured.
-
-And what to do when it does not start.
-"""
+"""The private Redis-protocol server of `musicgen serve`: its program, its options, and help where it cannot start."""
 
 from __future__ import annotations
 

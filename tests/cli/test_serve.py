@@ -32,6 +32,7 @@ def serve(data: Path, **settings: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_damaged_file_ends_the_service_with_a_command_that_mends_it(data: Path) -> None:
     with redis_server(data) as url, redis.Redis.from_url(url) as client:
+        assert client.config_get("appendfsync") == {"appendfsync": "always"}
         for number in range(10):
             client.set(f"key {number}", "value")
     [path] = (data / "redis").glob("appendonlydir/*.incr.aof")
