@@ -2,7 +2,7 @@
 
 It runs a private Redis-protocol server with persistence, the API, a worker for each model, and a worker that delivers
 webhooks. Each is a process of its own, and the storage is a local folder. A deployment on several machines runs the
-same programs; only their addresses differ. A process that dies is started again; Ctrl-C stops them all.
+same programs; only their addresses differ. A process that dies or hangs is started again; Ctrl-C stops them all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 from types import FrameType
 
 from cli.child_process import ChildProcess
-from cli.redis_server import redis_command
+from cli.liveness import SignsOfLife
+from cli.redis_server import private_folder, redis_command, start_failure
 from cli.terminal import say
 from predictions.errors import StoreUnavailable
 from predictions.models import announcements
@@ -44,18 +45,22 @@ def run() -> int:
     registry = load_registry(settings)
     _refuse_taken_port(settings)
     data = settings.data_dir.resolve()
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(data / "objects")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     # The socket has a folder of its own: paths of Unix sockets are limited to about a hundred characters.
     with _only_one(data), tempfile.TemporaryDirectory(prefix="musicgen-") as private:
         settings = settings.model_copy(update={"redis_url": f"unix://{private}/redis.sock"})
         environment = _environment(settings, data)
-        redis = ChildProcess("redis", redis_command(data, Path(private) / "redis.sock"), os.environ)
+        signs = SignsOfLife(settings)
+        redis = ChildProcess(
+            "redis", redis_command(data, Path(private) / "redis.sock"), os.environ, signs.of_redis, keeps_output=True
+        )
         others = [
-            ChildProcess("api", _musicgen("api"), environment),
-            *_workers(settings, registry, environment),
-            ChildProcess("webhooks", _musicgen("worker", "--queues", "webhooks"), environment),
+            ChildProcess("api", _musicgen("api"), environment, signs.of_api),
+            *_workers(settings, registry, environment, signs),
+            ChildProcess("webhooks", _musicgen("worker", "--queues", "webhooks"), environment, signs.of_worker),
         ]
         try:
             _supervise(redis, others, settings, registry, data)
@@ -66,12 +71,16 @@ def run() -> int:
     return 0
 
 
-def _workers(settings: Settings, registry: Registry, environment: Mapping[str, str]) -> list[ChildProcess]:
+def _workers(
+    settings: Settings, registry: Registry, environment: Mapping[str, str], signs: SignsOfLife
+) -> list[ChildProcess]:
     """A worker for each model of the registry."""
     if settings.models is None:
-        return [ChildProcess("worker", _musicgen("worker"), environment)]
+        return [ChildProcess("worker", _musicgen("worker"), environment, signs.of_worker)]
     return [
-        ChildProcess(f"worker of {entry.name}", _musicgen("worker", "--model", entry.name), environment)
+        ChildProcess(
+            f"worker of {entry.name}", _musicgen("worker", "--model", entry.name), environment, signs.of_worker
+        )
         for entry in registry.entries
     ]
 
@@ -79,12 +88,16 @@ def _workers(settings: Settings, registry: Registry, environment: Mapping[str, s
 def _supervise(
     redis: ChildProcess, others: list[ChildProcess], settings: Settings, registry: Registry, data: Path
 ) -> None:
-    """Start everything, say when it is ready, and keep it running. Raises Interrupted."""
+    """Start everything, say when it is ready, and keep it running. Raises Interrupted.
+
+    Raises SystemExit where Redis ends before it ever answers: it would end again.
+    """
     say(f"starting; data in {data}")
     store = PredictionStore(settings.redis_url)
     redis.start()
     while not store.is_reachable():
-        redis.restart_if_dead()
+        if redis.exit_status is not None:
+            raise SystemExit(start_failure(data, redis.last_output()))
         time.sleep(0.05)
     for child in others:
         child.start()
@@ -92,7 +105,7 @@ def _supervise(
     while True:
         time.sleep(0.1)
         for child in (redis, *others):
-            child.restart_if_dead()
+            child.restart_if_needed()
         if not ready and _is_ready(store, settings, registry):
             ready = True
             _say_ready(settings)
@@ -101,6 +114,8 @@ def _supervise(
 def _stop(redis: ChildProcess, others: list[ChildProcess]) -> None:
     """Stop the processes that write to Redis, then Redis. A second interrupt kills them at once."""
     deadline = time.monotonic() + STOP_SECONDS
+    # The others need it to finish.
+    redis.resume()
     for child in others:
         child.terminate()
     try:
