@@ -33,9 +33,10 @@ from predictions.record.scripts import script
 
 T = TypeVar("T")
 
-SOCKET_TIMEOUT_SECONDS = 5.0
-PATIENCE_SECONDS = 10.0
-"""For how long a command is repeated, by default: longer than a dead connection goes unnoticed."""
+SOCKET_TIMEOUT_SECONDS, PATIENCE_SECONDS = 5.0, 10.0
+"""How long one answer may take, and for how long a command is repeated, unless the caller says otherwise."""
+API_SOCKET_TIMEOUT_SECONDS, API_PATIENCE_SECONDS = 2.0, 4.0
+"""The same in the API, whose clients often wait for five seconds and no longer."""
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.02, 1.0
 MAX_CONNECTIONS = 32
 """The most connections of one API process, its two subscriptions included."""
@@ -132,15 +133,15 @@ class AsyncPredictionStore:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            timeout=SOCKET_TIMEOUT_SECONDS,
+            timeout=API_SOCKET_TIMEOUT_SECONDS,
             decode_responses=True,
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_timeout=API_SOCKET_TIMEOUT_SECONDS,
             health_check_interval=30,
             retry=AsyncRetry(NoBackoff(), 0),
         )
         self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
 
-    async def run(self, command: Command[T], *, patience: float = PATIENCE_SECONDS) -> T:
+    async def run(self, command: Command[T], *, patience: float = API_PATIENCE_SECONDS) -> T:
         """Perform the command; raises what its reader raises, StoreFull, or StoreUnavailable after `patience` seconds.
 
         A refusal to write is the caller's to tell: its client can wait better than its request can.

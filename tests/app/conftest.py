@@ -70,7 +70,8 @@ def api_server(settings: Settings) -> Iterator[str]:
 
 @pytest.fixture
 def announce(store: PredictionStore) -> Callable[[Announcement], None]:
-    """Announce a model as a worker does."""
+    """Announce a model as a worker does. Somebody delivers webhooks too."""
+    store.run(announcements.announce("webhooks", None, 60.0, queue=Queue.WEBHOOKS))
 
     def announce(card: Announcement, queue: str = Queue.GENERATION) -> None:
         store.run(announcements.announce("worker", card, 60.0, queue=queue))

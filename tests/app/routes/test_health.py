@@ -14,7 +14,13 @@ def test_health(client: httpx.Client) -> None:
     health = client.get("/health-check").json()
     assert health["status"] == "ready"
     assert health["model"]["name"] == CARD.name
-    assert health["workers"] == 1
+    assert (health["workers"], health["webhook_workers"]) == (1, 1)
+
+
+def test_health_tells_that_nobody_delivers_webhooks(client: httpx.Client, store: PredictionStore) -> None:
+    store.run(announcements.withdraw("webhooks", queue=Queue.WEBHOOKS))
+    health = client.get("/health-check").json()
+    assert (health["status"], health["workers"], health["webhook_workers"]) == ("degraded", 1, 0)
 
 
 def test_clients_see_the_card_and_not_what_the_estimates_need(client: httpx.Client, store: PredictionStore) -> None:

@@ -216,7 +216,7 @@ def test_cancel_and_delete(client: httpx.Client, store: PredictionStore) -> None
 
 def test_without_redis_the_api_says_so_and_accepts_nothing(settings: Settings) -> None:
     lost = settings.model_copy(update={"redis_url": "unix:///nowhere/redis.sock"})
-    with api_server(lost) as address, httpx.Client(base_url=address, trust_env=False) as client:
+    with api_server(lost) as address, httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
         answer = client.post("/predictions", json={"input": {"prompt": "piano"}})
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"

@@ -17,12 +17,12 @@ from app.live.followers import READERS
 from predictions.live_wav import UNKNOWN_SIZE, float_wav
 from predictions.record import commands
 from predictions.record.events import Chunk
-from predictions.record.prediction import Progress
+from predictions.record.prediction import Progress, output_key
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage import open_storage
 from tests.app.conftest import api_server
-from tests.records import claim
+from tests.records import take
 from tests.servers import wait_until
 
 RATE = 32_000
@@ -75,29 +75,32 @@ class Worker:
     settings: Settings
     prediction_id: str
     attempt: int = 0
+    token: str = ""
 
     def claim(self) -> None:
-        self.attempt = claim(self.store, self.prediction_id, 30)
+        taken = take(self.store, self.prediction_id, 30)
+        assert taken is not None
+        self.attempt, self.token = taken.attempt, taken.lease_token
 
     def reach(self, steps: int, logs: str) -> None:
-        self.store.run(commands.renew(self.prediction_id, self.attempt, 30, progress=Progress(steps, 100), logs=logs))
+        self.store.run(commands.renew(self.prediction_id, self.token, 30, progress=Progress(steps, 100), logs=logs))
 
     def chunk(self, index: int, samples: list[float]) -> None:
-        chunk = Chunk(self.attempt, index, index * 0.5, 0.5)
+        chunk = Chunk(self.attempt, self.token, index, index * 0.5, 0.5)
         content = float_wav(struct.pack(f"<{len(samples)}f", *samples), sample_rate=RATE, channels=1)
         open_storage(self.settings).put(chunk.key(self.prediction_id), content, "audio/wav")
         assert self.store.run(commands.announce_chunk(self.prediction_id, chunk))
 
     def die(self) -> None:
         self.store.redis.zadd("musicgen:leases", {self.prediction_id: 1.0})
-        self.store.run(commands.reap(3, 10))
+        self.store.run(commands.reap(3))
 
     def succeed(self) -> None:
-        key = f"predictions/{self.prediction_id}/{self.attempt}/output.wav"
+        key = output_key(self.prediction_id, self.token, "wav")
         self.store.run(
             commands.succeed(
                 self.prediction_id,
-                self.attempt,
+                self.token,
                 output_key=key,
                 metrics={},
                 logs="seed\nhalf\n",
@@ -169,7 +172,7 @@ def test_replicates_form_is_narrower_and_needs_no_token(settings: Settings, stor
         worker.claim()
         worker.reach(50, "seed\n")
         worker.chunk(0, [0.5])
-        store.run(commands.fail(body["id"], worker.attempt, error="It broke.", logs="seed\n"))
+        store.run(commands.fail(body["id"], worker.token, error="It broke.", logs="seed\n"))
         told = listen(client, body["urls"]["stream"])
         assert [message.event for message in told] == ["logs", "error", "done"]
         assert json.loads(told[1].data) == {"detail": "It broke."}
