@@ -51,7 +51,7 @@ class Member:
     held_down: bool = True
     """Whether the test wants it to be down: then it is not started again."""
     starts: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
     def start(self) -> None:
         """Start it in a session of its own, so that signals reach what it started too."""
@@ -102,10 +102,12 @@ class Member:
 
     def start_if_ended(self) -> bool:
         """Start it again where it has ended by itself."""
-        if self.held_down or self.is_alive():
-            return False
-        self.start()
-        return True
+        # Under the lock: whoever takes it down at this moment must not find it started again.
+        with self.lock:
+            if self.held_down or self.is_alive():
+                return False
+            self.start()
+            return True
 
     def _end_group(self) -> None:
         self.signal_group(signal.SIGKILL)
