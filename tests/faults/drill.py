@@ -43,6 +43,7 @@ CLIENT_TIMEOUT = 12.0
 STREAM_TIMEOUT = 25.0
 """Comments come every 15 seconds."""
 RETRY_SECONDS = 0.5
+POST_END_SECONDS = 60.0
 END_SECONDS = 180.0
 WEBHOOK_SECONDS = 90.0
 STREAM_END_SECONDS = 60.0
@@ -66,9 +67,13 @@ class Accepted:
     status: str = "starting"
     ended: str | None = None
     """The first status seen that says it has ended."""
+    ended_at: float = 0.0
+    """When that was seen, by `time.monotonic`."""
     error: str | None = None
     completed_at: str | None = None
     stream_done: bool = False
+    stream_state: str = "not opened"
+    """What was last read from its stream."""
 
 
 @dataclass
@@ -136,21 +141,24 @@ class Ledger:
         """Remember a prediction from its first answer on."""
         with self._lock:
             if accepted.prediction_id in self.accepted:
-                self.broken["one key each, but one id for two"].append(accepted.prediction_id)
+                self.broken["doubled: two keys, one prediction"].append(accepted.prediction_id)
             self.accepted[accepted.prediction_id] = accepted
 
-    def observe(self, body: dict[str, Any]) -> None:
-        """Take in the state that an answer shows; an older state after the end is a broken promise."""
+    def observe(self, body: dict[str, Any], asked_at: float) -> None:
+        """Take in the state that an answer shows; another state after the end is a broken promise.
+
+        An answer to what was asked before the end was known (`asked_at`, by `time.monotonic`) may be older than it.
+        """
         with self._lock:
             accepted = self.accepted[body["id"]]
-            accepted.status = body["status"]
             if accepted.ended is None:
+                accepted.status = body["status"]
                 if body["status"] in ENDED:
-                    accepted.ended = body["status"]
+                    accepted.ended, accepted.ended_at = body["status"], time.monotonic()
                     accepted.error, accepted.completed_at = body["error"], body["completed_at"]
                     if body["status"] == "succeeded":
                         self.successes.append(time.monotonic())
-            elif body["status"] != accepted.ended:
+            elif body["status"] != accepted.ended and asked_at > accepted.ended_at:
                 self.broken["doubled: changed after its end"].append(
                     f"{accepted.prediction_id}: {accepted.ended}, then {body['status']}"
                 )
@@ -191,14 +199,13 @@ class Drill:
         """When the storage was away, by `time.time`."""
         self.recovery: list[float] = []
         self._followers: ThreadPoolExecutor
+        self._posters: list[threading.Thread] = []
 
     @contextmanager
     def load(self) -> Iterator[None]:
         """Post and poll; at the end every thread has stopped."""
-        threads = [
-            threading.Thread(target=self._post_all, args=(n,), name=f"poster-{n}") for n in range(POSTING_THREADS)
-        ]
-        threads.append(threading.Thread(target=self._poll_all, name="poller"))
+        self._posters = [threading.Thread(target=self._post_all, args=(n,)) for n in range(POSTING_THREADS)]
+        threads = [*self._posters, threading.Thread(target=self._poll_all)]
         with ThreadPoolExecutor(FOLLOWERS) as self._followers:
             for thread in threads:
                 thread.start()
@@ -234,9 +241,9 @@ class Drill:
         answer = self._until_answered("POST", "/predictions", json=body, headers=headers)
         if answer is None:
             return
-        created = answer.json()
+        created, asked_at = answer
         self.ledger.accept(Accepted(created["id"], kind, "webhook" in body, kind == "streamed"))
-        self.ledger.observe(created)
+        self.ledger.observe(created, asked_at)
         if kind == "streamed":
             self._followers.submit(self._guarded, self._follow, created["id"])
         if kind == "canceled":
@@ -252,34 +259,44 @@ class Drill:
         self.closing.wait(pause)
         answer = self._until_answered("POST", f"/predictions/{prediction_id}/cancel")
         if answer is not None:
-            self.ledger.observe(answer.json())
+            self.ledger.observe(*answer)
 
     def _follow(self, prediction_id: str) -> None:
         """Read the events until `done`, from where a broken connection left off."""
         last = ""
         while not self.closing.is_set():
-            api = self._some_api()
-            headers = {"Last-Event-ID": last} if last else {}
-            url = f"{self.deployment.base_url(api)}/predictions/{prediction_id}/stream"
-            try:
-                with httpx.stream("GET", url, headers=headers, timeout=STREAM_TIMEOUT, trust_env=False) as answer:
-                    if answer.status_code == 200:
-                        for line in answer.iter_lines():
-                            if line.startswith("id:"):
-                                last = line[3:].strip()
-                            if line.startswith("event:") and line[6:].strip() == "done":
-                                self.ledger.accepted[prediction_id].stream_done = True
-                                return
-                            if self.closing.is_set():
-                                return
-                        self.ledger.retry("stream ended before done")
-                    else:
-                        self._judge(answer.status_code, f"GET stream of {prediction_id}", answer.read().decode())
-                        if answer.status_code < 500:
-                            return
-            except httpx.TransportError as error:
-                self.ledger.retry(f"stream {type(error).__name__}")
+            done, last = self._read_stream(prediction_id, last, self.closing.is_set)
+            if done:
+                self.ledger.accepted[prediction_id].stream_done = True
+                return
             self.closing.wait(RETRY_SECONDS)
+
+    def _read_stream(self, prediction_id: str, last: str, is_over: Callable[[], bool]) -> tuple[bool, str]:
+        """Read one connection's events; returns whether `done` came, and the last event's id."""
+        accepted = self.ledger.accepted[prediction_id]
+        api = self._some_api()
+        url = f"{self.deployment.base_url(api)}/predictions/{prediction_id}/stream"
+        headers = {"Last-Event-ID": last} if last else {}
+        try:
+            with httpx.stream("GET", url, headers=headers, timeout=STREAM_TIMEOUT, trust_env=False) as answer:
+                if answer.status_code != 200:
+                    text = answer.read().decode()
+                    self._judge(answer.status_code, f"GET /predictions/{prediction_id}/stream", text)
+                    return False, last
+                for line in answer.iter_lines():
+                    name, _, value = line.partition(":")
+                    if name == "id":
+                        last = value.strip()
+                    if line:
+                        accepted.stream_state = f"{line[:60]!r} from api-{api} at {datetime.now():%H:%M:%S}, id {last}"
+                    if name == "event" and value.strip() == "done":
+                        return True, last
+                    if is_over():
+                        return False, last
+            self.ledger.retry("stream ended before done")
+        except httpx.TransportError as error:
+            self.ledger.retry(f"stream {type(error).__name__}")
+        return False, last
 
     def _poll_all(self) -> None:
         choice = random.Random(f"{self.seed}-polls")
@@ -296,22 +313,28 @@ class Drill:
         answer = self._ask("GET", f"/predictions/{accepted.prediction_id}")
         if answer is None:
             return False
-        if answer.status_code == 200:
-            self.ledger.observe(answer.json())
+        asked_at, response = answer
+        if response.is_success:
+            self.ledger.observe(response.json(), asked_at)
         return True
 
-    def _until_answered(self, method: str, path: str, **arguments: Any) -> httpx.Response | None:
-        """Send a request again until it is answered; None where the answer is an error of ours, or the drill ends."""
+    def _until_answered(self, method: str, path: str, **arguments: Any) -> tuple[dict[str, Any], float] | None:
+        """Send a request until it is answered; returns the body and when it was last asked for.
+
+        None where the answer says that the request is wrong, or where the drill ends.
+        """
         while not self.closing.is_set():
             answer = self._ask(method, path, **arguments)
             if answer is not None:
-                return answer if answer.is_success else None
+                asked_at, response = answer
+                return (response.json(), asked_at) if response.is_success else None
             self.closing.wait(RETRY_SECONDS)
         return None
 
-    def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response | None:
-        """Ask either API; None where it is to be asked again."""
+    def _ask(self, method: str, path: str, **arguments: Any) -> tuple[float, httpx.Response] | None:
+        """Ask either API, and say when; None where it is to be asked again."""
         client = self.deployment.client(self._some_api())
+        asked_at = time.monotonic()
         try:
             answer = client.request(method, path, timeout=CLIENT_TIMEOUT, **arguments)
         except httpx.TransportError as error:
@@ -319,7 +342,7 @@ class Drill:
             return None
         if not answer.is_success:
             self._judge(answer.status_code, f"{method} {path}", answer.text)
-        return None if answer.status_code >= 500 else answer
+        return None if answer.status_code >= 500 else (asked_at, answer)
 
     def _judge(self, status: int, what: str, text: str) -> None:
         """503 says that one should try again; anything else is no answer to what the drill asks for."""
@@ -338,6 +361,7 @@ class Drill:
     def settle(self) -> None:
         """Wait until all has ended and every webhook and stream is through, each for its limit at most."""
         self.posting.clear()
+        _wait(lambda: not any(thread.is_alive() for thread in self._posters), POST_END_SECONDS, "answers to POSTs")
         _wait(lambda: not self.ledger.waiting(), END_SECONDS, "predictions")
         _wait(lambda: not self.missing_webhooks(), WEBHOOK_SECONDS, "webhooks")
         _wait(lambda: not self.open_streams(), STREAM_END_SECONDS, "streams")
@@ -365,7 +389,13 @@ class Drill:
         for accepted in self.missing_webhooks():
             self.ledger.report("webhook missing", f"{accepted.prediction_id}: {accepted.ended}")
         for accepted in self.open_streams():
-            self.ledger.report("stream never reached done", f"{accepted.prediction_id}: {accepted.status}")
+            state = accepted.stream_state
+            begin = time.monotonic()
+            anew, _ = self._read_stream(accepted.prediction_id, "", lambda: time.monotonic() > begin + 10)
+            self.ledger.report(
+                "stream never reached done",
+                f"{accepted.prediction_id}: {accepted.status}; last line {state}; from the beginning, done: {anew}",
+            )
         with self.webhooks.lock:
             for prediction_id, ids in self.webhooks.completed.items():
                 if len(ids) > 1:
