@@ -390,8 +390,7 @@ class Drill:
             self.ledger.report("webhook missing", f"{accepted.prediction_id}: {accepted.ended}")
         for accepted in self.open_streams():
             state = accepted.stream_state
-            begin = time.monotonic()
-            anew, _ = self._read_stream(accepted.prediction_id, "", lambda: time.monotonic() > begin + 10)
+            anew = self._reaches_done(accepted)
             self.ledger.report(
                 "stream never reached done",
                 f"{accepted.prediction_id}: {accepted.status}; last line {state}; from the beginning, done: {anew}",
@@ -404,6 +403,12 @@ class Drill:
                     self.ledger.report("doubled: webhook of an unknown prediction", prediction_id)
                 elif self.webhooks.statuses[prediction_id] != self.ledger.accepted[prediction_id].ended:
                     self.ledger.report("doubled: webhook says another end", prediction_id)
+
+    def _reaches_done(self, accepted: Accepted) -> bool:
+        """Whether a new connection reads the stream from the beginning to `done` within the time of a comment."""
+        deadline = time.monotonic() + STREAM_TIMEOUT
+        done, _ = self._read_stream(accepted.prediction_id, "", lambda: time.monotonic() > deadline)
+        return done
 
     def _read_last(self, accepted: Accepted) -> None:
         for _ in range(20):
@@ -653,7 +658,7 @@ def run(seconds: float, seed: int, every: float, folder: Path) -> int:
     def count(word: str) -> int:
         return sum(len(details) for promise, details in drill.ledger.broken.items() if promise.startswith(word))
 
-    lost = count("lost") + count("webhook missing")
+    lost = count("lost") + count("webhook missing") + count("failed")
     stuck = count("stuck") + count("stream never")
     Report().add("drill", tries, lost=lost, doubled=count("doubled"), stuck=stuck, recovery=drill.recovery)
     return int(bool(drill.ledger.broken))
