@@ -6,7 +6,7 @@ export TORCH ?= auto
 # Every Python process that the tests start then measures itself, the API and the workers included.
 COVERED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/build/coverage/data
 
-.PHONY: help setup serve test lint bench parity golden train-pocket openapi sdk constraints clean
+.PHONY: help setup serve test faults drill lint bench parity golden train-pocket openapi sdk constraints clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,14 @@ test: .venv/ready-test lint  ## Check types, style and import directions, run al
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(COVERED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 	@$(if $(ARGS),:,$(COVERED) scripts/coverage.sh)
+
+faults: .venv/ready-test  ## Break everything that can break, often, and write the table into build/faults; SEED=1
+	@rm -rf build/faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --faults full --seed $(or $(SEED),1) tests/faults; \
+	    status=$$?; $(BIN)/python -m tests.faults.report && exit $$status
+
+drill: .venv/ready-test  ## An hour of mixed load with a fault every 20 seconds; SECONDS_LONG=3600 SEED=1
+	$(BIN)/python -m tests.faults.drill --seconds $(or $(SECONDS_LONG),3600) --seed $(or $(SEED),1) --every 20
 
 lint: .venv/ready-test  ## Check style, types and import directions
 	$(BIN)/ruff check .

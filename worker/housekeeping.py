@@ -66,6 +66,8 @@ class Housekeeper:
         self._measure = measure
         self._hear_of_hints = hear_of_hints
         self._closed = threading.Event()
+        self._failing: set[str] = set()
+        """The steps that failed the last time."""
         self._next_deletion = 0.0
         # Not at once: a service that starts anew every minute should not list its whole storage every time.
         self._next_sweep = time.monotonic() + SWEEP_SECONDS
@@ -105,12 +107,18 @@ class Housekeeper:
             self._closed.wait(PERIOD_SECONDS)
 
     def _try(self, step: Callable[[], None]) -> None:
+        name = step.__name__.strip("_")
         try:
             step()
         except (StoreUnavailable, StorageError) as error:
-            logger.warning("Housekeeping (%s) failed and is tried again: %s", step.__name__.strip("_"), error)
+            # Once, and not every second for as long as Redis is away.
+            level = logging.DEBUG if name in self._failing else logging.WARNING
+            logger.log(level, "Housekeeping (%s) failed and is tried again: %s", name, error)
+            self._failing.add(name)
         except Exception:
-            logger.exception("Housekeeping (%s) failed", step.__name__.strip("_"))
+            logger.exception("Housekeeping (%s) failed", name)
+        else:
+            self._failing.discard(name)
 
     def _announce(self) -> None:
         command = announcements.announce(self._worker, self._card, ANNOUNCEMENT_SECONDS, queue=self._queue)

@@ -83,6 +83,7 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
         # Closed in reverse: what runs is finished while the worker is still announced.
         cleanup.callback(housekeeper.close)
         cleanup.callback(dispatcher.close)
+        cleanup.callback(job.stop_waiting)
         cleanup.callback(watchdog.close)
         consumer.run()
         # A second signal ends the process at once.
@@ -98,6 +99,7 @@ class _Job:
     threads: int
     card: Announcement | None = None
     measure: Callable[[], Command[bool] | None] | None = None
+    stop_waiting: Callable[[], None] = lambda: None
 
 
 def is_alive(settings: Settings) -> bool:
@@ -157,7 +159,8 @@ def _prepare_generation(
     watchdog.watch("engine", lambda: model.busy_seconds > ENGINE_STUCK_SECONDS)
     watchdog.watch("keeper of leases", lambda: leases.is_stuck)
     generator = Generator(model, store, storage, leases, settings, card)
-    return _Job(generator.take, card.threads, card, StepMeter(model, entry.queue, card.version).read)
+    meter = StepMeter(model, entry.queue, card.version)
+    return _Job(generator.take, card.threads, card, meter.read, generator.stop_waiting)
 
 
 def _prepare_webhooks(store: PredictionStore, storage: AudioStorage, settings: Settings) -> _Job:

@@ -24,14 +24,18 @@ async def subscribe(
 
     What is published in between is lost: after each subscription `missed` is called, and whoever waits looks again.
     """
+    is_broken = False
     while True:
         try:
             async with store.redis.pubsub() as pubsub:
                 await pubsub.subscribe(channel)
                 missed()
+                is_broken = False
                 await _hear(pubsub, hear)
         except Exception as error:
-            logger.warning("The subscription to %s broke, trying again: %s", channel, error)
+            if not is_broken:
+                logger.warning("The subscription to %s broke, trying again until it holds: %s", channel, error)
+            is_broken = True
         await asyncio.sleep(RECONNECT_SECONDS)
 
 

@@ -78,7 +78,7 @@ def test_sigterm_finishes_what_runs_and_keeps_what_waits(tmp_path: Path, model_f
         running = service.post(prompt="x", duration=20)
         service.wait(running, "processing")
         others = [service.post(prompt=str(n), duration=2) for n in range(8)]
-    with serve(data, MUSICGEN_MODEL=model, MUSICGEN_REQUEUE_AFTER_SECONDS="2") as service:
+    with serve(data, MUSICGEN_MODEL=model) as service:
         assert service.wait(running)["status"] == "succeeded"
         assert {service.wait(item, seconds=120)["status"] for item in others} == {"succeeded"}
         assert service.get(running)["metrics"]["attempt"] == 1

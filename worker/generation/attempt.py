@@ -35,6 +35,7 @@ from predictions.files.record import file_key
 from predictions.models.card import ModelCard
 from predictions.models.inputs import Input, OutputFormat
 from predictions.record import commands
+from predictions.record.command import Command
 from predictions.record.prediction import Prediction, Progress, Provenance, output_key
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
@@ -93,6 +94,11 @@ class Generator:
         self._leases = leases
         self._settings = settings
         self._card = card
+        self._stopping = threading.Event()
+
+    def stop_waiting(self) -> None:
+        """Wait for an absent Redis no longer: the process is to end."""
+        self._stopping.set()
 
     def take(self) -> Callable[[], None] | None:
         """Take the next prediction; returns what carries it out, or None where there is none to take now."""
@@ -208,7 +214,7 @@ class Generator:
             progress=Progress(steps, steps),
             provenance=attempt.provenance,
         )
-        if not self._store.run(succeeded, patience=FINISH_PATIENCE_SECONDS):
+        if not self._finish(succeeded):
             # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.
             self._storage.delete_prefix(key)
             raise LeaseLost(prediction_id)
@@ -219,7 +225,17 @@ class Generator:
         failed = commands.fail(
             prediction_id, lease.token, error=error, logs=lease.reached().logs, provenance=attempt.provenance
         )
-        self._store.run(failed, patience=FINISH_PATIENCE_SECONDS)
+        self._finish(failed)
+
+    def _finish(self, command: Command[bool]) -> bool:
+        """Write down the end of a prediction. Raises StoreUnavailable where Redis stays away."""
+        deadline = time.monotonic() + FINISH_PATIENCE_SECONDS
+        while True:
+            try:
+                return self._store.run(command)
+            except StoreUnavailable:
+                if self._stopping.is_set() or time.monotonic() > deadline:
+                    raise
 
 
 def generation_input(value: Input, clip: Waveform | None, *, live: bool) -> GenerationInput:

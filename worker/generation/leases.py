@@ -142,18 +142,22 @@ class LeaseKeeper:
             del self._held[lease.token]
 
     def _run(self) -> None:
+        is_broken = False
         while not self._closed.is_set():
             try:
                 with self._store.subscription() as pubsub:
                     pubsub.subscribe(Channel.ENDED)
                     # What was cancelled while nobody listened is seen by its refusal.
                     self._renew_all(at_once=True)
+                    is_broken = False
                     while not self._closed.is_set():
                         self._listen(pubsub)
                         self._renew_all()
             except (RedisError, OSError, StoreUnavailable) as error:
                 # A lease that runs out meanwhile can be taken up again, unless somebody else has taken the prediction.
-                logger.warning("Leases cannot be renewed, trying again: %s", error)
+                if not is_broken:
+                    logger.warning("Leases cannot be renewed, trying again until they can: %s", error)
+                is_broken = True
                 self._closed.wait(TICK_SECONDS)
 
     def _listen(self, pubsub: PubSub) -> None:
