@@ -17,6 +17,12 @@ from tests.servers import redis_server
 SECRET = "a secret that only the tests know"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of tests/faults; pytest reads options from here alone."""
+    parser.addoption("--faults", choices=("short", "full"), default="short", help="how often each fault is tried")
+    parser.addoption("--seed", type=int, default=1, help="chooses the moments and targets of the faults")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, and say so, the tests that need a CUDA device where there is none."""
     import torch

@@ -11,11 +11,6 @@ import pytest
 from tests.faults.report import FOLDER, Report
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", choices=("short", "full"), default="short", help="how often each fault is tried")
-    parser.addoption("--seed", type=int, default=1, help="chooses the moments and targets of the faults")
-
-
 @pytest.fixture
 def tries(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     """`tries(3, 50)`: how often to try, in the test suite and in full."""
