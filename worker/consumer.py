@@ -49,21 +49,46 @@ def create_celery(settings: Settings, queue: str) -> Celery:
     return celery
 
 
+class StallDetector:
+    """Notices that messages wait and none is heard. Two threads use it: one hears, the other watches."""
+
+    def __init__(self, connect_anew: Callable[[], None]) -> None:
+        self.is_stuck = False
+        """Whether nothing has been heard for long, though the connection was made anew."""
+        self._connect_anew = connect_anew
+        self._heard = self._heard_before = 0
+        self._watched_at = self._quiet_since = self._connected_at = 0.0
+
+    def hear(self) -> None:
+        """A message was heard."""
+        self._heard += 1
+
+    def watch(self, waiting: int) -> None:
+        """Judge by the number of messages that wait now. Called every second or so while Redis answers."""
+        now, watched_at = time.monotonic(), self._watched_at
+        self._watched_at = now
+        if not waiting or self._heard != self._heard_before or now - watched_at > STALL_SECONDS:
+            self._heard_before, self._quiet_since = self._heard, now
+        elif now - self._quiet_since > GIVE_UP_SECONDS:
+            self.is_stuck = True
+        elif now - max(self._quiet_since, self._connected_at) > STALL_SECONDS:
+            logger.warning("%d messages wait and none is heard: connecting anew", waiting)
+            self._connected_at = now
+            self._connect_anew()
+
+
 class HintConsumer:
     """Hears a queue's messages and passes each on to `hear`. Runs in the main thread, which gets the signals."""
 
     def __init__(self, settings: Settings, queue: str, name: str, hear: Callable[[], None]) -> None:
+        self.stall = StallDetector(self._connect_anew)
         self._settings = settings
         self._queue = queue
         self._name = name
-        self._hear_hint = hear
+        self._pass_on = hear
         self._celery = create_celery(settings, queue)
         register(self._celery, self._hear)
         self._worker: Celery.Worker | None = None
-        self.is_stuck = False
-        """Whether it has stalled for long, though it was connected anew."""
-        self._heard = self._heard_before = 0
-        self._watched_at = self._quiet_since = self._reconnected_at = 0.0
 
     def run(self) -> None:
         """Hear messages until SIGINT or SIGTERM; begins again where Celery gives up by itself."""
@@ -87,23 +112,13 @@ class HintConsumer:
             logger.error("The consumer of %s ended with status %s; it begins again", self._queue, self._worker.exitcode)
             time.sleep(RESTART_SECONDS)
 
-    def watch(self, waiting: int) -> None:
-        """Notice a stall: `waiting` messages are in the queue by now. Called every second or so while Redis answers."""
-        now, watched_at = time.monotonic(), self._watched_at
-        self._watched_at = now
-        if not waiting or self._heard != self._heard_before or now - watched_at > STALL_SECONDS:
-            self._heard_before, self._quiet_since = self._heard, now
-        elif now - self._quiet_since > GIVE_UP_SECONDS:
-            self.is_stuck = True
-        elif now - max(self._quiet_since, self._reconnected_at) > STALL_SECONDS:
-            logger.warning("%d messages wait in %s and none is heard: connecting anew", waiting, self._queue)
-            self._reconnected_at = now
-            if self._worker is not None and self._worker.hub is not None:
-                self._worker.hub.call_soon(_lose_connection)
-
     def _hear(self) -> None:
-        self._heard += 1
-        self._hear_hint()
+        self.stall.hear()
+        self._pass_on()
+
+    def _connect_anew(self) -> None:
+        if self._worker is not None and self._worker.hub is not None:
+            self._worker.hub.call_soon(_lose_connection)
 
 
 def _lose_connection() -> None:

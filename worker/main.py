@@ -73,11 +73,11 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
             queue=queue,
             card=job.card,
             measure=job.measure,
-            hear_of_hints=consumer.watch,
+            hear_of_hints=consumer.stall.watch,
         )
         watchdog.watch("dispatcher", lambda: dispatcher.is_stuck)
         watchdog.watch("housekeeping", lambda: housekeeper.is_stuck)
-        watchdog.watch("message consumer", lambda: consumer.is_stuck, before_exit=dispatcher.close)
+        watchdog.watch("message consumer", lambda: consumer.stall.is_stuck, before_exit=dispatcher.close)
         for part in (housekeeper, dispatcher, watchdog):
             part.start()
         # Closed in reverse: what runs is finished while the worker is still announced.

@@ -104,6 +104,23 @@ def test_identical_requests_on_purpose_are_as_many_predictions(
     assert len(ids()) == 7
 
 
+def test_pipelined_requests_whose_answers_were_read_are_not_offered(
+    client: httpx.Client, ids: Callable[[], set[str]]
+) -> None:
+    url = urlsplit(str(client.base_url))
+    content = json.dumps(BODY).encode()
+    request = b"POST /predictions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request += f"Content-Length: {len(content)}\r\n\r\n".encode() + content
+    with socket.create_connection((url.hostname or "", url.port or 80)) as connection:
+        connection.sendall(request + request)
+        answers = b""
+        while answers.count(b'"id"') < 2:
+            answers += connection.recv(65536)
+    read = ids()
+    assert len(read) == 2
+    assert client.post("/predictions", json=BODY).json()["id"] not in read
+
+
 def test_no_other_token_gets_it(client: httpx.Client, store: PredictionStore, redis_url: str) -> None:
     theirs = client.post("/predictions", json=BODY).json()["id"]
     with redis.Redis.from_url(redis_url, decode_responses=True) as records:

@@ -1,3 +1,4 @@
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from musicgen_core.engine.batch_decoder import BatchDecoder
+from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
-from musicgen_core.errors import GenerationCancelled, InvalidRequest, UnsupportedByModel
+from musicgen_core.errors import GenerationCancelled, InvalidRequest, StepFailed, UnsupportedByModel
 from tests.musicgen_core.reference import (
     CHROMA_BINS,
     GREEDY,
@@ -26,6 +28,7 @@ from tests.musicgen_core.reference import (
     reference,
     run,
 )
+from tests.servers import wait_until
 
 # A generation's life
 
@@ -142,7 +145,8 @@ def test_a_failing_step_fails_those_that_ran_and_the_engine_goes_on() -> None:
     while engine.step():
         pass
     for generation in (first, second):
-        with pytest.raises(RuntimeError, match="out of memory"):
+        # Any of the two may be the cause.
+        with pytest.raises(StepFailed, match="a step of 2 requests failed: out of memory"):
             generation.codes()
     assert third.codes().shape == (4, 5)
 
@@ -159,7 +163,50 @@ def test_a_failing_admission_fails_only_its_own_request() -> None:
     assert second.codes().shape == (4, 5)
 
 
+@pytest.mark.usefixtures("breaking_norm")
+def test_a_failing_step_of_one_request_is_its_own_error() -> None:
+    engine = make_engine(requests=2)
+    alone = engine.submit(make_request(frames=5))
+    while engine.step():
+        pass
+    with pytest.raises(RuntimeError, match="out of memory"):
+        alone.codes()
+
+
 # The engine's own thread
+
+
+def test_how_long_the_thread_has_been_busy_is_known() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert go_on.wait(20)
+
+    engine = make_engine(requests=1)
+    with engine:
+        assert engine.busy_seconds == 0.0
+        asker = threading.Thread(target=engine.execute, args=(work,))
+        asker.start()
+        assert begun.wait(20)
+        before = engine.busy_seconds
+        wait_until(lambda: engine.busy_seconds > before, seconds=10)
+        go_on.set()
+        asker.join()
+        wait_until(lambda: engine.busy_seconds == 0.0, seconds=10)
+    assert engine.busy_seconds == 0.0, "closed in order"
+
+
+def test_an_engine_that_an_error_has_ended_is_busy_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(self: Engine) -> bool:
+        raise RuntimeError("the device is lost")
+
+    monkeypatch.setattr(Engine, "step", lost)
+    with make_engine(requests=1) as engine:
+        generation = engine.submit(make_request(frames=5))
+        with pytest.raises(RuntimeError, match="the device is lost"):
+            generation.codes()
+        assert engine.busy_seconds == math.inf
 
 
 def test_the_thread_serves_many_submitters() -> None:

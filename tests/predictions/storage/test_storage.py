@@ -75,6 +75,15 @@ def client() -> Iterator[httpx.Client]:
         yield client
 
 
+def test_objects_are_listed_with_the_time_at_which_they_were_stored(storage: AudioStorage) -> None:
+    for key in ("predictions/p1/t/output.wav", "predictions/p1/t/live/0000.wav", "files/f/content"):
+        storage.put(key, b"sound", "audio/wav")
+    found = {item.key: item.stored_at for item in storage.objects("predictions/") if "/p1/" in item.key}
+    assert sorted(found) == ["predictions/p1/t/live/0000.wav", "predictions/p1/t/output.wav"]
+    assert all(abs(stored_at - time.time()) < 120 for stored_at in found.values())
+    assert list(storage.objects("nothing/")) == []
+
+
 def test_what_was_put_is_opened(storage: AudioStorage) -> None:
     storage.put(KEY, CONTENT, "audio/wav")
     assert storage.open(KEY) == CONTENT
