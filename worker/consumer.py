@@ -25,7 +25,7 @@ STALL_SECONDS = 10.0
 """Messages that wait for this long while none is heard: the connection is made anew."""
 GIVE_UP_SECONDS = 60.0
 """As long as this, and making it anew has not helped."""
-RESTART_SECONDS = 1.0
+RESTART_SECONDS = 5.0
 
 
 def create_celery(settings: Settings, queue: str) -> Celery:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,6 +209,22 @@ class Deployment:
     def log(self, name: str) -> str:
         """All that the process has written, since its first start."""
         return self.members[name].log.read_text(errors="replace")
+
+    @contextlib.contextmanager
+    def redis_disk_full(self) -> Iterator[None]:
+        """Let no file of Redis' grow by more than some kilobytes inside the block, as on a disk that is nearly full."""
+        member = self.members["redis"]
+        command = list(member.command)
+        size = max((path.stat().st_size for path in (self.data / "redis").rglob("*.aof")), default=0)
+        # In units of 1024 bytes. The signal that a write beyond the limit causes is ignored, and so the write fails.
+        script = f"trap '' XFSZ; ulimit -f {size // 1024 + 40}; exec {shlex.join(command)}"
+        member.command[:] = ["bash", "-c", script]
+        self.restart("redis")
+        try:
+            yield
+        finally:
+            member.command[:] = command
+            self.restart("redis")
 
     # The service.
 

@@ -488,8 +488,9 @@ class Faults:
     def one(self) -> None:
         """Choose a fault and make it."""
         faults = [self.kill, self.kill_and_hold_down, self.stop, self.terminate]
-        faults += [self.redis_reset, self.redis_hold, self.redis_delay, self.s3_refuse, self.s3_reset]
-        weights = [3, 2, 3, 1, 1, 1, 1, 1, 1]
+        faults += [self.redis_reset, self.redis_hold, self.redis_delay, self.redis_disk_full]
+        faults += [self.s3_refuse, self.s3_reset]
+        weights = [3, 2, 3, 1, 1, 1, 1, 1, 1, 1]
         fault = self.choice.choices(faults, weights)[0]
         self.count += 1
         fault()
@@ -549,6 +550,12 @@ class Faults:
         self.deployment.redis_proxy.delay(seconds)
         self.over.wait(HELD_SECONDS)
         self.deployment.redis_proxy.delay(0)
+
+    def redis_disk_full(self) -> None:
+        """Let Redis write next to nothing; it ends, and is started again and again."""
+        self._say(f"Redis' disk full for {HELD_SECONDS:.0f} s")
+        with self.deployment.redis_disk_full():
+            self.over.wait(HELD_SECONDS)
 
     def s3_refuse(self) -> None:
         """Take the storage away."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,7 +14,6 @@ import redis
 from tests.faults.deployment import Deployment
 from tests.faults.outcome import Outcome, load, post, seconds_to_next_end
 from tests.faults.report import Report
-from tests.servers import wait_until
 
 Tries = Callable[[int, int], int]
 
@@ -124,8 +121,9 @@ def test_redis_without_disk(tmp_path: Path, tries: Tries, report: Report) -> Non
     number, outcome = tries(1, 6), Outcome()
     with Deployment(tmp_path, supervised=True) as deployment:
         for _ in range(number):
-            with limited_files(deployment):
+            with deployment.redis_disk_full():
                 assert fill(deployment, outcome.accepted).status_code == 503
+            deployment.wait_ready()
             outcome.recovery.append(seconds_to_next_end(deployment, outcome.accepted))
         outcome.accepted.append(post(deployment, {"prompt": "x", "duration": 1}))
         outcome.check(deployment, 300)
@@ -142,21 +140,3 @@ def fill(deployment: Deployment, accepted: list[str]) -> httpx.Response:
             return answer
         accepted.append(answer.json()["id"])
     raise AssertionError("nothing is refused")
-
-
-@contextmanager
-def limited_files(deployment: Deployment) -> Iterator[None]:
-    """Let no file of Redis' grow by more than some kilobytes inside the block."""
-    member = deployment.members["redis"]
-    command = list(member.command)
-    size = max((path.stat().st_size for path in (deployment.data / "redis").rglob("*.aof")), default=0)
-    # In units of 1024 bytes. The signal that a write beyond the limit causes is ignored, and so the write fails.
-    script = f"trap '' XFSZ; ulimit -f {size // 1024 + 40}; exec {shlex.join(command)}"
-    member.command[:] = ["bash", "-c", script]
-    deployment.restart("redis")
-    try:
-        yield
-    finally:
-        member.command[:] = command
-        deployment.restart("redis")
-        wait_until(deployment.is_ready, seconds=60)
