@@ -27,6 +27,7 @@ from cli.terminal import say
 from predictions.errors import StoreUnavailable
 from predictions.models import announcements
 from predictions.models.registry import Registry, load_registry
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
 
@@ -186,11 +187,12 @@ def _musicgen(*arguments: str) -> list[str]:
 
 
 def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) -> bool:
-    """Whether the API accepts connections and a worker has announced each model."""
+    """Whether the API accepts connections, and each model and the webhooks have a worker."""
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
             deployment = store.run(announcements.deployment())
-            return all(entry.queue in deployment and deployment[entry.queue].workers for entry in registry.entries)
+            queues = [*(entry.queue for entry in registry.entries), Queue.WEBHOOKS]
+            return all(queue in deployment and deployment[queue].workers for queue in queues)
     except (OSError, StoreUnavailable):
         return False
 
