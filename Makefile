@@ -6,20 +6,28 @@ export TORCH ?= auto
 # Every Python process that the tests start then measures itself, the API and the workers included.
 COVERED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/build/coverage/data
 
-.PHONY: help setup serve test faults drill lint bench parity golden train-pocket openapi sdk constraints clean
+.PHONY: help setup serve page test faults drill lint bench parity golden train-pocket openapi sdk constraints clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/ready-test  ## Install everything into .venv (TORCH=cpu or TORCH=cuda to choose)
+setup: .venv/ready-test app/page/built/index.html  ## Install everything into .venv (TORCH=cpu or TORCH=cuda to choose)
 
-serve: .venv/ready-serve  ## Run the service here: API, workers, Redis, storage; PORT=8000
+serve: .venv/ready-serve app/page/built/index.html  ## Run the service here: API, workers, Redis, storage; PORT=8000
 	@exec $(BIN)/musicgen serve
 
-test: .venv/ready-test lint  ## Check types, style and import directions, run all tests, and hold the coverage
+test: .venv/ready-test app/page/built/index.html lint  ## Check types, style and import directions, run all tests, and hold the coverage
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(COVERED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 	@$(if $(ARGS),:,$(COVERED) scripts/coverage.sh)
+
+page: .venv/ready-serve  ## Build the page anew
+	scripts/page.sh
+
+# Without the npm registry there is no page, and the service works all the same. The tests, though, need the page.
+PAGE_SOURCES := $(shell find page -path page/node_modules -prune -o -type f -print) docs/openapi.json
+app/page/built/index.html: $(PAGE_SOURCES) | .venv/ready-serve
+	@scripts/page.sh || echo "The page could not be built; the service works without it. To try again: make page"
 
 faults: .venv/ready-test  ## Break everything that can break, often, and write the table into build/faults; SEED=1
 	@rm -rf build/faults
@@ -72,7 +80,7 @@ constraints: .venv/ready-test  ## Choose the newest versions anew
 	    --extra engine --extra embedded --extra training --extra test -c .venv/pins -o constraints.txt
 
 clean:  ## Remove what was installed and built, but not your data
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build app/page/built page/node_modules dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/ready-serve: pyproject.toml constraints.txt scripts/setup.sh
 	scripts/setup.sh serve

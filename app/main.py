@@ -19,6 +19,7 @@ from app.application import Application
 from app.live.followers import Followers
 from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
+from app.page import page_router
 from app.problems import add_problem_handlers
 from app.retries.lost_answers import LostAnswers
 from app.retries.protocol import WatchingProtocol
@@ -51,6 +52,9 @@ def create_app(settings: Settings) -> Application:
         title="MusicGen Server",
         version=package_version(),
         description=DESCRIPTION,
+        # /docs is ours: FastAPI's would load its scripts from another host.
+        docs_url=None,
+        redoc_url=None,
         lifespan=lambda _app: _running(services),
         generate_unique_id_function=_operation_id,
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
@@ -64,6 +68,7 @@ def create_app(settings: Settings) -> Application:
     app.include_router(files.router)
     app.include_router(health.router)
     app.include_router(replicate.router, include_in_schema=False)
+    app.include_router(page_router(services.storage))
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
     return app

@@ -35,7 +35,7 @@ def release_notes(tag: str, root: Path = ROOT) -> str:
 
 
 def build(target: Path, root: Path = ROOT) -> None:
-    """Build wheel and sdist, with the setuptools that constraints.txt pins: no network is needed."""
+    """Build wheel and sdist, with the setuptools that constraints.txt pins; the page comes along where it is built."""
     command = [sys.executable, "-m", "uv", "build", "--quiet", "--no-build-isolation", "--python", sys.executable]
     subprocess.run([*command, "--out-dir", str(target), str(root)], check=True)
 

