@@ -49,8 +49,6 @@ Tries = Callable[[int, int], int]
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("connections")
     with Deployment(folder, apis=APIS, workers=1, supervised=True) as deployment:
-        # The first prediction has Redis learn the scripts: later, none is sent twice because Redis does not know it.
-        deployment.wait_all([deployment.post(deployment.client(), duration=1)], END_SECONDS)
         yield deployment
 
 
@@ -142,6 +140,11 @@ def attempts(deployment: Deployment, prediction_id: str) -> int:
     """How often a worker took it."""
     with closing(PredictionStore(deployment.redis_url)) as store:
         return store.run(commands.get(prediction_id)).attempt
+
+
+def teach_scripts(deployment: Deployment) -> None:
+    """Have a new Redis learn the scripts: then each command is one request, which holds all of its arguments."""
+    await_ends(deployment, [deployment.post(deployment.client(), prompt="first", duration=1)])
 
 
 def cancel_all(deployment: Deployment, ids: Iterable[str]) -> None:
@@ -337,8 +340,7 @@ def test_a_lost_message_of_a_creation(
     deployment: Deployment, what: str, tries: Tries, choice: random.Random, report: Report
 ) -> None:
     count, wrong = tries(2, 20), list[str]()
-    # Should Redis have been started meanwhile, it does not know the script.
-    cancel_all(deployment, [deployment.post(deployment.client(), prompt="before the losses", duration=1)])
+    teach_scripts(deployment)
     proxy = deployment.redis_proxy
     drop = proxy.drop_next_reply if what == "reply" else proxy.drop_next_request
     told: dict[str, str] = {}
@@ -513,9 +515,8 @@ def test_workers_go_on_when_their_connections_break(
     silent: list[str] = []
     for number in range(count):
         while len(posted) - len(ended) < OUTSTANDING:
-            posted.append(post_with_key(deployment, f"under load {len(posted)}", choice.randint(1, 3)))
-        time.sleep(choice.uniform(0, 0.5))
-        ended |= await_ends(deployment, posted_but(posted, ended), 0.01)
+            posted.append(post_with_key(deployment, f"under load {len(posted)}", choice.randint(1, 12)))
+        time.sleep(choice.uniform(0, 0.3))
         begin = time.monotonic()
         if number % 5 == 1:
             hold(deployment, 8)
@@ -576,8 +577,7 @@ def test_a_lost_message_of_a_worker(
     count, wrong, doubled, stuck, recovery = tries(1, 20), list[str](), list[str](), list[str](), list[float]()
     proxy = deployment.redis_proxy
     drop = proxy.drop_next_reply if what == "reply" else proxy.drop_next_request
-    # Should Redis have been started meanwhile, it does not know the scripts.
-    await_ends(deployment, [deployment.post(deployment.client(), duration=1)])
+    teach_scripts(deployment)
     for _ in range(count):
         # A worker that waits looks once a second: hardly ever, an empty look is lost and not the one that takes.
         happened = drop(matching)
