@@ -262,7 +262,7 @@ class Load:
 def test_requests_while_connections_are_reset(
     deployment: Deployment, tries: Tries, choice: random.Random, report: Report
 ) -> None:
-    count = tries(4, 30)
+    count = tries(3, 30)
     load, over, recovery = Load(deployment), threading.Event(), list[float]()
     with ThreadPoolExecutor(THREADS) as pool:
         clients = [pool.submit(load.run, f"reset {n}", choice.getrandbits(32), over) for n in range(THREADS)]
@@ -477,7 +477,7 @@ def wrongs_of_sound(item: Followed, sound: bytes) -> list[str]:
 def test_prefer_wait_while_connections_are_reset(
     deployment: Deployment, tries: Tries, choice: random.Random, report: Report
 ) -> None:
-    count, wrong, late = tries(2, 10), list[str](), list[str]()
+    count, wrong, late = tries(1, 10), list[str](), list[str]()
     recovery: list[float] = []
 
     def post(n: int, seconds: int) -> tuple[httpx.Response, float]:
