@@ -283,7 +283,9 @@ def test_deleted_downloads_do_not_keep_others_waiting(
     service: Deployment, tries: Callable[[int, int], int], choice: random.Random, report: Report
 ) -> None:
     """More slow downloads than the worker has threads are begun and deleted, and then something else is asked for."""
-    count = tries(20, 40)
+    count = tries(0, 20)
+    if not count:
+        pytest.skip("the downloads last 20 seconds; in full only")
     with slow_server(20.0) as server:
         deleted = []
         for n in range(count):
