@@ -250,7 +250,7 @@ def test_leftovers_are_deleted(
             }
             for key in unwanted:
                 storage.put(key, b"left over", "audio/wav")
-            running = service.post(service.client(), prompt="runs meanwhile", duration=30)
+            running = service.post(service.client(), prompt="runs meanwhile", duration=15)
             wait_until(lambda item=running: store.run(commands.get(item)).lease_token, seconds=END_SECONDS)
             kept = {
                 output_key(running, store.run(commands.get(running)).lease_token, "wav"),
