@@ -116,7 +116,7 @@ def test_storage_refuses(
                 lambda ids=ids: any(f"Storing predictions/{item}" in service.log("worker-0") for item in ids),
                 seconds=FAULT_SECONDS,
             )
-            time.sleep(choice.uniform(0.0, 3.0))
+            time.sleep(choice.uniform(0.0, 1.5))
         finally:
             proxy.refuse(False)
         counted.add(service, ids, time.monotonic())
@@ -136,7 +136,7 @@ def test_storage_resets(
     counted = Counted()
     drop = proxy.drop_next_request if what == "request" else proxy.drop_next_reply
     for _ in range(tries(1, 15)):
-        happened = [drop(PUT_OUTPUT) for _ in range(choice.randint(1, 5))]
+        happened = [drop(PUT_OUTPUT) for _ in range(choice.randint(1, 4))]
         ids = ask(service, choice)
         wait_for(happened)
         counted.add(service, ids, time.monotonic())
@@ -153,7 +153,7 @@ def test_storage_stalls_and_resets(
         try:
             ids = ask(service, choice)
             wait_until(lambda: proxy.connections() > 0, seconds=FAULT_SECONDS)
-            time.sleep(choice.uniform(0.5, 2.0))
+            time.sleep(choice.uniform(0.2, 1.2))
             proxy.reset()
         finally:
             proxy.release()
@@ -166,7 +166,7 @@ def test_storage_is_slow(
 ) -> None:
     counted = Counted()
     for _ in range(tries(1, 15)):
-        proxy.delay(choice.uniform(0.1, 0.8))
+        proxy.delay(choice.uniform(0.05, 0.5))
         try:
             counted.add(service, ask(service, choice), time.monotonic())
         finally:
@@ -235,7 +235,7 @@ def test_leftovers_are_deleted(
     report: Report,
 ) -> None:
     """What belongs to nobody goes; outputs, uploaded files and what a running prediction has stored stay."""
-    rounds = tries(1, 5)
+    rounds = tries(1, 2)
     wrong: set[str] = set()
     for _ in range(rounds):
         ended = service.wait_all(ask(service, choice), END_SECONDS)
@@ -308,7 +308,7 @@ def test_the_temporary_disk_is_full(
     service: Deployment, tries: Callable[[int, int], int], choice: random.Random, report: Report
 ) -> None:
     """A prediction whose input audio finds no room fails and says so; others succeed meanwhile, and afterwards all."""
-    rounds = tries(1, 10)
+    rounds = tries(1, 4)
     counted = Counted()
     silent = []
     client = service.client()
