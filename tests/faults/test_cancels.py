@@ -279,13 +279,12 @@ def test_deleted_while_its_audio_is_fetched_and_asked_for_again(
     check(service, report, "DELETE while its audio is fetched, PUT of the same id", done)
 
 
+@pytest.mark.full  # the downloads last 20 seconds
 def test_deleted_downloads_do_not_keep_others_waiting(
     service: Deployment, tries: Callable[[int, int], int], choice: random.Random, report: Report
 ) -> None:
     """More slow downloads than the worker has threads are begun and deleted, and then something else is asked for."""
-    count = tries(0, 20)
-    if not count:
-        pytest.skip("the downloads last 20 seconds; in full only")
+    count = tries(20, 20)
     with slow_server(20.0) as server:
         deleted = []
         for n in range(count):
