@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, and say so, the tests that need a CUDA device where there is none, and those of `make faults` alone."""
+    """Leave out, and say so, the tests that need a CUDA device where there is none, or that take too long."""
     import torch
 
     left_out = set() if torch.cuda.is_available() else {"gpu"}
