@@ -24,12 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, and say so, the tests that need a CUDA device where there is none."""
+    """Leave out, and say so, the tests that need a CUDA device where there is none, or that take too long."""
     import torch
 
-    if torch.cuda.is_available():
-        return
-    without = [item for item in items if item.get_closest_marker("gpu")]
+    left_out = set() if torch.cuda.is_available() else {"gpu"}
+    left_out |= set() if config.getoption("--faults") == "full" else {"full"}
+    without = [item for item in items if left_out & {marker.name for marker in item.iter_markers()}]
     if without:
         items[:] = [item for item in items if item not in without]
         config.hook.pytest_deselected(items=without)

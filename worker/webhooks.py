@@ -23,6 +23,9 @@ from worker.network import outbound
 
 logger = logging.getLogger(__name__)
 
+TAKE_PATIENCE_SECONDS = 1.0
+"""Short, for whoever takes tries again anyway, and must notice when the process is to end."""
+
 
 @dataclass(frozen=True)
 class Response:
@@ -48,14 +51,17 @@ class WebhookSender:
         self._keys = signing.signing_keys(settings)
         self._due: deque[str] = deque()
         """Deliveries that were due when they were last read."""
+        self._next_token = new_id()
 
     def take(self) -> Callable[[], None] | None:
         """Begin an attempt at the next delivery; returns what makes it, or None where none is due."""
         if not self._due:
-            due = self._store.run(deliveries.due())
+            due = self._store.run(deliveries.due(), patience=TAKE_PATIENCE_SECONDS)
             self._due.extend(due)
         while self._due:
-            attempt = self._store.run(deliveries.begin(self._due[0], new_id()))
+            # With the same token until there is an answer: should it be lost, the next call gets what was begun.
+            attempt = self._store.run(deliveries.begin(self._due[0], self._next_token), patience=TAKE_PATIENCE_SECONDS)
+            self._next_token = new_id()
             self._due.popleft()
             if attempt is not None:
                 return partial(self._make, attempt)

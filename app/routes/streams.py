@@ -86,7 +86,7 @@ async def get_audio(prediction: Followed, services: InjectedServices) -> Streami
     """Listen to the music while it is made, before normalization, as a WAV file that grows. It plays at once."""
     if not prediction.live:
         raise HTTPException(409, 'This prediction was created without "stream": true; read its output instead.')
-    sound = growing_wav(services.followers, services.storage, prediction)
+    sound = growing_wav(services.store, services.followers, services.storage, prediction)
     # Asks nginx to pass on each piece as it comes.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(sound, media_type="audio/wav", headers=headers)

@@ -36,7 +36,7 @@ class EventName(StrEnum):
     """The kinds of events in a prediction's stream. Each member says what the event's data is."""
 
     STATUS = "status"
-    """The new status. A second `starting` means that a worker died and another attempt will begin."""
+    """The new status. A second `starting` means that its worker is thought dead, and another attempt may begin."""
     PROGRESS = "progress"
     """`[completed steps, total steps]`; one event for each percent."""
     LOGS = "logs"

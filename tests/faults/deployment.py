@@ -156,8 +156,9 @@ class Deployment:
 
     def __enter__(self) -> Self:
         with ExitStack() as cleanup:
-            cleanup.callback(self._stop_members)
             self._prepare(cleanup)
+            # While Redis can still be reached through its proxy.
+            cleanup.callback(self._stop_members)
             for name in self.members:
                 self.start(name)
                 if name == "redis":

@@ -24,6 +24,8 @@ from predictions.record.store import PredictionStore
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
+TAKE_PATIENCE_SECONDS = 1.0
+"""Short, for whoever takes tries again anyway, and must notice when the process is to end."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class LeaseKeeper:
         self._lease_seconds = lease_seconds
         self._held: dict[str, Lease] = {}
         """By token: an id may have been deleted and used again while the work on its first prediction goes on."""
+        self._next_token = new_id()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
@@ -128,7 +131,10 @@ class LeaseKeeper:
         """Take the next prediction and keep its lease until it is released; None where there is none to take now."""
         with self._lock:
             held = {token: lease.prediction_id for token, lease in self._held.items()}
-        prediction = self._store.run(commands.take(self._queue, new_id(), self._lease_seconds, held))
+        command = commands.take(self._queue, self._next_token, self._lease_seconds, held)
+        # With the same token until there is an answer: should it be lost, the next call gets what was taken.
+        prediction = self._store.run(command, patience=TAKE_PATIENCE_SECONDS)
+        self._next_token = new_id()
         if prediction is None:
             return None
         lease = Lease(prediction)

@@ -225,13 +225,13 @@ def test_two_attempts_are_never_mixed(client: httpx.Client, worker: Worker) -> N
         pieces = answer.iter_raw()
         first = next(pieces)
         worker.die()
-        # Its sound ends with the attempt.
+        heard: list[bytes] = []
+        listener = threading.Thread(target=lambda: heard.append(client.get(path).content))
+        listener.start()
+        worker.claim()
+        # Its sound ends when another attempt begins.
         assert list(pieces) == []
     assert struct.unpack("<h", first[44:]) == (8192,)
-    heard: list[bytes] = []
-    listener = threading.Thread(target=lambda: heard.append(client.get(path).content))
-    listener.start()
-    worker.claim()
     worker.chunk(0, [0.5])
     worker.chunk(1, [0.75])
     worker.succeed()
@@ -240,6 +240,25 @@ def test_two_attempts_are_never_mixed(client: httpx.Client, worker: Worker) -> N
     assert client.get(path).content == heard[0]
     told = listen(client, f"/predictions/{worker.prediction_id}/stream")
     assert [json.loads(message.data)["attempt"] for message in told if message.event == "audio"] == [1, 2, 2]
+
+
+def test_the_sound_goes_on_when_a_worker_that_was_thought_dead_is_not(client: httpx.Client, worker: Worker) -> None:
+    path = f"/predictions/{worker.prediction_id}/audio"
+    worker.claim()
+    worker.chunk(0, [0.25])
+    with client.stream("GET", path) as early:
+        early_pieces = early.iter_raw()
+        content = next(early_pieces)
+        worker.die()
+        with client.stream("GET", path) as late:
+            # Nothing comes yet: another attempt may begin.
+            worker.reach(50, "")
+            worker.chunk(1, [0.5])
+            worker.succeed()
+            content_of_late = b"".join(late.iter_raw())
+        content += b"".join(early_pieces)
+    assert struct.unpack("<2h", content[44:]) == (8192, 16384)
+    assert content_of_late == content
 
 
 def test_many_listeners_share_a_few_connections(client: httpx.Client, store: PredictionStore, worker: Worker) -> None:
