@@ -7,7 +7,7 @@ import { formError, setValue, valueOf } from "./form.ts";
 import { generate, sending } from "./generate.ts";
 import { Icon } from "./icons.tsx";
 import { modelsKnown } from "./service.ts";
-import { AdvancedSettings, Settings } from "./settings.tsx";
+import { AdvancedButton, AdvancedSettings, Settings } from "./settings.tsx";
 import { SnippetsDialog } from "./snippets_dialog.tsx";
 
 const EXAMPLES = [
@@ -90,6 +90,8 @@ function ComposerFoot() {
           <Icon name="alert" /> {formError.value}
         </p>
       )}
+      <AdvancedButton />
+      <span class="spacer" />
       <button type="button" class="quiet-button" onClick={() => setSnippets(true)}>
         <Icon name="code" size={18} /> <span>Copy the call</span>
       </button>

@@ -64,8 +64,10 @@ const STATES: Record<Prediction["status"], string> = {
   canceled: "cancelled",
 };
 
-function HistoryItem({ prediction }: { prediction: Prediction }) {
-  const open = takes.value.some((take) => take.id === prediction.id);
+function HistoryItem({ prediction: listed }: { prediction: Prediction }) {
+  const take = takes.value.find((one) => one.id === listed.id);
+  // What is on the bench is followed there: that is newer than the list.
+  const prediction = take?.prediction.value ?? listed;
   const seconds = prediction.metrics.duration ?? prediction.input.duration;
   const reopen = (): void => {
     show([prediction]);
@@ -75,7 +77,7 @@ function HistoryItem({ prediction }: { prediction: Prediction }) {
   const state = STATES[prediction.status];
   return (
     <li>
-      <button type="button" class={`history-item is-${prediction.status}`} aria-pressed={open} onClick={reopen}>
+      <button type="button" class={`history-item is-${prediction.status}`} aria-pressed={take !== undefined} onClick={reopen}>
         <span class="history-prompt">{promptOf(prediction) || "Without a description"}</span>
         <span class="history-facts number">
           {typeof seconds === "number" && <span>{secondsOf(seconds)}</span>}

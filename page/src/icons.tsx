@@ -2,14 +2,14 @@
 
 const PATHS = {
   play: "M8 5.5v13l10.5-6.5z",
-  pause: "M8.5 5.5v13M15.5 5.5v13",
+  pause: "M7.5 6h2.5v12H7.5zM14 6h2.5v12H14z",
   stop: "M7 7h10v10H7z",
   headphones: "M4 15v-2a8 8 0 0 1 16 0v2M4 15.5A2.5 2.5 0 0 1 6.5 13H8v7H6.5A2.5 2.5 0 0 1 4 17.5zM20 15.5a2.5 2.5 0 0 0-2.5-2.5H16v7h1.5a2.5 2.5 0 0 0 2.5-2.5z",
   download: "M12 4v11M7 10.5l5 5 5-5M5 19.5h14",
   forward: "M4 12h12M11 6.5l5.5 5.5-5.5 5.5M20 5v14",
   melody: "M9 18V6l10-2v12M9 18a2.5 2.5 0 1 1-5 0 2.5 2.5 0 0 1 5 0zM19 16a2.5 2.5 0 1 1-5 0 2.5 2.5 0 0 1 5 0z",
   vary: "M4 7h3.5c4 0 5 10 9 10H20M4 17h3.5c1.4 0 2.4-1.2 3.2-2.8M13.3 9.8C14.1 8.2 15.1 7 16.5 7H20M17.5 4.5L20 7l-2.5 2.5M17.5 14.5L20 17l-2.5 2.5",
-  more: "M6 12h.01M12 12h.01M18 12h.01",
+  more: "M5.5 11.4a.6.6 0 1 1 0 1.2.6.6 0 0 1 0-1.2zM12 11.4a.6.6 0 1 1 0 1.2.6.6 0 0 1 0-1.2zM18.5 11.4a.6.6 0 1 1 0 1.2.6.6 0 0 1 0-1.2z",
   spectrum: "M5 19V9M9.7 19V5M14.3 19v-7M19 19V8",
   code: "M8.5 8L4.5 12l4 4M15.5 8l4 4-4 4",
   close: "M6.5 6.5l11 11M17.5 6.5l-11 11",
@@ -26,10 +26,12 @@ const PATHS = {
   book: "M5 5.5h5a2 2 0 0 1 2 2v11.5a2 2 0 0 0-2-1.5H5zM19 5.5h-5a2 2 0 0 0-2 2v11.5a2 2 0 0 1 2-1.5h5z",
 } as const;
 
+const FILLED: ReadonlySet<string> = new Set(["play", "pause", "stop", "more"]);
+
 export type IconName = keyof typeof PATHS;
 
 export function Icon({ name, size = 20 }: { name: IconName; size?: number }) {
-  const filled = name === "play" || name === "stop";
+  const filled = FILLED.has(name);
   return (
     <svg class={filled ? "icon filled" : "icon"} width={size} height={size} viewBox="0 0 24 24" aria-hidden="true">
       <path d={PATHS[name]} />

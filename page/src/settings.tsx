@@ -1,4 +1,5 @@
-import { useEffect, useRef } from "preact/hooks";
+import { signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 
 import { AnyField, described, FieldNotes, FieldShell, NumberInput, Segments, SelectInput, Toggle } from "./controls.tsx";
 import { ADVANCED, FIELDS, reasonAgainst } from "./fields.ts";
@@ -90,37 +91,46 @@ function ModelField() {
   );
 }
 
+/** Whether everything else is shown. */
+export const advancedShown = signal(false);
+
 /** Everything else, folded away; it opens by itself where something in it is wrong. */
 export function AdvancedSettings() {
-  const details = useRef<HTMLDetailsElement>(null);
   const inside = [...ADVANCED.map((field) => field.name), "seed", "output_format"];
   const wrong = inside.some((name) => fieldErrors.value[name]);
   useEffect(() => {
-    if (wrong && details.current) details.current.open = true;
+    if (wrong) advancedShown.value = true;
   }, [wrong]);
+  const formats = FIELDS.get("output_format");
   return (
-    <details class="advanced" ref={details}>
-      <summary>
-        <Icon name="chevron" size={18} /> More settings
-      </summary>
-      <div class="advanced-grid">
-        <SeedField />
-        <FieldShell name="output_format" hint={FIELDS.get("output_format")?.description}>
-          <SelectInput
-            name="output_format"
-            choices={FIELDS.get("output_format")?.choices ?? []}
-            hint={FIELDS.get("output_format")?.description}
-          />
-        </FieldShell>
-        {ADVANCED.map((field) => (
-          <AnyField key={field.name} field={field} reason={reasonAgainst(field.name, abilities.value)} />
-        ))}
-        <div class="field">
-          <Toggle label="Live sound" checked={live.value} onChange={(on) => (live.value = on)} />
-          <p class="field-hint">Lets you listen while the music is made.</p>
-        </div>
+    <div id="advanced" class="advanced" hidden={!advancedShown.value}>
+      <SeedField />
+      <FieldShell name="output_format" hint={formats?.description}>
+        <SelectInput name="output_format" choices={formats?.choices ?? []} hint={formats?.description} />
+      </FieldShell>
+      {ADVANCED.map((field) => (
+        <AnyField key={field.name} field={field} reason={reasonAgainst(field.name, abilities.value)} />
+      ))}
+      <div class="field">
+        <Toggle label="Live sound" checked={live.value} onChange={(on) => (live.value = on)} />
+        <p class="field-hint">Lets you listen while the music is made.</p>
       </div>
-    </details>
+    </div>
+  );
+}
+
+export function AdvancedButton() {
+  const shown = advancedShown.value;
+  return (
+    <button
+      type="button"
+      class="quiet-button fold"
+      aria-expanded={shown}
+      aria-controls="advanced"
+      onClick={() => (advancedShown.value = !shown)}
+    >
+      <Icon name="chevron" size={18} /> <span>More settings</span>
+    </button>
   );
 }
 

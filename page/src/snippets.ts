@@ -47,7 +47,7 @@ export function curl({ baseUrl, needsToken, body }: Call): string {
 
 ID=$(curl -sS --fail-with-body $BASE/predictions${auth} \\
   -H 'Content-Type: application/json' \\
-  -d ${shellQuoted(JSON.stringify(body))} \\
+  -d ${shellQuoted(JSON.stringify(body, null, 2))} \\
   | ${read('p["id"]')})
 
 until curl -sS $BASE/predictions/$ID${auth} | grep -qE '"status":"(succeeded|failed|canceled)"'

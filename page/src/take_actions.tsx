@@ -54,6 +54,14 @@ function SoundActions({ take }: { take: Take }) {
       <button type="button" class="quiet-button" onClick={() => useAsAudio(take, "melody")}>
         <Icon name="melody" size={18} /> <span>Use as melody</span>
       </button>
+      <button
+        type="button"
+        class="quiet-button"
+        aria-pressed={take.spectrogram.value}
+        onClick={() => (take.spectrogram.value = !take.spectrogram.value)}
+      >
+        <Icon name="spectrum" size={18} /> <span>Spectrogram</span>
+      </button>
     </>
   );
 }

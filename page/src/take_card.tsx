@@ -25,11 +25,15 @@ export function TakeCard({ take, place }: Props) {
     <li class={`take panel is-${status}`} data-current={isCurrent ? "" : undefined} aria-labelledby={title}>
       <TakeHead take={take} place={place} title={title} />
       <TakeBody take={take} title={title} />
-      {status === "succeeded" && take.buffer.value && <TakeFoot take={take} />}
-      {status === "succeeded" && !take.buffer.value && !take.trouble.value && <p class="take-note">Loading the audio…</p>}
-      {(status === "starting" || status === "processing") && <TakeProgress take={take} />}
-      {status === "failed" && <Failed take={take} />}
-      {status === "canceled" && <Canceled take={take} />}
+      <div class="take-lower">
+        {status === "succeeded" && take.buffer.value && <TakeFoot take={take} />}
+        {status === "succeeded" && !take.buffer.value && !take.trouble.value && (
+          <p class="take-note">Loading the audio…</p>
+        )}
+        {(status === "starting" || status === "processing") && <TakeProgress take={take} />}
+        {status === "failed" && <Failed take={take} />}
+        {status === "canceled" && <Canceled take={take} />}
+      </div>
       <Trouble take={take} />
     </li>
   );
@@ -100,18 +104,18 @@ function PlayButton({ take, title }: { take: Take; title: string }) {
 function ListenButton({ take, title }: { take: Take; title: string }) {
   const on = listening.value === take.id;
   const possible = take.sound.changes.value > 0;
-  const reason = possible ? "Listen now" : "There is nothing to hear yet";
   return (
     <button
       type="button"
       class="play-button live"
-      aria-label={on ? "Stop listening" : "Listen now"}
+      aria-label={on ? "Stop listening" : undefined}
       aria-describedby={title}
-      title={on ? "Stop listening" : reason}
+      title={possible ? undefined : "There is nothing to hear yet"}
       disabled={!possible}
       onClick={() => (on ? stopListening() : listen(take.id, take.sound))}
     >
       <Icon name={on ? "stop" : "headphones"} size={24} />
+      <span class="play-caption">{on ? "Stop" : "Listen now"}</span>
     </button>
   );
 }
@@ -134,14 +138,12 @@ function TakeProgress({ take }: { take: Take }) {
       >
         <span style={{ transform: `scaleX(${(progress?.fraction ?? 0).toFixed(4)})` }} />
       </div>
-      <div class="button-row spread">
-        <p class="take-state number">{state}</p>
-        <div class="button-row">
-          <TakeLogs take={take} />
-          <button type="button" class="quiet-button" onClick={() => void cancel(take)}>
-            Cancel
-          </button>
-        </div>
+      <p class="take-state number">{state}</p>
+      <div class="take-actions">
+        <button type="button" class="quiet-button" onClick={() => void cancel(take)}>
+          <Icon name="close" size={18} /> <span>Cancel</span>
+        </button>
+        <TakeLogs take={take} />
       </div>
     </div>
   );

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { Dialog } from "./dialog.tsx";
+import { Icon } from "./icons.tsx";
 import type { Take } from "./takes.ts";
 
 export function TakeLogs({ take }: { take: Take }) {
@@ -8,7 +9,7 @@ export function TakeLogs({ take }: { take: Take }) {
   return (
     <>
       <button type="button" class="quiet-button" onClick={() => setOpen(true)}>
-        Logs
+        <Icon name="book" size={18} /> <span>Logs</span>
       </button>
       {open && <LogsDialog take={take} onClose={() => setOpen(false)} />}
     </>

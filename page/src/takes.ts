@@ -29,6 +29,8 @@ export interface Take {
   /** Why it cannot be followed, cancelled, or heard. */
   readonly trouble: Signal<string | null>;
   readonly buffer: Signal<AudioBuffer | null>;
+  /** Whether its spectrogram is open. */
+  readonly spectrogram: Signal<boolean>;
   readonly sound: LiveSound;
   readonly stop: AbortController;
   blob: Blob | null;
@@ -134,6 +136,7 @@ function open(prediction: Prediction): Take {
     logs: signal(prediction.logs),
     trouble: signal(null),
     buffer: signal(null),
+    spectrogram: signal(false),
     sound: new LiveSound(),
     stop: new AbortController(),
     blob: null,

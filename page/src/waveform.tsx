@@ -3,7 +3,6 @@ import WaveSurfer from "wavesurfer.js";
 import Regions, { type Region } from "wavesurfer.js/plugins/regions";
 
 import { clock } from "./format.ts";
-import { Icon } from "./icons.tsx";
 import type { Take } from "./takes.ts";
 import { colours } from "./theme_switch.tsx";
 import { current, loop, moved, playing, position, setLoop, TakeMedia } from "./transport.ts";
@@ -20,12 +19,11 @@ interface Props {
   title: string;
 }
 
-/** A finished take's waveform: click to seek, drag the loop's edges, open the spectrogram. */
+/** A finished take's waveform: click to seek, drag the loop's edges. */
 export function Waveform({ take, buffer, title }: Props) {
   const container = useRef<HTMLDivElement>(null);
   const [surfer, setSurfer] = useState<WaveSurfer>();
   const regions = useRef<RegionsPlugin | undefined>(undefined);
-  const [spectrogram, setSpectrogram] = useState(false);
 
   useEffect(() => {
     if (!container.current) return undefined;
@@ -53,17 +51,7 @@ export function Waveform({ take, buffer, title }: Props) {
     <div class="waveform">
       <div class="wave-canvas" ref={container} />
       <PositionSlider take={take} seconds={buffer.duration} title={title} />
-      <button
-        type="button"
-        class="spectrum-button"
-        aria-pressed={spectrogram}
-        aria-label="Spectrogram"
-        title="Spectrogram"
-        onClick={() => setSpectrogram(!spectrogram)}
-      >
-        <Icon name="spectrum" size={18} />
-      </button>
-      {spectrogram && surfer && <Spectrogram surfer={surfer} rate={buffer.sampleRate} />}
+      {take.spectrogram.value && surfer && <Spectrogram surfer={surfer} rate={buffer.sampleRate} />}
     </div>
   );
 }
@@ -80,7 +68,7 @@ function createWave(container: HTMLElement, media: TakeMedia, buffer: AudioBuffe
     cursorColor: shown.cursor,
     cursorWidth: 2,
     dragToSeek: { debounceTime: 0 },
-    normalize: true,
+    barHeight: 0.9,
     cspNonce,
     // The transport plays; the waveform only sees a media element.
     media: media as unknown as HTMLMediaElement,
