@@ -10,6 +10,8 @@ import { create, rerun, type Take } from "./takes.ts";
 import { pause } from "./transport.ts";
 import { fileName } from "./format.ts";
 
+const AFTER_DRAWING_MS = 60;
+
 /** What is being sent now; null: nothing. */
 export const sending = signal<"audio" | "request" | null>(null);
 
@@ -84,12 +86,12 @@ async function attempt(action: () => Promise<void>): Promise<void> {
     if (!(error instanceof RequestError)) throw error;
     // The sign-in form and the banner say the rest.
     if (error.status !== 401) showProblem(error.problem, messageOf(error));
-    queueMicrotask(focusFirstError);
+    setTimeout(focusFirstError, AFTER_DRAWING_MS);
   } finally {
     sending.value = null;
   }
 }
 
 function focusFirstError(): void {
-  requestAnimationFrame(() => document.querySelector<HTMLElement>(".composer [aria-invalid=true]")?.focus());
+  document.querySelector<HTMLElement>(".composer [aria-invalid=true]")?.focus();
 }

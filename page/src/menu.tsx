@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { Icon, type IconName } from "./icons.tsx";
 
@@ -9,6 +9,8 @@ export interface Item {
   readonly href?: string;
   onSelect?(): void;
 }
+
+const EDGE = 8;
 
 interface Props {
   label: string;
@@ -21,6 +23,11 @@ interface Props {
 export function Menu({ label, icon, text, items }: Props) {
   const [open, setOpen] = useState(false);
   const root = useRef<HTMLDivElement>(null);
+  // To the left of its button, or to the right where the page ends.
+  useLayoutEffect(() => {
+    const list = root.current?.querySelector(".menu-list");
+    if (list && list.getBoundingClientRect().left < EDGE) list.classList.add("from-left");
+  }, [open]);
   useEffect(() => {
     if (!open) return undefined;
     root.current?.querySelector<HTMLElement>(".menu-item")?.focus();

@@ -13,7 +13,7 @@ import {
 import { follow, hasEnded } from "./follow.ts";
 import { type Chunk, listening, LiveSound, stopListening } from "./live_sound.ts";
 import type { ServerEvent } from "./sse.ts";
-import { addSound, choose, current, removeSound } from "./transport.ts";
+import { addSound, choose, playing, position, removeSound } from "./transport.ts";
 
 export interface Progress {
   readonly completed_steps: number;
@@ -218,11 +218,17 @@ async function loadAudio(take: Take, prediction: Prediction): Promise<void> {
     take.buffer.value = buffer;
     const loudness = prediction.metrics.loudness;
     addSound(take.id, { buffer, loudness: typeof loudness === "number" ? loudness : null });
-    if (!takeOf(current.value)) choose(take.id);
+    chooseFirst();
   } catch (error) {
     if (take.stop.signal.aborted) return;
     take.trouble.value = `${messageOf(error)} You can still play it below.`;
   }
+}
+
+/** While nothing plays and nothing has been played, the uppermost take is the current one. */
+function chooseFirst(): void {
+  const first = takes.value.find((take) => take.buffer.value);
+  if (first && !playing.value && position() === 0) choose(first.id);
 }
 
 const ANY_RATE = 48_000;
