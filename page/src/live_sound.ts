@@ -18,6 +18,9 @@ export interface Piece {
   readonly channels: readonly Float32Array<ArrayBuffer>[];
 }
 
+const TRIES = 6;
+const RETRY_MS = 1_500;
+
 /** The chunks of one prediction, in order. Another attempt starts from the beginning. */
 export class LiveSound {
   readonly pieces: Piece[] = [];
@@ -35,13 +38,27 @@ export class LiveSound {
     if (chunk.attempt > this.attempt) this.reset(chunk.attempt);
     if (this.asked.has(chunk.index)) return;
     this.asked.add(chunk.index);
-    const response = await fetch(chunk.url);
-    if (!response.ok || chunk.attempt !== this.attempt) return;
-    const { rate, channels } = parseWav(await response.arrayBuffer());
-    if (chunk.attempt !== this.attempt) return;
+    const bytes = await this.fetched(chunk);
+    if (!bytes || chunk.attempt !== this.attempt) return;
+    const { rate, channels } = parseWav(bytes);
     this.rate = rate;
     this.waiting.set(chunk.index, { start: chunk.start, duration: chunk.duration, channels });
     this.append();
+  }
+
+  /** Return a chunk's bytes; undefined once another attempt has begun. Raises after a few tries. */
+  private async fetched(chunk: Chunk): Promise<ArrayBuffer | undefined> {
+    for (let left = TRIES; chunk.attempt === this.attempt; left -= 1) {
+      try {
+        const response = await fetch(chunk.url);
+        if (response.ok) return await response.arrayBuffer();
+        throw new Error(`The storage answered ${response.status}.`);
+      } catch (error) {
+        if (left <= 1) throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+    return undefined;
   }
 
   get seconds(): number {
