@@ -1,0 +1,201 @@
+/** The fields of the form: a label, a control, and below it a hint or what is wrong. */
+
+import type { ComponentChildren } from "preact";
+
+import { choiceLabel, type Field, FIELDS, labelOf } from "./fields.ts";
+import { fieldErrors, setValue, valueOf } from "./form.ts";
+
+interface Shell {
+  name: string;
+  label?: string;
+  hint?: string;
+  wide?: boolean;
+  children: ComponentChildren;
+}
+
+/** What stands around each control. */
+export function FieldShell({ name, label, hint, wide, children }: Shell) {
+  return (
+    <div class={wide ? "field wide" : "field"}>
+      <label for={`field-${name}`}>{label ?? labelOf(name)}</label>
+      {children}
+      <FieldNotes name={name} hint={hint} />
+    </div>
+  );
+}
+
+export function FieldNotes({ name, hint }: { name: string; hint?: string }) {
+  const error = fieldErrors.value[name];
+  return (
+    <>
+      {error && (
+        <p class="field-error" id={`error-${name}`} role="alert">
+          {error}
+        </p>
+      )}
+      {hint && !error && (
+        <p class="field-hint" id={`hint-${name}`}>
+          {hint}
+        </p>
+      )}
+    </>
+  );
+}
+
+/** What ties a control to its notes. */
+export function described(name: string, hint?: string) {
+  const error = fieldErrors.value[name];
+  return {
+    id: `field-${name}`,
+    "aria-invalid": error ? ("true" as const) : undefined,
+    "aria-describedby": error ? `error-${name}` : hint ? `hint-${name}` : undefined,
+  };
+}
+
+interface NumberProps {
+  name: string;
+  hint?: string;
+  placeholder?: string;
+  maximum?: number;
+  step?: number;
+  disabled?: boolean;
+}
+
+export function NumberInput({ name, hint, placeholder, maximum, step, disabled }: NumberProps) {
+  const field = FIELDS.get(name);
+  return (
+    <input
+      {...described(name, hint)}
+      type="number"
+      inputMode={field?.type === "integer" ? "numeric" : "decimal"}
+      min={field?.minimum}
+      max={maximum ?? field?.maximum}
+      step={step ?? (field?.type === "integer" ? 1 : "any")}
+      placeholder={placeholder}
+      disabled={disabled}
+      autocomplete="off"
+      value={String(valueOf(name))}
+      onInput={(event) => setValue(name, event.currentTarget.value)}
+    />
+  );
+}
+
+export function SelectInput({ name, choices, hint }: { name: string; choices: readonly string[]; hint?: string }) {
+  const value = String(valueOf(name));
+  return (
+    <select {...described(name, hint)} value={value} onChange={(event) => setValue(name, event.currentTarget.value)}>
+      {choices.map((choice) => (
+        <option key={choice} value={choice} selected={choice === value}>
+          {choiceLabel(choice)}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+/** A field of the API, drawn by its type. `reason`: why it cannot be used. */
+export function AnyField({ field, reason }: { field: Field; reason?: string }) {
+  const hint = reason ?? plain(field.description);
+  if (field.type === "boolean") return <SwitchField name={field.name} hint={hint} disabled={reason !== undefined} />;
+  return (
+    <FieldShell name={field.name} hint={hint}>
+      {field.choices ? (
+        <SelectInput name={field.name} choices={field.choices} hint={hint} />
+      ) : field.type === "string" ? (
+        <TextInput name={field.name} hint={hint} />
+      ) : (
+        <NumberInput name={field.name} hint={hint} step={field.type === "integer" ? 1 : 0.05} />
+      )}
+    </FieldShell>
+  );
+}
+
+function TextInput({ name, hint }: { name: string; hint?: string }) {
+  return (
+    <input
+      {...described(name, hint)}
+      type="text"
+      value={String(valueOf(name))}
+      onInput={(event) => setValue(name, event.currentTarget.value)}
+    />
+  );
+}
+
+export function SwitchField({ name, hint, disabled }: { name: string; hint?: string; disabled?: boolean }) {
+  return (
+    <div class="field">
+      <label class="switch">
+        <input
+          {...described(name, hint)}
+          type="checkbox"
+          role="switch"
+          checked={valueOf(name) === true}
+          disabled={disabled}
+          onChange={(event) => setValue(name, event.currentTarget.checked)}
+        />
+        <span>{labelOf(name)}</span>
+      </label>
+      <FieldNotes name={name} hint={hint} />
+    </div>
+  );
+}
+
+interface ToggleProps {
+  label: string;
+  checked: boolean;
+  disabled?: boolean;
+  title?: string;
+  onChange(checked: boolean): void;
+}
+
+export function Toggle({ label, checked, disabled, title, onChange }: ToggleProps) {
+  return (
+    <label class="switch" title={title}>
+      <input
+        type="checkbox"
+        role="switch"
+        checked={checked}
+        disabled={disabled}
+        onChange={(event) => onChange(event.currentTarget.checked)}
+      />
+      <span>{label}</span>
+    </label>
+  );
+}
+
+interface SegmentProps {
+  legend: string;
+  name: string;
+  value: string;
+  options: readonly { value: string; label: string; reason?: string }[];
+  onChange(value: string): void;
+}
+
+/** A few choices side by side. */
+export function Segments({ legend, name, value, options, onChange }: SegmentProps) {
+  return (
+    <fieldset class="field segments">
+      <legend>{legend}</legend>
+      <div class="segment-row">
+        {options.map((option) => (
+          <label key={option.value} class="segment" title={option.reason}>
+            <input
+              type="radio"
+              name={name}
+              value={option.value}
+              checked={option.value === value}
+              disabled={option.reason !== undefined}
+              onChange={() => onChange(option.value)}
+            />
+            <span>{option.label}</span>
+          </label>
+        ))}
+      </div>
+    </fieldset>
+  );
+}
+
+/** A description without the marks that set code apart. */
+function plain(text: string | undefined): string | undefined {
+  return text?.replaceAll("`", "");
+}
