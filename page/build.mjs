@@ -1,4 +1,6 @@
 // Builds the page into app/page/built: index.html, and scripts and styles whose names carry a hash of their content.
+// docs/ in there is the API's reference: Swagger UI, served by us so that it needs no other host.
+import { createHash } from "node:crypto";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -36,10 +38,17 @@ const results = [
   // Runs before the first paint, so it is a script of its own and no module.
   await build({ ...shared, entryPoints: { theme: "src/theme_before_paint.ts" }, format: "iife" }),
 ];
+const reference = await build({
+  ...shared,
+  entryPoints: { reference: "src/reference/reference.ts", "reference-style": "src/reference/reference.css" },
+  format: "iife",
+  outdir: path.join(outdir, "docs"),
+});
 const outputs = Object.assign({}, ...results.map((result) => result.metafile.outputs));
 const inputs = Object.assign({}, ...results.map((result) => result.metafile.inputs));
 
 await writeIndex();
+await writeReference();
 await writeLicenses();
 await report();
 
@@ -58,6 +67,29 @@ async function writeIndex() {
   await writeFile(path.join(outdir, "index.html"), page);
 }
 
+/** Writes docs/index.html and the files of Swagger UI. */
+async function writeReference() {
+  const name = (entry) => {
+    const found = Object.entries(reference.metafile.outputs).find(([, output]) => output.entryPoint === entry);
+    return `/page/docs/${path.basename(found[0])}`;
+  };
+  const page = (await readFile(path.join(here, "src/reference/index.html"), "utf8"))
+    .replace("{{swagger}}", await copied("swagger-ui-bundle.js"))
+    .replace("{{swagger-style}}", await copied("swagger-ui.css"))
+    .replace("{{script}}", name("src/reference/reference.ts"))
+    .replace("{{style}}", name("src/reference/reference.css"));
+  await writeFile(path.join(outdir, "docs/index.html"), page);
+}
+
+/** Copies a file of Swagger UI under a name with a hash of its content; returns its address. */
+async function copied(file) {
+  const content = await readFile(path.join(here, "node_modules/swagger-ui-dist", file));
+  const hash = createHash("sha256").update(content).digest("hex").slice(0, 8);
+  const { name, ext } = path.parse(file);
+  await writeFile(path.join(outdir, `docs/${name}-${hash}${ext}`), content);
+  return `/page/docs/${name}-${hash}${ext}`;
+}
+
 /** Returns links to the scripts that the first one imports at once, so that they load together. */
 function preloads(script) {
   const key = Object.keys(outputs).find((file) => path.basename(file) === script);
@@ -67,7 +99,7 @@ function preloads(script) {
 
 /** Writes the licences of the packages whose code is in the scripts. */
 async function writeLicenses() {
-  const names = new Set();
+  const names = new Set(["swagger-ui-dist"]);
   for (const file of Object.keys(inputs)) {
     const match = file.match(/node_modules\/((?:@[^/]+\/)?[^/]+)\//);
     if (match) names.add(match[1]);
