@@ -200,4 +200,4 @@ def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) ->
 def _say_ready(settings: Settings) -> None:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     address = settings.public_url or f"http://{host}:{settings.port}"
-    say(f"READY at {address} (documentation at {address}/docs); Ctrl-C to stop")
+    say(f"READY at {address} (API reference at {address}/docs); Ctrl-C to stop")
