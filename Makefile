@@ -42,6 +42,7 @@ lint: .venv/ready-test  ## Check style, types and import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@scripts/page.sh check
 
 bench: .venv/ready-test  ## Measure speed and size, the quick form
 	$(BIN)/python -m benchmarks
