@@ -25,7 +25,7 @@ page: .venv/ready-serve  ## Build the page anew
 	scripts/page.sh
 
 # Without the npm registry there is no page, and the service works all the same. The tests, though, need the page.
-PAGE_SOURCES := $(shell find page -path page/node_modules -prune -o -type f -print) docs/openapi.json
+PAGE_SOURCES := $(shell find page -path page/node_modules -prune -o -name '*.gen.ts' -o -type f -print) docs/openapi.json
 app/page/built/index.html: $(PAGE_SOURCES) | .venv/ready-serve
 	@scripts/page.sh || echo "The page could not be built; the service works without it. To try again: make page"
 
