@@ -11,13 +11,13 @@ import { current, loop, matched, position, setLoop } from "./transport.ts";
 export function Bench() {
   const list = takes.value;
   return (
-    <section class="bench" aria-labelledby="takes-title">
+    <section class="bench">
       <header class="bench-head">
         <h2 id="takes-title">Takes</h2>
         {list.length > 0 && <BenchControls />}
       </header>
       {list.length ? (
-        <ol class="takes" aria-label="Takes">
+        <ol class="takes" aria-labelledby="takes-title">
           {list.map((take, index) => (
             <TakeCard key={take.id} take={take} place={index + 1} />
           ))}
@@ -40,7 +40,7 @@ function BenchControls() {
         checked={matched.value}
         onChange={(on) => (matched.value = on)}
       />
-      <button type="button" class="quiet-button" onClick={putAllAway}>
+      <button type="button" class="quiet-button" title="The service keeps them: see History" onClick={putAllAway}>
         Clear
       </button>
     </div>

@@ -1,11 +1,12 @@
 import type { Prediction } from "./api.ts";
+import { hasEnded } from "./follow.ts";
 import { about, shortModel, shortVersion, signed, secondsOf } from "./format.ts";
 import { Icon } from "./icons.tsx";
 import { listen, listening, stopListening } from "./live_sound.ts";
 import { LiveWave } from "./live_wave.tsx";
 import { TakeActions } from "./take_actions.tsx";
 import { TakeLogs } from "./take_logs.tsx";
-import { cancel, type Take } from "./takes.ts";
+import { cancel, putAway, type Take } from "./takes.ts";
 import { TakeTime } from "./take_time.tsx";
 import { choose, current, playing, toggle } from "./transport.ts";
 import { Waveform } from "./waveform.tsx";
@@ -139,6 +140,7 @@ function TakeProgress({ take }: { take: Take }) {
         <span style={{ transform: `scaleX(${(progress?.fraction ?? 0).toFixed(4)})` }} />
       </div>
       <p class="take-state number">{state}</p>
+      <Facts prediction={prediction} />
       <div class="take-actions">
         <button type="button" class="quiet-button" onClick={() => void cancel(take)}>
           <Icon name="close" size={18} /> <span>Cancel</span>
@@ -173,9 +175,11 @@ function TakeFoot({ take }: { take: Take }) {
 }
 
 function Facts({ prediction }: { prediction: Prediction }) {
-  const { metrics } = prediction;
+  // While it is being made, its seed and the length that was asked for are known.
+  const { duration, seed } = prediction.input;
+  const metrics = { duration, seed, ...prediction.metrics };
   const number = (name: string, write: (value: number) => string): string => {
-    const value = metrics[name];
+    const value: unknown = metrics[name as keyof typeof metrics];
     return typeof value === "number" ? write(value) : "–";
   };
   const facts = [
@@ -218,14 +222,20 @@ function Canceled({ take }: { take: Take }) {
 }
 
 function Trouble({ take }: { take: Take }) {
-  const { output } = take.prediction.value;
+  const { output, status } = take.prediction.value;
   if (!take.trouble.value) return null;
+  const stuck = !hasEnded(status);
   return (
     <>
       <p class="form-error" role="alert">
         <Icon name="alert" /> {take.trouble.value}
       </p>
       {output && !take.buffer.value && <audio class="plain-player" controls preload="none" src={output} />}
+      {stuck && (
+        <button type="button" class="button" onClick={() => putAway(take.id)}>
+          Put away
+        </button>
+      )}
     </>
   );
 }
