@@ -40,7 +40,7 @@ function BenchControls() {
         checked={matched.value}
         onChange={(on) => (matched.value = on)}
       />
-      <button type="button" class="quiet-button" onClick={putAllAway}>
+      <button type="button" class="quiet-button" title="The service keeps them: see History" onClick={putAllAway}>
         Clear
       </button>
     </div>

@@ -28,6 +28,8 @@ export function ClipWave({ file }: { file: File }) {
       waveColor: shown.wave,
       progressColor: shown.played,
       cursorColor: shown.cursor,
+      normalize: true,
+      barHeight: 0.9,
       cspNonce,
       plugins: [regions],
     });

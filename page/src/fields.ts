@@ -24,7 +24,7 @@ const LABELS: Record<string, string> = {
   input_audio: "Input audio",
   duration: "Duration",
   continuation: "Continue it",
-  continuation_mode: "Length counts",
+  continuation_mode: "Length covers",
   continuation_start: "From",
   continuation_end: "To",
   multi_band_diffusion: "MultiBand Diffusion",
@@ -45,7 +45,7 @@ const CHOICE_LABELS: Record<string, string> = {
   wav: "WAV, 16 bit",
   mp3: "MP3, 320 kb/s",
   extend: "the new music only",
-  total: "the clip too",
+  total: "the clip and the new music",
 };
 
 /** Fields that have a place of their own on the page; all others stand among the advanced settings. */

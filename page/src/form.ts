@@ -98,6 +98,7 @@ export function requestsOf(audio: string | null, takes = count.value): Predictio
 /** Put a prediction's settings into the form; its seed only where asked. */
 export function adopt(prediction: Prediction, keep: { seed: boolean; audio: boolean }): void {
   const taken: Record<string, string | boolean> = {};
+  version.value = versionOf(prediction);
   for (const [name, value] of Object.entries(prediction.input)) {
     if (!FIELDS.has(name) || value === null || value === undefined || name === "input_audio") continue;
     if (name === "seed" && !keep.seed) continue;
@@ -106,7 +107,6 @@ export function adopt(prediction: Prediction, keep: { seed: boolean; audio: bool
     if (name !== "prompt" && value === initial) continue;
     taken[name] = typeof value === "boolean" ? value : String(value);
   }
-  version.value = versionOf(prediction);
   values.value = taken;
   fieldErrors.value = {};
   formError.value = null;

@@ -1,11 +1,12 @@
 import type { Prediction } from "./api.ts";
+import { hasEnded } from "./follow.ts";
 import { about, shortModel, shortVersion, signed, secondsOf } from "./format.ts";
 import { Icon } from "./icons.tsx";
 import { listen, listening, stopListening } from "./live_sound.ts";
 import { LiveWave } from "./live_wave.tsx";
 import { TakeActions } from "./take_actions.tsx";
 import { TakeLogs } from "./take_logs.tsx";
-import { cancel, type Take } from "./takes.ts";
+import { cancel, putAway, type Take } from "./takes.ts";
 import { TakeTime } from "./take_time.tsx";
 import { choose, current, playing, toggle } from "./transport.ts";
 import { Waveform } from "./waveform.tsx";
@@ -218,14 +219,20 @@ function Canceled({ take }: { take: Take }) {
 }
 
 function Trouble({ take }: { take: Take }) {
-  const { output } = take.prediction.value;
+  const { output, status } = take.prediction.value;
   if (!take.trouble.value) return null;
+  const stuck = !hasEnded(status);
   return (
     <>
       <p class="form-error" role="alert">
         <Icon name="alert" /> {take.trouble.value}
       </p>
       {output && !take.buffer.value && <audio class="plain-player" controls preload="none" src={output} />}
+      {stuck && (
+        <button type="button" class="button" onClick={() => putAway(take.id)}>
+          Put away
+        </button>
+      )}
     </>
   );
 }

@@ -11,9 +11,9 @@ import {
   RequestError,
 } from "./api.ts";
 import { follow, hasEnded } from "./follow.ts";
-import { type Chunk, listening, LiveSound, stopListening } from "./live_sound.ts";
+import { type Chunk, listening, livePosition, LiveSound, stopListening } from "./live_sound.ts";
 import type { ServerEvent } from "./sse.ts";
-import { addSound, choose, playing, position, removeSound } from "./transport.ts";
+import { addSound, choose, play, playing, position, removeSound, seek } from "./transport.ts";
 
 export interface Progress {
   readonly completed_steps: number;
@@ -182,8 +182,8 @@ function apply(take: Take, event: ServerEvent): void {
 }
 
 function appendLogs(take: Take, text: string): void {
-  // The snapshot may have brought these lines already.
-  if (!take.logs.value.endsWith(text)) take.logs.value += text.endsWith("\n") ? text : `${text}\n`;
+  // A snapshot may have brought these lines already.
+  if (!take.logs.value.includes(text.trimEnd())) take.logs.value += text.endsWith("\n") ? text : `${text}\n`;
 }
 
 async function hear(take: Take, chunk: Chunk): Promise<void> {
@@ -218,11 +218,21 @@ async function loadAudio(take: Take, prediction: Prediction): Promise<void> {
     take.buffer.value = buffer;
     const loudness = prediction.metrics.loudness;
     addSound(take.id, { buffer, loudness: typeof loudness === "number" ? loudness : null });
-    chooseFirst();
+    if (listening.value === take.id) goOn(take.id);
+    else chooseFirst();
   } catch (error) {
     if (take.stop.signal.aborted) return;
     take.trouble.value = `${messageOf(error)} You can still play it below.`;
   }
+}
+
+/** Who listens live goes on at the same place in the finished music. */
+function goOn(id: string): void {
+  const at = livePosition();
+  stopListening();
+  choose(id);
+  seek(at);
+  play(id);
 }
 
 /** While nothing plays and nothing has been played, the uppermost take is the current one. */

@@ -238,6 +238,12 @@ export class TakeMedia extends EventTarget {
 
   load(): void {}
 
+  /** Show where the music is, and that it plays, on a waveform that has just been drawn. */
+  catchUp(): void {
+    this.dispatchEvent(new Event("timeupdate"));
+    if (playing.value) this.dispatchEvent(new Event("play"));
+  }
+
   close(): void {
     views.delete(this);
   }

@@ -32,7 +32,10 @@ export function Waveform({ take, buffer, title }: Props) {
     const made = createWave(container.current, media, buffer, plugin);
     regions.current = plugin;
     plugin.on("region-updated", (region) => setLoop({ start: region.start, end: region.end }));
-    made.once("ready", () => setSurfer(made));
+    made.once("ready", () => {
+      setSurfer(made);
+      media.catchUp();
+    });
     return () => {
       setSurfer(undefined);
       made.destroy();
