@@ -11,13 +11,13 @@ import { current, loop, matched, position, setLoop } from "./transport.ts";
 export function Bench() {
   const list = takes.value;
   return (
-    <section class="bench" aria-labelledby="takes-title">
+    <section class="bench">
       <header class="bench-head">
         <h2 id="takes-title">Takes</h2>
         {list.length > 0 && <BenchControls />}
       </header>
       {list.length ? (
-        <ol class="takes" aria-label="Takes">
+        <ol class="takes" aria-labelledby="takes-title">
           {list.map((take, index) => (
             <TakeCard key={take.id} take={take} place={index + 1} />
           ))}

@@ -41,9 +41,8 @@ export function ClipWave({ file }: { file: File }) {
     surfer.on("play", () => setPlaying(true));
     surfer.on("pause", () => setPlaying(false));
     surfer.on("finish", () => setPlaying(false));
-    surfer.loadBlob(file).catch((error: unknown) => {
-      if (!(error instanceof DOMException && error.name === "AbortError")) setUnreadable(true);
-    });
+    surfer.on("error", () => setUnreadable(true));
+    surfer.loadBlob(file).catch(() => undefined); // "error" tells it, where the clip was not changed meanwhile.
     return () => surfer.destroy();
   }, [file]);
 

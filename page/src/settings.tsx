@@ -3,10 +3,10 @@ import { useEffect } from "preact/hooks";
 
 import { AnyField, described, FieldNotes, FieldShell, NumberInput, Segments, SelectInput, Toggle } from "./controls.tsx";
 import { ADVANCED, FIELDS, reasonAgainst } from "./fields.ts";
-import { abilities, count, fieldErrors, live, longest, MAX_TAKES, setValue, valueOf, version } from "./form.ts";
+import { abilities, chosenModel, count, fieldErrors, live, longest, MAX_TAKES, setValue, valueOf, version } from "./form.ts";
 import { shortModel, shortVersion } from "./format.ts";
 import { Icon } from "./icons.tsx";
-import { models, modelsKnown } from "./service.ts";
+import { models } from "./service.ts";
 
 /** The settings that everybody uses. */
 export function Settings() {
@@ -64,8 +64,8 @@ function ModelField() {
     })),
   );
   const known = options.some((option) => option.value === version.value);
-  const waiting = models.value.find((model) => model.workers === 0);
-  const hint = waiting && modelsKnown.value ? `No worker serves ${shortModel(waiting.name)} right now.` : undefined;
+  const idle = chosenModel.value?.workers === 0;
+  const hint = idle ? "No worker serves it right now: what you ask for waits." : undefined;
   return (
     <div class="field">
       <label for="field-version">Model</label>

@@ -24,7 +24,7 @@ export function TakeActions({ take }: { take: Take }) {
     { label: "Copy the call", icon: "code", onSelect: () => setOpened("snippets") },
     { label: "Logs", icon: "book", onSelect: () => setOpened("logs") },
     { label: "Put away", icon: "close", onSelect: () => putAway(take.id) },
-    { label: "Delete", icon: "alert", danger: true, onSelect: () => setOpened("delete") },
+    { label: "Delete", icon: "trash", danger: true, onSelect: () => setOpened("delete") },
   ];
   return (
     <div class="take-actions">

@@ -140,6 +140,7 @@ function TakeProgress({ take }: { take: Take }) {
         <span style={{ transform: `scaleX(${(progress?.fraction ?? 0).toFixed(4)})` }} />
       </div>
       <p class="take-state number">{state}</p>
+      <Facts prediction={prediction} />
       <div class="take-actions">
         <button type="button" class="quiet-button" onClick={() => void cancel(take)}>
           <Icon name="close" size={18} /> <span>Cancel</span>
@@ -174,9 +175,11 @@ function TakeFoot({ take }: { take: Take }) {
 }
 
 function Facts({ prediction }: { prediction: Prediction }) {
-  const { metrics } = prediction;
+  // While it is being made, its seed and the length that was asked for are known.
+  const { duration, seed } = prediction.input;
+  const metrics = { duration, seed, ...prediction.metrics };
   const number = (name: string, write: (value: number) => string): string => {
-    const value = metrics[name];
+    const value: unknown = metrics[name as keyof typeof metrics];
     return typeof value === "number" ? write(value) : "–";
   };
   const facts = [

@@ -222,7 +222,9 @@ async function loadAudio(take: Take, prediction: Prediction): Promise<void> {
     else chooseFirst();
   } catch (error) {
     if (take.stop.signal.aborted) return;
-    take.trouble.value = `${messageOf(error)} You can still play it below.`;
+    // A TypeError comes from fetch: no answer, or one that this page may not read.
+    const why = error instanceof TypeError ? "The storage does not let this page read the audio." : messageOf(error);
+    take.trouble.value = `${why} You can still play it below.`;
   }
 }
 
