@@ -59,6 +59,7 @@ export async function open(t, { path = "/", base = BASE, token, ...options } = {
   );
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
+  page.surprises = surprises;
   page.requests = [];
   page.on("request", (request) => page.requests.push(request));
   page.on("pageerror", (error) => surprises.push(`an error: ${error.stack ?? error}`));
@@ -90,19 +91,21 @@ function listenAndWatch() {
   const connect = AudioNode.prototype.connect;
   AudioNode.prototype.connect = function (target, ...rest) {
     if (target instanceof AudioDestinationNode && this.context instanceof AudioContext) {
-      if (!ears.has(this.context)) ears.set(this.context, this.context.createAnalyser());
+      if (!ears.has(this.context)) ears.set(this.context, new AnalyserNode(this.context, { fftSize: 32_768 }));
       connect.call(this, ears.get(this.context));
     }
     return connect.call(this, target, ...rest);
   };
-  /** The largest sample that goes to the loudspeaker in this moment. */
-  spy.heard = () =>
-    spy.contexts.reduce((loudest, context) => {
-      if (!ears.has(context)) return loudest;
-      const samples = new Float32Array(2048);
+  /** The largest sample that has gone to the loudspeaker. */
+  spy.loudest = 0;
+  setInterval(() => {
+    for (const context of spy.contexts) {
+      if (!ears.has(context)) continue;
+      const samples = new Float32Array(ears.get(context).fftSize);
       ears.get(context).getFloatTimeDomainData(samples);
-      return samples.reduce((most, sample) => Math.max(most, Math.abs(sample)), loudest);
-    }, 0);
+      for (const sample of samples) spy.loudest = Math.max(spy.loudest, Math.abs(sample));
+    }
+  }, 200);
   const start = AudioBufferSourceNode.prototype.start;
   AudioBufferSourceNode.prototype.start = function (when = 0, offset = 0, ...rest) {
     const peak = this.buffer.getChannelData(0).reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
@@ -137,7 +140,7 @@ export const button = (within, name) => within.getByRole("button", { name, exact
 export const prompt = (page) => page.getByRole("textbox", { name: "Prompt", exact: true });
 export const field = (page, name) => page.getByLabel(name, { exact: true });
 export const alertOf = (page) => page.getByRole("alert");
-export const banner = (page) => page.getByRole("alert").filter({ hasText: "does not answer" });
+export const banner = (page) => page.getByRole("alert").filter({ hasText: "What you entered is kept" });
 export const dialog = (page, name) => page.getByRole("dialog", { name });
 export const takes = (page) => page.getByRole("list", { name: "Takes" }).locator("> li");
 

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,7 +23,7 @@ import {
   takes,
   until,
 } from "./browser.mjs";
-import { BASE, get, made, newest } from "./service.mjs";
+import { ask, BASE, get, made, newest } from "./service.mjs";
 
 let first;
 let second;
@@ -49,7 +50,7 @@ test("a click on the waveform seeks", async (t) => {
   const page = await hear(t, first);
   const box = await slider(take(page)).locator("xpath=preceding-sibling::div").boundingBox();
   await page.mouse.click(box.x + box.width * 0.75, box.y + box.height / 2);
-  await until(async () => Math.abs((await position(take(page))) - 1.5) < 0.1, "the position is where it was clicked");
+  await until(async () => Math.abs((await position(take(page))) - 1.45) < 0.1, "the position is where it was clicked");
   await button(take(page), "Play").click();
   assert.ok(Math.abs((await lastStart(page)).offset - 1.5) < 0.1);
 });
@@ -119,7 +120,7 @@ test("takes are equally loud, unless this is switched off", async (t) => {
   assert.ok(await loudest.isChecked());
   await loudest.uncheck({ force: true });
   await button(take(page), "Play").click();
-  await until(() => page.evaluate(() => spy.heard() > 0.01), "there is sound");
+  await until(() => page.evaluate(() => spy.loudest > 0.01), "there is sound");
 });
 
 test("a region is played in a loop, and its edges can be moved", async (t) => {
@@ -147,7 +148,7 @@ test("a region is played in a loop, and its edges can be moved", async (t) => {
   await page.mouse.up();
   await until(async () => Math.abs(Number(await field(page, "Loop end").inputValue()) - 1.3) < 0.1, "the end has moved");
   await button(page, "Loop").click();
-  assert.equal(await take(page).locator("[part~=region]").count(), 0);
+  await take(page).locator("[part~=region]").waitFor({ state: "detached" });
 });
 
 test("the spectrogram is drawn when it is opened", async (t) => {
@@ -230,8 +231,9 @@ test("continue this makes a take the beginning of the next", async (t) => {
   assert.equal(input.continuation, true);
   assert.ok(input.input_audio.startsWith(`${BASE}/files/`));
   assert.ok(!("seed" in input));
-  const sent = await (await fetch(input.input_audio)).arrayBuffer();
-  assert.ok(Buffer.from(sent).equals(Buffer.from(await (await fetch(first.output)).arrayBuffer())));
+  const music = Buffer.from(await (await fetch(first.output)).arrayBuffer());
+  const { checksums } = await ask(input.input_audio);
+  assert.equal(checksums.sha256, createHash("sha256").update(music).digest("hex"));
 });
 
 test("a take's melody is used for the next", async (t) => {
