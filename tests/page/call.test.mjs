@@ -27,7 +27,8 @@ const SERVICES = [
 let calls;
 
 before(async () => {
-  calls = await Promise.all(SERVICES.map(async (service) => ({ ...service, audio: await uploaded(tone(1).buffer, service.base) })));
+  const withAudio = async (one) => ({ ...one, audio: await uploaded(tone(1).buffer, one.base) });
+  calls = await Promise.all(SERVICES.map(withAudio));
 });
 
 for (const snippet of SNIPPETS) {
@@ -71,13 +72,12 @@ test("every snippet repeats a take", async (t) => {
   const page = await open(t, { path: `/#takes=${first.id}` });
   await playable(take(page));
   await choose(take(page), "Copy the call");
-  const music = [];
-  for (const snippet of SNIPPETS) {
-    const { code } = await shown(page, snippet.label);
-    music.push(await run(snippet, code, "music.wav"));
-  }
+  const codes = [];
+  for (const { label } of SNIPPETS) codes.push((await shown(page, label)).code);
+  const music = await Promise.all(SNIPPETS.map((snippet, index) => run(snippet, codes[index], "music.wav")));
   const again = await newest(SNIPPETS.length);
-  for (const { input, version } of again) assert.deepEqual({ input, version }, { input: first.input, version: first.version });
+  const { input: wanted, version: current } = first;
+  for (const { input, version } of again) assert.deepEqual({ input, version }, { input: wanted, version: current });
   assert.ok(music.every((one) => one.equals(music[0])));
 });
 

@@ -41,8 +41,8 @@ test("it is allowed our own files alone", async (t) => {
   const page = await open(t, { path: "/docs" });
   assert.match(page.response.headers()["content-security-policy"], /default-src 'none'; script-src 'self'; /);
   await page.locator(".opblock").first().waitFor();
-  const hosts = new Set(page.requests.map((request) => new URL(request.url())).filter(({ host }) => host).map(({ origin }) => origin));
-  assert.deepEqual([...hosts], [BASE]);
+  const asked = page.requests.map((request) => new URL(request.url())).filter(({ host }) => host);
+  assert.deepEqual([...new Set(asked.map(({ origin }) => origin))], [BASE]);
 });
 
 test("a request can be tried", async (t) => {

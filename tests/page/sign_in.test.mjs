@@ -111,7 +111,9 @@ test("a token that is withdrawn brings the form back; another one goes on", asyn
   await field(page, "Duration").fill("1");
   let withdrawn = true;
   const problem = { type: "about:blank", title: "Unauthorized", status: 401, detail: "no", instance: "/" };
-  await page.route("**/predictions**", (route) => (withdrawn ? route.fulfill({ status: 401, json: problem }) : route.fallback()));
+  await page.route("**/predictions**", (route) =>
+    withdrawn ? route.fulfill({ status: 401, json: problem }) : route.fallback(),
+  );
   await button(page, "Generate").click();
   await signInForm(page).waitFor();
   assert.equal(await alertOf(page).innerText(), "The service does not accept this token.");
