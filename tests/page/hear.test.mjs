@@ -144,9 +144,10 @@ test("a region is played in a loop, and its edges can be moved", async (t) => {
   const wave = await slider(take(page)).locator("xpath=preceding-sibling::div").boundingBox();
   await page.mouse.move(handle.x + handle.width / 2, handle.y + handle.height / 2);
   await page.mouse.down();
-  for (let step = 1; step <= 8; step++) await page.mouse.move(handle.x + (wave.width / 4) * (step / 8), handle.y + 20);
+  for (let step = 1; step <= 8; step++) await page.mouse.move(handle.x + (wave.width * step) / 32, handle.y + 20);
   await page.mouse.up();
-  await until(async () => Math.abs(Number(await field(page, "Loop end").inputValue()) - 1.3) < 0.1, "the end has moved");
+  const end = async () => Number(await field(page, "Loop end").inputValue());
+  await until(async () => Math.abs((await end()) - 1.3) < 0.1, "the end has moved");
   await button(page, "Loop").click();
   await take(page).locator("[part~=region]").waitFor({ state: "detached" });
 });

@@ -166,7 +166,7 @@ test("an event stream that cannot be opened is tried again, and the music comes 
     tried += 1;
     return tried < 3 ? route.abort() : route.continue();
   });
-  await begin(page, "Not at once", 4);
+  await begin(page, "Not at once", 2);
   await playable(take(page));
   assert.ok(tried >= 2);
   assert.equal(await page.getByRole("alert").count(), 0);
@@ -175,7 +175,7 @@ test("an event stream that cannot be opened is tried again, and the music comes 
 test("without any event stream the music is shown by asking", async (t) => {
   const page = await open(t);
   await page.route("**/predictions/*/stream", (route) => route.fulfill({ status: 503, body: "" }));
-  await begin(page, "By asking", 2);
+  await begin(page, "By asking", 1);
   await playable(take(page));
 });
 
