@@ -77,7 +77,7 @@ test("the microphone is recorded", async (t) => {
   const page = await open(t);
   await button(page, "Record").click();
   await page.getByRole("status").filter({ hasText: /^Recording$/ }).waitFor();
-  await sleep(1_500);
+  await sleep(1_000);
   await button(page, "Stop and use it").click();
   await page.getByText(/^recording\./).waitFor();
   await field(page, "Continue it").check({ force: true });
