@@ -13,9 +13,10 @@ export function CopyButton({ text, label = "Copy" }: { text: string; label?: str
   };
   const shown = { idle: label, copied: "Copied", failed: "Select the text to copy it" }[state];
   return (
-    <button type="button" class="button" onClick={() => void copy()}>
-      <span role="status">{shown}</span>
-    </button>
+    <>
+      <span role="status" class="for-readers">{state === "idle" ? "" : shown}</span>
+      <button type="button" class="button" onClick={() => void copy()}>{shown}</button>
+    </>
   );
 }
 

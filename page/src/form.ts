@@ -64,7 +64,9 @@ export function showProblem(problem: Problem | undefined, message: string): void
 
 function sentence(name: string, wrong: string): string {
   const label = name === "version" ? "Model" : labelOf(name);
-  return /^(is|needs|has|should|must|cannot)\b/.test(wrong) ? `${label} ${wrong}` : wrong[0]?.toUpperCase() + wrong.slice(1);
+  if (/^(is|needs|has|should|must|cannot)\b/.test(wrong)) return `${label} ${wrong}`;
+  // A name that begins the sentence, such as a model's, stays as it is.
+  return /^[a-z]+[ ,]/.test(wrong) ? wrong[0]!.toUpperCase() + wrong.slice(1) : wrong;
 }
 
 /** Return the input as the API takes it; fields that were left alone are left out. `audio` is the clip's URL. */

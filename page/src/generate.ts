@@ -85,7 +85,7 @@ async function attempt(action: () => Promise<void>): Promise<void> {
   } catch (error) {
     if (!(error instanceof RequestError)) throw error;
     // The sign-in form and the banner say the rest.
-    if (error.status !== 401) showProblem(error.problem, messageOf(error));
+    if (error.status !== 401 && error.status !== 0) showProblem(error.problem, messageOf(error));
     setTimeout(focusFirstError, AFTER_DRAWING_MS);
   } finally {
     sending.value = null;

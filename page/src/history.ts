@@ -2,7 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 
-import { client, dataOf, messageOf, type Prediction } from "./api.ts";
+import { client, dataOf, messageOf, type Prediction, RequestError } from "./api.ts";
 
 export const earlier = signal<readonly Prediction[]>([]);
 export const search = signal("");
@@ -78,7 +78,7 @@ async function guarded(read: () => Promise<void>): Promise<void> {
   try {
     await read();
   } catch (error) {
-    historyError.value = messageOf(error);
+    if (!(error instanceof RequestError && error.status === 401)) historyError.value = messageOf(error);
   } finally {
     loading.value = false;
   }

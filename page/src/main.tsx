@@ -17,7 +17,7 @@ async function load(): Promise<void> {
   try {
     await Promise.all([recalled, refreshHistory()]);
   } catch (error) {
-    historyError.value = messageOf(error);
+    if (!signedOut.value) historyError.value = messageOf(error);
   }
 }
 

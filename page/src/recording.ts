@@ -20,6 +20,8 @@ export async function startRecording(container: HTMLElement, onTime: (seconds: n
   const surfer = WaveSurfer.create({ container, ...look, plugins: [record] });
   record.on("record-progress", (milliseconds) => onTime(milliseconds / 1000));
   try {
+    // Asked here because the recorder hides why the browser refuses.
+    (await navigator.mediaDevices.getUserMedia({ audio: true })).getTracks().forEach((track) => track.stop());
     await record.startRecording();
   } catch (error) {
     surfer.destroy();
