@@ -6,7 +6,7 @@ export TORCH ?= auto
 # Every Python process that the tests start then measures itself, the API and the workers included.
 COVERED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/build/coverage/data
 
-.PHONY: help setup serve page test faults drill lint bench parity golden train-pocket openapi sdk constraints clean
+.PHONY: help setup serve page pictures test faults drill lint bench parity golden train-pocket openapi sdk constraints clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ page: .venv/ready-serve  ## Build the page anew
 PAGE_SOURCES := $(shell find page -path page/node_modules -prune -o -name '*.gen.ts' -o -type f -print) docs/openapi.json
 app/page/built/index.html: $(PAGE_SOURCES) | .venv/ready-serve
 	@scripts/page.sh || echo "The page could not be built; the service works without it. To try again: make page"
+
+pictures: .venv/ready-test app/page/built/index.html  ## Take the README's pictures of the page anew
+	$(BIN)/python -m scripts.pictures
 
 faults: .venv/ready-test  ## Break everything that can break, often, and write the table into build/faults; SEED=1
 	@rm -rf build/faults
