@@ -33,7 +33,7 @@ class Outcome:
             if body["status"] == "failed" and name not in may_fail:
                 print(name, body["error"])
                 self.lost.append(name)
-            outputs = deployment.objects(name)
+            outputs = _outputs(deployment, name, most=body["status"] == "succeeded")
             if len(outputs) > (body["status"] == "succeeded"):
                 print(name, body["status"], outputs)
                 self.doubled.append(name)
@@ -43,6 +43,14 @@ class Outcome:
         row = report.add(test, tries, lost=len(self.lost), doubled=len(self.doubled), recovery=self.recovery)
         assert not row.is_broken, self
         return row
+
+
+def _outputs(deployment: Deployment, prediction_id: str, most: int) -> list[str]:
+    """The outputs of a prediction, once no more than `most` are left, or after some seconds."""
+    deadline = time.monotonic() + 10
+    while len(outputs := deployment.objects(prediction_id)) > most and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return outputs
 
 
 def load(deployment: Deployment, number: int, *, duration: float = 1, api: int = 0, prompt: str = "x") -> list[str]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -36,7 +36,13 @@ from predictions.models.card import ModelCard
 from predictions.models.inputs import Input, OutputFormat
 from predictions.record import commands
 from predictions.record.command import Command
-from predictions.record.prediction import Prediction, Progress, Provenance, output_key
+from predictions.record.prediction import (
+    Progress,
+    Provenance,
+    attempt_prefix,
+    output_key,
+    output_prefix,
+)
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
@@ -44,6 +50,8 @@ from worker.generation.leases import Lease, LeaseKeeper, Reached
 from worker.generation.live_audio import LiveAudio
 from worker.generation.metrics import as_delivered, measured_overhead, metrics
 from worker.network import outbound
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +168,8 @@ class Generator:
         content = ENCODERS[value.output_format](audio)
         delivered = as_delivered(content, value.output_format, audio)
         lease.check()
-        self._put(key, content, CONTENT_TYPES[value.output_format], lease)
+        content_type = CONTENT_TYPES[value.output_format]
+        self._until_storage_answers(f"Storing {key}", lambda: self._storage.put(key, content, content_type), lease)
         self._succeed(attempt, key, metrics(prediction, job, claimed_at, audio, delivered), job.total_steps)
         with suppress(StoreUnavailable):  # the prediction has succeeded; estimates can miss a measurement
             self._store.run(measured_overhead(prediction, value, job))
@@ -169,14 +178,14 @@ class Generator:
         """Fetch and decode the input audio. Raises RequestError, StorageError, MusicGenError."""
         with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
             path = Path(folder) / "input"
-            self._fetch(attempt.prediction, value, path)
+            self._fetch(attempt, value, path)
             with path.open("rb") as file:
                 attempt.note_audio(hashlib.file_digest(file, "sha256").hexdigest())
             return self._model.read_audio(path, max_seconds=self._settings.max_input_audio_seconds)
 
-    def _fetch(self, prediction: Prediction, value: Input, path: Path) -> None:
-        if prediction.input_file is not None:
-            path.write_bytes(self._read_file(prediction.input_file))
+    def _fetch(self, attempt: Attempt, value: Input, path: Path) -> None:
+        if attempt.prediction.input_file is not None:
+            path.write_bytes(self._read_file(attempt.prediction.input_file, attempt.lease))
             return
         assert value.input_audio is not None
         outbound.download(
@@ -187,21 +196,25 @@ class Generator:
             allowed_networks=self._settings.outbound_allow,
         )
 
-    def _read_file(self, file_id: str) -> bytes:
+    def _read_file(self, file_id: str, lease: Lease) -> bytes:
+        key = file_key(file_id)
         try:
-            return self._storage.open(file_key(file_id))
+            return self._until_storage_answers(f"Reading {key}", lambda: self._storage.open(key), lease)
         except ObjectNotFound as error:
             raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error
 
-    def _put(self, key: str, content: bytes, content_type: str, lease: Lease) -> None:
+    def _until_storage_answers(self, what: str, work: Callable[[], T], lease: Lease) -> T:
+        """Do work that needs the storage, again and again for the better part of a minute. Raises StorageError."""
         for delay in STORAGE_RETRY_SECONDS:
             try:
-                return self._storage.put(key, content, content_type)
+                return work()
+            except ObjectNotFound:
+                raise
             except StorageError as error:
-                logger.warning("Storing %s failed, trying again in %s s: %s", key, delay, error)
+                logger.warning("%s failed, trying again in %s s: %s", what, delay, error)
                 time.sleep(delay)
                 lease.check()
-        return self._storage.put(key, content, content_type)
+        return work()
 
     def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int) -> None:
         prediction_id, lease = attempt.prediction.id, attempt.lease
@@ -218,6 +231,17 @@ class Generator:
             # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.
             self._storage.delete_prefix(key)
             raise LeaseLost(prediction_id)
+        if attempt.prediction.attempt > 1:
+            self._delete_earlier_outputs(attempt)
+
+    def _delete_earlier_outputs(self, attempt: Attempt) -> None:
+        """Delete what earlier attempts stored before their workers died; housekeeping does it if this fails."""
+        prediction_id, mine = attempt.prediction.id, attempt_prefix(attempt.prediction.id, attempt.lease.token)
+        with suppress(StorageError):
+            for item in self._storage.objects(output_prefix(prediction_id)):
+                # Chunks stay: events that a client may read again name them.
+                if not item.key.startswith(mine) and "/live/" not in item.key:
+                    self._storage.delete_prefix(item.key)
 
     def _fail(self, attempt: Attempt, error: str) -> None:
         prediction_id, lease = attempt.prediction.id, attempt.lease

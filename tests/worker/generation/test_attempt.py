@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 from typing import NoReturn, cast
 
 import pytest
 
-from musicgen_core import GenerationInput, MusicGen
+from musicgen_core import GenerationInput, InvalidRequest, MusicGen, StepFailed
+from predictions.errors import StoreUnavailable
 from predictions.record import commands
 from predictions.record.prediction import NewPrediction, Prediction
 from predictions.record.schema import Status
@@ -81,3 +83,39 @@ def test_what_breaks_a_worker_is_told_without_its_insides(
 def test_what_has_ended_is_not_generated(store: PredictionStore, settings: Settings) -> None:
     first = generate(store, settings, None, "1.0")
     assert generate(store, settings, BrokenModel(RuntimeError()), "1.0") == first
+
+
+def test_a_shared_step_that_failed_is_no_end(store: PredictionStore, settings: Settings) -> None:
+    waits = generate(store, settings, BrokenModel(StepFailed("a step of 2 requests failed")), CARD.version)
+    assert (waits.status, waits.error) == (Status.STARTING, None)
+    assert store.redis.hget("musicgen:prediction:one", "suspicions") == "1"
+
+
+def test_what_an_ended_engine_was_working_on_is_left_to_another_worker(
+    store: PredictionStore, settings: Settings
+) -> None:
+    model = BrokenModel(RuntimeError("the device is lost"))
+    model.busy_seconds = math.inf
+    with pytest.raises(RuntimeError, match="the device is lost"):
+        generate(store, settings, model, CARD.version)
+    left = store.run(commands.get("one"))
+    assert (left.status, left.error) == (Status.PROCESSING, None)
+    assert left.id in store.redis.zrange("musicgen:leases", 0, -1)
+
+
+def test_an_end_that_cannot_be_written_is_no_error_of_the_prediction(
+    store: PredictionStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: object, **__: object) -> NoReturn:
+        raise StoreUnavailable("Redis is away")
+
+    def stop_waiting(self: Generator, *_: object) -> None:
+        self.stop_waiting()
+        monkeypatch.setattr(store, "run", unavailable)
+        raise InvalidRequest("the prediction's own error")
+
+    monkeypatch.setattr(Generator, "_carry_out", stop_waiting)
+    with monkeypatch.context(), pytest.raises(StoreUnavailable):
+        generate(store, settings, None, CARD.version)
+    monkeypatch.undo()
+    assert store.run(commands.get("one")).status is Status.PROCESSING
