@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,7 +38,11 @@ def free_port() -> int:
 
 
 def wait_until(
-    condition, *, seconds: float = 120.0, every: float = 0.02, process: subprocess.Popen[bytes] | None = None
+    condition: Callable[[], object],
+    *,
+    seconds: float = 120.0,
+    every: float = 0.02,
+    process: subprocess.Popen[bytes] | None = None,
 ) -> None:
     """Poll until the condition holds; fails when it does not in time, or when the process has died."""
     deadline = time.monotonic() + seconds
