@@ -28,6 +28,7 @@ from musicgen_core.diffusion.checkpoint import load_diffusion
 from musicgen_core.engine.engine import Engine
 from musicgen_core.errors import CheckpointError, InvalidRequest
 from musicgen_core.executor import PassingThread
+from musicgen_core.kernels.library import choose_kernels
 from musicgen_core.lm.transformer import LanguageModelConfig
 from musicgen_core.native import NativeBackend, Parts
 
@@ -86,7 +87,8 @@ def _load_parts(
 ) -> tuple[Parts, str]:
     """The parts, and a line about them for the log."""
     raw, config = json.loads((folder / "config.json").read_text()), read_config(folder)
-    language_model = load_language_model(folder, device=device, dtype=dtype, int8=int8)
+    kernels = choose_kernels() if device.type == "cpu" and dtype == torch.float32 else None
+    language_model = load_language_model(folder, device=device, dtype=dtype, int8=int8, kernels=kernels)
     codec = load_codec(folder, raw, channels=config.audio_channels, device=device)
     _require_fit(folder, config, codec)
     text = load_text_conditioner(folder, raw, device=device)

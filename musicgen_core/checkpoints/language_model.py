@@ -15,6 +15,7 @@ from torch import Tensor
 from musicgen_core.checkpoints.config import read_config
 from musicgen_core.checkpoints.tensors import iterate_tensors, require_names
 from musicgen_core.errors import CheckpointError
+from musicgen_core.kernels.library import Kernels
 from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
 
 DECODER = "decoder.model.decoder."
@@ -24,8 +25,10 @@ _PREFIXES = ("decoder.", "enc_to_dec_proj.", "audio_enc_to_dec_proj.")
 _COMPUTED = frozenset({f"{DECODER}embed_positions.weights"})
 
 
-def load_language_model(folder: Path, *, device: torch.device, dtype: torch.dtype, int8: bool = False) -> LanguageModel:
-    """Load the language model of a folder, ready to run; `int8`: see `PackedLinear.pack`.
+def load_language_model(
+    folder: Path, *, device: torch.device, dtype: torch.dtype, int8: bool = False, kernels: Kernels | None = None
+) -> LanguageModel:
+    """Load the language model of a folder, ready to run; `int8`, `kernels`: see `PackedLinear.pack`.
 
     Raises CheckpointError, which names the tensors, where some are missing, unknown or of the wrong shape.
     """
@@ -41,7 +44,7 @@ def load_language_model(folder: Path, *, device: torch.device, dtype: torch.dtyp
         if name in places:
             _copy(name, tensor, places[name].within(targets))
     require_names(folder, expected=places.keys(), found=found - _COMPUTED)
-    model.pack(int8=int8)
+    model.pack(int8=int8, kernels=kernels)
     return model
 
 

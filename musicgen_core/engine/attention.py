@@ -53,7 +53,7 @@ class SequenceAttention:
 
     def attend_condition(self, layer: int, query: Tensor) -> Tensor:
         """`[rows, positions, heads, head_dim]` to `[rows, positions, dim]`; the unconditional row gets zeros."""
-        keys, values = self._condition[layer]
+        keys, values = self._condition[layer].to(query.dtype)
         out = torch.zeros_like(query)
         out[:1] = scaled_dot_product_attention(query[:1].transpose(1, 2), keys, values).transpose(1, 2)
         return out.flatten(-2)

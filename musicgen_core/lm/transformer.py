@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from musicgen_core.kernels.library import Kernels
 from musicgen_core.lm.delay_pattern import codebook_delays
 from musicgen_core.lm.linear import PackedLinear
 
@@ -138,6 +139,10 @@ class LanguageModel(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.head = PackedLinear(config.dim, config.codebooks * config.vocabulary)
         self.requires_grad_(False)
+        self.kernels: Kernels | None = None
+        """What its weights have been packed for; None: for torch, or not at all."""
+        self.int8 = False
+        """Whether they have been packed in 8 bits."""
         self.size = sum(parameter.numel() for parameter in self.parameters())
         """Number of parameters, packed or not."""
 
@@ -151,14 +156,15 @@ class LanguageModel(nn.Module):
         """The type of the weights and of the computation, unless they are packed as int8."""
         return self.embedding.dtype
 
-    def pack(self, *, int8: bool = False) -> None:
+    def pack(self, *, int8: bool = False, kernels: Kernels | None = None) -> None:
         """Pack all `PackedLinear` weights for fast decoding on a CPU (see `PackedLinear.pack`). Irreversible.
 
         Embeddings, norms and the projections of conditions stay as they are.
         """
         for module in self.modules():
             if isinstance(module, PackedLinear):
-                module.pack(int8=int8)
+                module.pack(int8=int8, kernels=kernels)
+        self.kernels, self.int8 = kernels, int8
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Sum the codebooks' embeddings, without positions: int64 `[..., codebooks]` to `[..., dim]`."""

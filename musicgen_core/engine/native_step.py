@@ -1,0 +1,72 @@
+"""A step's computation by the kernels: one call from the columns that go in to the logits of the next ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from musicgen_core.engine.attention import Lane
+from musicgen_core.engine.kv_cache import ROWS, KVCache
+from musicgen_core.kernels.decoder import Decoder, DecoderLayer, Norm
+from musicgen_core.lm.transformer import LanguageModel, Layer
+
+
+class NativeStep:
+    """Computes the rows of running requests alone; what a row gets does not depend on the others, not in one bit."""
+
+    def __init__(self, model: LanguageModel, cache: KVCache, positions: Tensor) -> None:
+        """`model`: packed for kernels. `positions`: the table of positions, `[positions, dim]`."""
+        config = model.config
+        slots = cache.keys_values.shape[2] // ROWS
+        self._decoder = Decoder(
+            [_layer(layer) for layer in model.layers if isinstance(layer, Layer)],
+            _norm(model.norm),
+            model.head.matrix,
+            embedding=model.embedding,
+            positions=positions,
+            codebooks=config.codebooks,
+            heads=config.heads,
+            activation=config.activation,
+            epsilon=model.norm.eps,
+            keys_values=cache.keys_values,
+            condition=cache.condition,
+            max_rows=slots * ROWS,
+        )
+        self._logits = torch.zeros(slots, ROWS, config.codebooks, config.vocabulary)
+
+    def logits(self, lanes: Mapping[int, Lane], columns: Tensor, column: Tensor) -> Tensor:
+        """Logits `[slots, ROWS, codebooks, vocabulary]`, up to the highest slot in use; read them before the next step.
+
+        Those of rows that do not run have no meaning. `columns`: the codes, int64 `[slots, columns, codebooks]`.
+        `column`: of each slot the one that goes in, int64 `[slots]`.
+        """
+        slots, rows, places = max(lanes) + 1, [], column.tolist()
+        for slot, lane in lanes.items():
+            tokens = columns[slot, places[slot]].data_ptr()
+            for row in range(lane.rows):
+                attended = lane.condition_tokens if row == 0 else 0  # the unconditional row gets zeros
+                logits = self._logits[slot, row].data_ptr()
+                rows.append((tokens, logits, lane.position, slot * ROWS + row, slot, attended))
+        self._decoder.step(torch.tensor(rows))
+        return self._logits[:slots]
+
+
+def _layer(layer: Layer) -> DecoderLayer:
+    crosses = layer.has_condition
+    return DecoderLayer(
+        attention_norm=_norm(layer.attention_norm),
+        qkv=layer.qkv.matrix,
+        attention_out=layer.attention_out.matrix,
+        condition_norm=_norm(layer.condition_norm) if crosses else None,
+        condition_query=layer.condition_query.matrix if crosses else None,
+        condition_out=layer.condition_out.matrix if crosses else None,
+        feed_forward_norm=_norm(layer.feed_forward_norm),
+        feed_forward_in=layer.feed_forward_in.matrix,
+        feed_forward_out=layer.feed_forward_out.matrix,
+    )
+
+
+def _norm(norm: nn.LayerNorm) -> Norm:
+    return Norm(norm.weight, norm.bias)
