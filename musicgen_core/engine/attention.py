@@ -2,8 +2,8 @@
 
 *Sequence* fills one slot with the part of a request that is known beforehand. *By slot* reads exactly each request's
 own positions in a call of its own: its result cannot depend on the neighbours, not in one bit, and idle slots cost
-nothing. *Padded* reads all slots in one call under a mask, as suits a GPU; all shapes are those of the slots and a
-rounded length, never of a single request, so that a step can be captured as a graph.
+nothing. *Padded* reads all slots in one call under a mask, as suits a GPU; all shapes are those of a bucket, never of a
+single request, so that a step can be recorded as a graph.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from musicgen_core.engine.buckets import Bucket
 from musicgen_core.engine.kv_cache import ROWS, KVCache
 
 PADDING_MULTIPLE = 64
-"""Padded lengths are rounded up to this: few distinct shapes, and aligned for the fused kernels."""
+"""The cache's positions are rounded up to this: aligned for the fused kernels."""
 
 
 def round_up(length: int) -> int:
@@ -93,30 +94,21 @@ class SlotAttention:
 
 
 class PaddedAttention:
-    """One step's attention over all slots up to the highest in use, in one call. Its rows are `[slots * ROWS]`."""
+    """One step's attention over all slots of its bucket, in one call. Its rows are `[slots * ROWS]`."""
 
-    def __init__(
-        self,
-        cache: KVCache,
-        positions: Tensor,
-        condition_tokens: Tensor,
-        *,
-        longest: int,
-        longest_condition: int,
-    ) -> None:
+    def __init__(self, cache: KVCache, positions: Tensor, condition_tokens: Tensor, bucket: Bucket) -> None:
         """Build the masks.
 
         `positions`, `condition_tokens`: int64 `[slots]` on the device, also for idle slots (any that lie inside the
-        cache). `longest`, `longest_condition`: upper bounds of positions + 1 and condition_tokens, known to the host.
+        bucket). `bucket`: its lengths are upper bounds of positions + 1 and condition_tokens, within the cache.
         """
         slots, device = positions.shape[0], positions.device
-        length = min(round_up(longest), cache.keys_values.shape[4])
+        length, tokens = bucket.length, bucket.condition_length
         self._row = torch.arange(slots * ROWS, device=device)
         self._position = positions.repeat_interleave(ROWS)
         self._keys_values = cache.keys_values[:, :, : slots * ROWS, :, :length]
         seen = torch.arange(length, device=device) <= self._position[:, None]
         self._mask = seen[:, None, None]
-        tokens = min(round_up(longest_condition), cache.condition.shape[4])
         self._condition = cache.condition[:, :, :slots, :, :tokens]
         seen = torch.arange(tokens, device=device) < condition_tokens[:, None]
         self._condition_mask = seen[:, None, None]

@@ -2,6 +2,10 @@
 
 A step is a function of tensors whose shapes depend only on the highest slot in use: slots, not requests, are its rows.
 An idle slot is computed along and ignored. Knows nothing of threads, waiting or cancelling: see `engine`.
+
+A padded step takes nothing from the host but its bucket of shapes, so each bucket's step can be recorded as a graph and
+replayed (`step_graphs`). Noise is part of that: it is drawn on the CPU, from the request's seed, when a request is
+admitted, and copied once; the same seed gives the same numbers on every device.
 """
 
 from dataclasses import dataclass
@@ -11,11 +15,14 @@ import torch
 from torch import Tensor
 
 from musicgen_core.engine.attention import Lane, PaddedAttention, SequenceAttention, SlotAttention, round_up
+from musicgen_core.engine.buckets import Bucket, BucketGrid
+from musicgen_core.engine.cuda_graphs import CudaRecorder
 from musicgen_core.engine.kv_cache import ROWS, KVCache
 from musicgen_core.engine.native_step import NativeStep
 from musicgen_core.engine.request import Request, condition_vectors
 from musicgen_core.engine.sampler import SamplingTable, draw_noise, guide, ranks_needed, sample
 from musicgen_core.engine.sampling_params import SamplingParams
+from musicgen_core.engine.step_graphs import Recorder, StepGraphs
 from musicgen_core.lm.delay_pattern import UNKNOWN, apply_delays, column_count, undo_delays
 from musicgen_core.lm.transformer import Attention, LanguageModel, position_table
 
@@ -69,11 +76,12 @@ class BatchDecoder:
         max_frames: int,
         max_text_tokens: int,
         attention: AttentionKind | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        """Set the memory of all slots aside.
+        """Set the memory of all slots aside; on a GPU, record the commonest steps.
 
         `max_frames`: longest result, given frames included. `max_text_tokens`: longest text. `attention`: how a step
-        attends; None chooses by device.
+        attends; None chooses by device. `recorder`: makes graphs of padded steps; None: on CUDA, CUDA's.
         """
         config, device, dtype = model.config, model.device, model.dtype
         columns = column_count(max_frames, config.delays)
@@ -99,6 +107,9 @@ class BatchDecoder:
         self.lanes: dict[int, Lane] = {}
         """Of each slot in use: where its request is."""
         self._requests: dict[int, Request] = {}
+        largest = Bucket(slots, positions, self.cache.condition.shape[4], config.vocabulary)
+        self._buckets = BucketGrid(largest)
+        self._graphs = self._prepare_graphs(recorder) if self._kind == "padded" else None
 
     def steps(self, frames: int) -> int:
         """How many steps so many new frames take: the frames, and the last codebook's delay."""
@@ -130,29 +141,36 @@ class BatchDecoder:
     @torch.inference_mode()
     def step(self) -> None:
         """Generate one column for every request."""
-        slots = max(self.lanes) + 1
+        bucket = self._bucket()
+        if self._graphs is None:
+            self._advance(bucket)
+        else:
+            self._graphs.run(bucket, self._advance)
+        for lane in self.lanes.values():
+            lane.position += 1
+
+    def _advance(self, bucket: Bucket) -> None:
+        """Compute a step on the device; padded, it is a function of the bucket and of tensors that stay in place."""
+        slots = bucket.slots
         tensors, slot = self._tensors, self._slot[:slots]
         column = tensors.column[:slots]
         if self._native is not None:
             logits = self._native.logits(self.lanes, tensors.columns, column)
         else:
-            logits = self._logits(slot, column)
-        self._draw(logits, slot, column + 1)
+            logits = self._logits(bucket, slot, column)
+        self._draw(logits, slot, column + 1, bucket.ranks)
         column += tensors.advance[:slots]
-        for lane in self.lanes.values():
-            lane.position += 1
 
-    def _logits(self, slot: Tensor, column: Tensor) -> Tensor:
+    def _logits(self, bucket: Bucket, slot: Tensor, column: Tensor) -> Tensor:
         """Logits `[slots, ROWS, codebooks, vocabulary]` of what follows these columns."""
-        position = column + self._tensors.prefix[: slot.shape[0]]
+        position = column + self._tensors.prefix[: bucket.slots]
         x = self.model.embed(self._tensors.columns[slot, column]) + self._positions[position]
-        x = self.model(x.repeat_interleave(ROWS, dim=0), self._attention(position))
-        return self.model.logits(x.view(slot.shape[0], ROWS, -1))
+        x = self.model(x.repeat_interleave(ROWS, dim=0), self._attention(bucket, position))
+        return self.model.logits(x.view(bucket.slots, ROWS, -1))
 
-    def _draw(self, logits: Tensor, slot: Tensor, column: Tensor) -> None:
+    def _draw(self, logits: Tensor, slot: Tensor, column: Tensor, ranks: int) -> None:
         """Decide a column's unknown codes from logits `[slots, ROWS, codebooks, vocabulary]`."""
         tensors, table = self._tensors, self._table.first(slot.shape[0])
-        ranks = ranks_needed(self._running_params(), self.model.config.vocabulary)
         drawn = sample(guide(logits, table), tensors.noise[slot, column], table, ranks)
         given = tensors.columns[slot, column]
         tensors.columns[slot, column] = torch.where(given == UNKNOWN, drawn, given)
@@ -160,16 +178,32 @@ class BatchDecoder:
     def _running_params(self) -> list[SamplingParams]:
         return [request.sampling for request in self._requests.values()]
 
-    def _attention(self, position: Tensor) -> Attention:
+    def _bucket(self) -> Bucket:
+        """The next step's shape: by slot exactly, padded rounded up."""
+        lanes = self.lanes.values()
+        exact = Bucket(
+            slots=max(self.lanes) + 1,
+            length=max(lane.position for lane in lanes) + 1,
+            condition_length=max(lane.condition_tokens for lane in lanes),
+            ranks=ranks_needed(self._running_params(), self.model.config.vocabulary),
+        )
+        return self._buckets.round_up(exact) if self._kind == "padded" else exact
+
+    def _attention(self, bucket: Bucket, position: Tensor) -> Attention:
         if self._kind == "by_slot":
             return SlotAttention(self.cache, self.lanes)
-        return PaddedAttention(
-            self.cache,
-            position,
-            self._tensors.condition_tokens[: position.shape[0]],
-            longest=max(lane.position for lane in self.lanes.values()) + 1,
-            longest_condition=max(lane.condition_tokens for lane in self.lanes.values()),
-        )
+        condition_tokens = self._tensors.condition_tokens[: bucket.slots]
+        return PaddedAttention(self.cache, position, condition_tokens, bucket)
+
+    def _prepare_graphs(self, recorder: Recorder | None) -> StepGraphs | None:
+        """Record the commonest buckets while all slots are idle; None where no graphs are to be made."""
+        if recorder is None and self.model.device.type == "cuda":
+            recorder = CudaRecorder(self.model.device)
+        if recorder is None:
+            return None
+        graphs = StepGraphs(recorder)
+        graphs.prepare(self._buckets.common(), self._advance)
+        return graphs
 
     def _admit_conditions(self, slot: int, request: Request) -> Tensor:
         """Prepare the slot's lane; returns what stands before column 0, `[rows, positions, dim]`."""

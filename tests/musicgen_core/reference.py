@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from musicgen_core.checkpoints.language_model import load_language_model
+from musicgen_core.engine.batch_decoder import BatchDecoder
 from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
@@ -163,6 +164,30 @@ def run(engine: Engine, *requests: Request) -> list[Tensor]:
     return [generation.codes() for generation in generations]
 
 
+def run_in_turns(decoder: BatchDecoder, *requests: Request) -> list[Tensor]:
+    """Each request's codes, from a decoder of four slots: they join one by one, run beside each other, and leave."""
+    waiting, codes = list(enumerate(requests)), {}
+    running: dict[int, tuple[int, int]] = {}  # slot -> the request's index, steps left
+    turn = 0
+    while waiting or running:
+        free = [slot for slot in range(4) if slot not in running]
+        if waiting and free and turn % 5 == 0:
+            index, request = waiting.pop(0)
+            decoder.admit(free[0], request)
+            running[free[0]] = index, decoder.steps(request.frames)
+        turn += 1
+        if not running:
+            continue
+        decoder.step()
+        for slot, (index, left) in tuple(running.items()):
+            running[slot] = index, left - 1
+            if left == 1:
+                codes[index] = decoder.codes(slot)
+                decoder.release(slot)
+                del running[slot]
+    return [codes[index] for index in range(len(requests))]
+
+
 def make_request(kind: Kind = "text", frames: int = 10, seed: int = 0, **sampling: Any) -> Request:
     """A request with a text, and a melody where the model follows one, that depend on the seed."""
     melody = chroma(8, seed) if "melody" in kind else None
@@ -183,3 +208,9 @@ def mixed_requests(kind: Kind) -> list[Request]:
     ]
     given = make_request(kind, 20, 8)
     return [*requests, Request(20, given.sampling, 8, given.conditions, prompt(kind, 12))]
+
+
+def long_request(kind: Kind) -> Request:
+    """A request that starts in the shortest bucket of lengths and grows into the next."""
+    given = make_request(kind, 40, 9)
+    return Request(40, given.sampling, 9, given.conditions, prompt(kind, 200 if "melody" in kind else 230))

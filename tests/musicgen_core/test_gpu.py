@@ -1,17 +1,30 @@
-"""What only a CUDA device can show: the same music as on the CPU, in every number type, from many threads."""
+"""What only a CUDA device can show: the same music as on the CPU, in every number type, from many threads, with
+graphs as without.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from musicgen_core import GenerationInput, MusicGen, SamplingParams
+from musicgen_core.checkpoints.language_model import load_language_model
+from musicgen_core.engine.batch_decoder import BatchDecoder
+from musicgen_core.engine.buckets import Bucket
+from musicgen_core.engine.cuda_graphs import CudaRecorder
+from musicgen_core.engine.request import Request
+from musicgen_core.engine.step_graphs import StepGraphs
+from musicgen_core.lm.transformer import LanguageModel
+from tests.musicgen_core.reference import KINDS, Kind, long_request, mixed_requests, reference, run_in_turns
 
 pytestmark = pytest.mark.gpu
 
+CUDA = torch.device("cuda")
 GREEDY = SamplingParams(temperature=0)
 
 
@@ -43,3 +56,85 @@ def test_many_threads_share_one_engine(melody_model: Path) -> None:
         with ThreadPoolExecutor(16) as threads:
             durations = list(threads.map(generate, range(32)))
     assert durations == [1.0 + seed % 3 for seed in range(32)]
+
+
+class Refusing(CudaRecorder):
+    """Records nothing: all steps run plainly."""
+
+    def record(self, step: Callable[[], None], /) -> Callable[[], None]:
+        raise RuntimeError("not recorded")
+
+
+class Counting(CudaRecorder):
+    """Counts recordings and replays."""
+
+    recordings = replays = 0
+
+    def record(self, step: Callable[[], None], /) -> Callable[[], None]:
+        replay = super().record(step)
+        self.recordings += 1
+
+        def counted() -> None:
+            self.replays += 1
+            replay()
+
+        return counted
+
+
+def on_cuda(kind: Kind, dtype: torch.dtype, folder: Path) -> LanguageModel:
+    reference(kind).theirs.save_pretrained(folder)
+    return load_language_model(folder, device=CUDA, dtype=dtype)
+
+
+def decode(model: LanguageModel, recorder: CudaRecorder, *requests: Request) -> list[torch.Tensor]:
+    decoder = BatchDecoder(model, slots=4, max_frames=320, max_text_tokens=80, recorder=recorder)
+    return run_in_turns(decoder, *requests)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_graphs_equal_plain_steps_bit_by_bit(
+    kind: Kind, dtype: torch.dtype, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, requests = on_cuda(kind, dtype, tmp_path), [*mixed_requests(kind), long_request(kind)]
+    recorder = Counting(CUDA)
+    graphs = decode(model, recorder, *requests)
+    assert not caplog.records
+    assert recorder.recordings >= 5
+    assert recorder.replays > recorder.recordings
+    plain = decode(model, Refusing(CUDA), *requests)
+    [warning] = caplog.records  # that nothing is recorded is said once
+    assert "not recorded" in warning.getMessage()
+    for one, other in zip(graphs, plain, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_recording_that_fails_halfway_leaves_the_device_usable(caplog: pytest.LogCaptureFixture) -> None:
+    counter = torch.zeros(1, device=CUDA)
+
+    def step(bucket: Bucket) -> None:
+        counter.add_(1)
+        counter.item()  # may not be recorded
+
+    graphs = StepGraphs(CudaRecorder(CUDA))
+    before = torch.cuda.current_stream()
+    for slots in (1, 1, 2):
+        graphs.run(Bucket(slots, 256, 64, 256), step)
+    assert counter.item() == 3
+    assert len(caplog.records) == 1
+    assert torch.cuda.current_stream() == before
+
+
+def test_recording_carries_nothing_out_and_replaying_does() -> None:
+    counter = torch.zeros(1, device=CUDA)
+
+    def step() -> None:
+        counter.add_(1)
+
+    recorder = CudaRecorder(CUDA)
+    recorder.warm_up(step)
+    replay = recorder.record(step)
+    assert counter.item() == 1
+    for _ in range(10):  # more than the host may be ahead
+        replay()
+    assert counter.item() == 11

@@ -137,3 +137,16 @@ def test_guidance_mixes_pairs_and_leaves_single_rows() -> None:
     mixed = guide(logits, table)
     torch.testing.assert_close(mixed[0], logits[0, 1] + 3 * (logits[0, 0] - logits[0, 1]))
     assert torch.equal(mixed[1], logits[1, 0])
+
+
+def test_more_ranks_than_needed_change_nothing() -> None:
+    """A step ranks as many logits as its bucket says, which may be more than its requests need."""
+    greedy, unlimited = SamplingParams(temperature=0), SamplingParams(top_k=0)
+    for params in ([greedy], [unlimited], [greedy, unlimited], SETTINGS[:4], SETTINGS):
+        logits = some_logits(len(params))
+        logits = (logits * 4).round() / 4  # many ties, also at the k-th largest
+        noise = torch.stack([draw_noise(seed, 1, 4, greedy=False)[0] for seed in range(len(params))])
+        needed = ranks_needed(params, VOCABULARY)
+        expected = sample(logits, noise, make_table(params), needed)
+        for ranks in range(needed, VOCABULARY + 1):
+            assert torch.equal(sample(logits, noise, make_table(params), ranks), expected)
