@@ -13,6 +13,7 @@ from musicgen_core.audio.clip import loop
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints import hub
 from musicgen_core.codec.encodec import Codec
+from musicgen_core.conditioning.encodings import RecentEncodings
 from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.conditioning.text import TextConditioner
 from musicgen_core.continuation import frames_of
@@ -68,6 +69,7 @@ class NativeBackend:
         self._engine = parts.engine
         self._text = parts.text
         self._melody = parts.melody
+        self._recent = RecentEncodings()
         self._window, self._stride = (
             int(seconds * self.abilities.frame_rate) for seconds in (WINDOW_SECONDS, stride_seconds)
         )
@@ -123,8 +125,9 @@ class NativeBackend:
 
     def _encode(self, given: ResolvedInput) -> Request:
         """The engine's request: T5's states of the prompt, and the codes of what is continued, but no melody."""
-        text = self._text.encode(given.prompt) if given.prompt else None
-        codes = None if given.continuation is None else self.codec.encode(torch.from_numpy(given.continuation.samples))
+        text = self._recent.text(given.prompt, self._text.encode) if given.prompt else None
+        clip = given.continuation
+        codes = None if clip is None else self._recent.sound("codes", clip, self._codes)
         return Request(
             frames=given.frames,
             sampling=given.sampling,
@@ -137,4 +140,9 @@ class NativeBackend:
         return replace(request, conditions=replace(request.conditions, chroma=self._chroma(melody)))
 
     def _chroma(self, melody: Waveform | None) -> Tensor | None:
-        return None if self._melody is None or melody is None else self._melody.encode(melody)
+        if self._melody is None or melody is None:
+            return None
+        return self._recent.sound("chroma", melody, self._melody.encode)
+
+    def _codes(self, clip: Waveform) -> Tensor:
+        return self.codec.encode(torch.from_numpy(clip.samples))

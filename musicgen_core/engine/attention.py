@@ -1,9 +1,9 @@
 """Three ways to attend over the cache: a whole sequence, slot by slot, all slots padded.
 
-*Sequence* fills one slot with the part of a request that is known beforehand. *By slot* reads exactly each request's
-own positions in a call of its own: its result cannot depend on the neighbours, not in one bit, and idle slots cost
-nothing. *Padded* reads all slots in one call under a mask, as suits a GPU; all shapes are those of a bucket, never of a
-single request, so that a step can be recorded as a graph.
+*Sequence* fills one slot with the part of a request that is known beforehand, chunk after chunk. *By slot* reads
+exactly each request's own positions in a call of its own: its result cannot depend on the neighbours, not in one bit,
+and idle slots cost nothing. *Padded* reads all slots in one call under a mask, as suits a GPU; all shapes are those of
+a bucket, never of a single request, so that a step can be recorded as a graph.
 """
 
 from collections.abc import Mapping
@@ -38,18 +38,27 @@ class Lane:
 
 
 class SequenceAttention:
-    """Causal attention over a request's first positions, all at once; fills its slot."""
+    """Causal attention over a chunk of a request's first positions, all at once; fills its slot."""
 
-    def __init__(self, cache: KVCache, slot: int, lane: Lane, positions: int) -> None:
-        self._keys_values = cache.rows(slot, lane.rows, positions)
+    def __init__(self, cache: KVCache, slot: int, lane: Lane, positions: int, *, cached: int = 0) -> None:
+        """`positions`: how many the chunk has. `cached`: how many the slot holds already; the chunk sees them too."""
+        self._keys_values = cache.rows(slot, lane.rows, cached + positions)
         self._condition = cache.condition_row(slot, lane.condition_tokens)
+        self._cached = cached
+        self._mask = None
+        if cached:
+            seen = torch.ones(positions, cached + positions, dtype=torch.bool, device=cache.keys_values.device)
+            self._mask = seen.tril(cached)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """`[rows, positions, 3, heads, head_dim]` to `[rows, positions, dim]`."""
-        query, keys, values = qkv.permute(2, 0, 3, 1, 4)
-        self._keys_values[layer, 0] = keys
-        self._keys_values[layer, 1] = values
-        out = scaled_dot_product_attention(query, keys, values, is_causal=True)
+        query, new_keys, new_values = qkv.permute(2, 0, 3, 1, 4)
+        keys, values = self._keys_values[layer]
+        keys[:, :, self._cached :] = new_keys
+        values[:, :, self._cached :] = new_values
+        causal = self._mask is None
+        keys, values = keys.to(query.dtype), values.to(query.dtype)  # beside 8-bit products they are kept in float16
+        out = scaled_dot_product_attention(query, keys, values, attn_mask=self._mask, is_causal=causal)
         return out.transpose(1, 2).flatten(-2)
 
     def attend_condition(self, layer: int, query: Tensor) -> Tensor:

@@ -14,15 +14,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from musicgen_core.engine.attention import Lane, PaddedAttention, SequenceAttention, SlotAttention, round_up
+from musicgen_core.engine.attention import Lane, PaddedAttention, SlotAttention, round_up
 from musicgen_core.engine.buckets import Bucket, BucketGrid
 from musicgen_core.engine.cuda_graphs import CudaRecorder
 from musicgen_core.engine.kv_cache import ROWS, KVCache
 from musicgen_core.engine.native_step import NativeStep
-from musicgen_core.engine.request import Request, condition_vectors
+from musicgen_core.engine.prefill import Prefill
+from musicgen_core.engine.request import Request
 from musicgen_core.engine.sampler import SamplingTable, draw_noise, guide, ranks_needed, sample
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.engine.step_graphs import Recorder, StepGraphs
+from musicgen_core.executor import Resumable
 from musicgen_core.lm.delay_pattern import UNKNOWN, apply_delays, column_count, undo_delays
 from musicgen_core.lm.transformer import Attention, LanguageModel, position_table
 
@@ -101,11 +103,14 @@ class BatchDecoder:
         )
         self._positions = position_table(positions, config.dim, device=device, dtype=dtype)
         self._native = NativeStep(model, self.cache, self._positions) if self._kind == "native" else None
+        self._prefill = Prefill(model, self.cache, self._positions)
         self._slot = torch.arange(slots, device=device)
         self._table = SamplingTable.empty(slots, device)
         self._tensors = SlotTensors.empty(slots, columns, config.codebooks, device)
         self.lanes: dict[int, Lane] = {}
-        """Of each slot in use: where its request is."""
+        """Of each slot whose request runs: where that is."""
+        self._entering: dict[int, Lane] = {}
+        """Of each slot that is being filled: where its request will begin."""
         self._requests: dict[int, Request] = {}
         largest = Bucket(slots, positions, self.cache.condition.shape[4], config.vocabulary)
         self._buckets = BucketGrid(largest)
@@ -116,18 +121,25 @@ class BatchDecoder:
         return column_count(frames, self.model.config.delays) - 1
 
     @torch.inference_mode()
-    def admit(self, slot: int, request: Request) -> None:
-        """Put a request into a free slot and compute what is known of it: conditions and given frames."""
-        prefix = self._admit_conditions(slot, request)
-        self._admit_columns(slot, request, prefix)
-        self._table.set(slot, request.sampling, guided=len(request.rows) == ROWS)
-        self._requests[slot] = request
+    def admit(self, slot: int, request: Request) -> Resumable[None]:
+        """Put a request into a free slot, computing what is known of it, conditions and given frames, piece by piece.
+
+        At each `yield` the others may be stepped; this one joins them when it is through. To give it up on the way,
+        close it and release the slot.
+        """
+        columns = self._columns(request).to(self.model.device)
+        lane = self._enter(slot, request)
+        yield from self._prefill.fill(slot, lane, request, columns)
+        self._begin(slot, request, columns)
 
     @torch.inference_mode()
     def release(self, slot: int) -> None:
         """Forget a slot's request. Idle slots are parked at position 0, inside any cache length."""
         self.lanes.pop(slot, None)
+        self._entering.pop(slot, None)
         self._requests.pop(slot, None)
+        if self._kind == "padded":
+            self._prefill.forget(slot)  # each step writes to position 0 of a slot that is parked there
         for counter in (self._tensors.advance, self._tensors.column, self._tensors.prefix):
             counter[slot] = 0
         self._tensors.condition_tokens[slot] = 1
@@ -183,7 +195,8 @@ class BatchDecoder:
         lanes = self.lanes.values()
         exact = Bucket(
             slots=max(self.lanes) + 1,
-            length=max(lane.position for lane in lanes) + 1,
+            # A padded step writes to entering slots too, where their own first step will.
+            length=max(lane.position for lane in (*lanes, *self._entering.values())) + 1,
             condition_length=max(lane.condition_tokens for lane in lanes),
             ranks=ranks_needed(self._running_params(), self.model.config.vocabulary),
         )
@@ -205,33 +218,31 @@ class BatchDecoder:
         graphs.prepare(self._buckets.common(), self._advance)
         return graphs
 
-    def _admit_conditions(self, slot: int, request: Request) -> Tensor:
-        """Prepare the slot's lane; returns what stands before column 0, `[rows, positions, dim]`."""
-        rows = [condition_vectors(self.model, request.conditions, conditional=row) for row in request.rows]
-        self.lanes[slot] = Lane(rows=len(rows), position=0, condition_tokens=1)
-        if self.model.config.is_melody:
-            return torch.stack(rows)
-        self.lanes[slot].condition_tokens = rows[0].shape[0]
-        self.cache.set_condition(slot, self.model.condition_keys_values(rows[0]))
-        return rows[0].new_empty(len(rows), 0, self.model.config.dim)
+    def _enter(self, slot: int, request: Request) -> Lane:
+        """Park a slot that is to be filled where its first step will write.
 
-    def _admit_columns(self, slot: int, request: Request, prefix: Tensor) -> None:
-        """Lay out the codes and run everything before the first column that a step takes in."""
-        config, tensors, lane = self.model.config, self._tensors, self.lanes[slot]
-        columns = self._columns(request).to(self.model.device)
-        given, before = request.prompt_frames, prefix.shape[1]
-        x = torch.cat([prefix, self.model.embed(columns[:given]).expand(lane.rows, -1, -1)], dim=1)
-        if x.shape[1]:
-            attention = SequenceAttention(self.cache, slot, lane, x.shape[1])
-            self.model(x + self._positions[: x.shape[1]], attention)
-        lane.position = before + given
-        greedy = request.sampling.temperature == 0
+        A step of the others computes this slot too where its number is below theirs, and padded attention writes what
+        it makes of it: there, nobody reads that.
+        """
+        config, tokens = self.model.config, request.conditions.text_tokens
+        before = (config.chroma_frames or 0) + tokens if config.is_melody else 0
+        lane = Lane(len(request.rows), before + request.prompt_frames, 1 if config.is_melody else tokens)
+        self._entering[slot] = lane
+        self._tensors.column[slot], self._tensors.prefix[slot] = 0, lane.position
+        return lane
+
+    def _begin(self, slot: int, request: Request, columns: Tensor) -> None:
+        """Let a filled slot take part in the next step; `columns`: its delayed codes `[columns, codebooks]`."""
+        tensors, lane, given = self._tensors, self._entering.pop(slot), request.prompt_frames
+        greedy, offset = request.sampling.temperature == 0, request.stream_offset
         steps = self.steps(request.frames)
-        noise = draw_noise(request.seed, steps, config.codebooks, greedy=greedy, offset=request.stream_offset)
+        noise = draw_noise(request.seed, steps, self.model.config.codebooks, greedy=greedy, offset=offset)
         tensors.columns[slot, : columns.shape[0]] = columns
         tensors.noise[slot, given + 1 : columns.shape[0]] = noise
-        tensors.column[slot], tensors.prefix[slot], tensors.advance[slot] = given, before, 1
+        tensors.column[slot], tensors.prefix[slot], tensors.advance[slot] = given, lane.position - given, 1
         tensors.condition_tokens[slot] = lane.condition_tokens
+        self._table.set(slot, request.sampling, guided=lane.rows == ROWS)
+        self.lanes[slot], self._requests[slot] = lane, request
 
     def _columns(self, request: Request) -> Tensor:
         """A request's columns, int64 `[columns, codebooks]`: given codes, padding, and UNKNOWN for the rest."""

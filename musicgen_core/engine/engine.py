@@ -8,7 +8,8 @@ Without `with`, or `start`, the caller drives it: `while engine.step(): ...`.
 
 The engine's thread is the one that computes on the device. What others want computed, it does as tasks between two
 steps (`execute`), so that nobody competes with a step for the cores or the GPU. A request whose conditions are still to
-be encoded is handed over whole (`submit_encoding`): its caller waits for nothing.
+be encoded is handed over whole (`submit_encoding`): its caller waits for nothing. What is known of a request before its
+first step is computed in pieces, one between two steps of the others: see `prefill`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from musicgen_core.engine.generation import Generation
 from musicgen_core.engine.request import Request, check_request
 from musicgen_core.engine.scheduler import Scheduler
 from musicgen_core.errors import GenerationCancelled, StepFailed
-from musicgen_core.executor import Task
+from musicgen_core.executor import Resumable, Task
 from musicgen_core.lm.delay_pattern import whole_frames
 from musicgen_core.lm.transformer import LanguageModel
 
@@ -90,7 +91,10 @@ class Engine:
         self._changed = threading.Condition()  # guards the scheduler, the tasks and _closed
         self._closed: Exception | None = None
         self._thread: threading.Thread | None = None
+        self._entering: tuple[int, Resumable[None]] | None = None
+        """The slot that is being filled, and what is still to be done for it. The next in line waits for its end."""
         self._together = 0
+        self._uncounted = 0.0
         self._busy_since: float | None = None
         self.statistics = EngineStatistics()
         """Replaced, never changed; counted while the engine's own thread runs it."""
@@ -176,16 +180,20 @@ class Engine:
             self._changed.notify()
 
     def step(self) -> bool:
-        """Advance every running request by one step; False where there was none to run.
+        """Compute a piece of what enters, and advance every running request by one step; False where there was neither.
 
         An error in a step fails the requests that ran in it (with StepFailed, if there were several), an error while a
         request enters only that one; the engine goes on with the others.
         """
         self._settle_cancelled()
-        self._admit_waiting()
-        self._together = len(self._scheduler.running)
-        if not self._together:
-            return False
+        entered = self._admit_piece()
+        running = self._running()
+        self._together = len(running)
+        if not running:
+            return entered
+        began = time.monotonic()
+        for admission in running.values():
+            admission.generation.started_at = admission.generation.started_at or began
         try:
             self._decoder.step()
             self._settle_finished()
@@ -220,7 +228,7 @@ class Engine:
     def _run(self) -> None:
         try:
             while self._wait_for_work():
-                held_up, began = bool(self._scheduler.running), time.monotonic()
+                held_up, began = bool(self._running()), time.monotonic()
                 self._busy_since = began
                 self._do_task()
                 if not held_up:
@@ -235,9 +243,11 @@ class Engine:
             logger.exception("the engine has stopped")
 
     def _count(self, seconds: float) -> None:
+        # A piece computed while nobody ran counts with the first step after it.
+        self._uncounted = self._uncounted + seconds if self._together or self._entering else 0.0
         if not self._together:
             return
-        done = self.statistics
+        done, seconds, self._uncounted = self.statistics, self._uncounted, 0.0
         self.statistics = EngineStatistics(done.steps + 1, done.request_steps + self._together, done.seconds + seconds)
 
     def _wait_for_work(self) -> bool:
@@ -254,6 +264,7 @@ class Engine:
             task.carry_out()
 
     def _end_all(self, error: Exception) -> None:
+        self._entering = None
         with self._changed:
             running = [self._scheduler.release(slot) for slot in tuple(self._scheduler.running)]
             waiting = self._scheduler.waiting
@@ -266,7 +277,7 @@ class Engine:
             task.refuse(error)
 
     def _fail_running(self, error: Exception) -> None:
-        slots = tuple(self._scheduler.running)
+        slots = tuple(self._running())
         if len(slots) > 1:
             shared = StepFailed(f"a step of {len(slots)} requests failed: {error}")
             shared.__cause__ = error
@@ -285,21 +296,33 @@ class Engine:
         for admission in cancelled:
             admission.generation.fail(GenerationCancelled("the generation was cancelled"))
 
-    def _admit_waiting(self) -> None:
-        while (admitted := self._next_admitted()) is not None:
+    def _running(self) -> dict[int, _Admission]:
+        """What a step advances, by slot: not what is still entering."""
+        entering = self._entering and self._entering[0]
+        return {slot: admission for slot, admission in self._scheduler.running.items() if slot != entering}
+
+    def _admit_piece(self) -> bool:
+        """Compute a piece of what enters; False where nothing does."""
+        if self._entering is None:
+            if (admitted := self._next_admitted()) is None:
+                return False
             slot, admission = admitted
-            try:
-                self._decoder.admit(slot, admission.request)
-                admission.generation.started_at = time.monotonic()
-            except Exception as error:
-                self._release(slot).fail(error)
+            self._entering = slot, self._decoder.admit(slot, admission.request)
+        slot, work = self._entering
+        try:
+            next(work)
+        except StopIteration:
+            self._entering = None
+        except Exception as error:
+            self._release(slot).fail(error)
+        return True
 
     def _next_admitted(self) -> tuple[int, _Admission] | None:
         with self._changed:
             return self._scheduler.admit()
 
     def _settle_finished(self) -> None:
-        for slot, admission in tuple(self._scheduler.running.items()):
+        for slot, admission in self._running().items():
             generation = admission.generation
             generation.completed_steps += 1
             if generation.completed_steps == generation.total_steps:
@@ -311,6 +334,9 @@ class Engine:
                 generation.show(whole_frames(self._decoder.codes(slot).clone()))
 
     def _release(self, slot: int) -> Generation:
+        if self._entering is not None and self._entering[0] == slot:
+            self._entering[1].close()
+            self._entering = None
         self._decoder.release(slot)
         with self._changed:
             return self._scheduler.release(slot).generation

@@ -23,7 +23,7 @@ class Generation:
         self.encoding_seconds = 0.0
         """How long its conditions took to encode."""
         self.started_at: float | None = None
-        """When it entered a slot and its first step began, on the clock of `time.monotonic`; None before."""
+        """When its first step began, on the clock of `time.monotonic`; None before."""
         self.finished_at: float | None = None
         """When its codes were there, on the same clock; None before."""
         self.cancelled = False
@@ -34,7 +34,7 @@ class Generation:
 
     @property
     def started(self) -> bool:
-        """Whether it has entered a slot."""
+        """Whether its first step has begun."""
         return self.started_at is not None
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -42,7 +42,7 @@ class Generation:
         return self._done.wait(timeout)
 
     def cancel(self) -> None:
-        """Ask the engine to stop; it does so before its next step. Too late, it changes nothing."""
+        """Ask the engine to stop; it does so before its next step or piece. Too late, it changes nothing."""
         self.cancelled = True
 
     def codes(self) -> Tensor:

@@ -111,7 +111,7 @@ class LongFormGeneration:
 
     @property
     def started(self) -> bool:
-        """Whether the first window has entered a slot."""
+        """Whether the first window's first step has begun."""
         return self._first.started
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -24,6 +24,11 @@ class Conditions:
         """Whether there is nothing to follow."""
         return self.text is None and self.chroma is None
 
+    @property
+    def text_tokens(self) -> int:
+        """How many vectors stand for the text; without one, a single vector of zeros."""
+        return 1 if self.text is None else self.text.shape[0]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -88,8 +93,7 @@ def condition_vectors(model: LanguageModel, conditions: Conditions, *, condition
     if text is not None and conditional:
         vectors: Tensor = model.text_projection(text.to(model.device, model.dtype))
     else:
-        tokens = 1 if text is None else text.shape[0]
-        vectors = torch.zeros(tokens, model.config.dim, device=model.device, dtype=model.dtype)
+        vectors = torch.zeros(conditions.text_tokens, model.config.dim, device=model.device, dtype=model.dtype)
     if not model.config.is_melody:
         return vectors
     chroma = _fit_chroma(conditions.chroma if conditional else None, model.config)

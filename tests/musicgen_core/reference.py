@@ -156,11 +156,16 @@ def make_engine(kind: Kind = "text", requests: int = 4, **rest: Any) -> Engine:
     return Engine(reference(kind).ours, max_requests=requests, max_frames=220, max_text_tokens=16, **rest)
 
 
+def drive(engine: Engine) -> None:
+    """Step until there is nothing left to do."""
+    while engine.step():
+        pass
+
+
 def run(engine: Engine, *requests: Request) -> list[Tensor]:
     """Each request's codes, all submitted at once."""
     generations = [engine.submit(request) for request in requests]
-    while engine.step():
-        pass
+    drive(engine)
     return [generation.codes() for generation in generations]
 
 

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from musicgen_core import (
 )
 from musicgen_core.audio.clip import trim
 from musicgen_core.audio.files import encode_wav
+from musicgen_core.codec.encodec import Codec
 from musicgen_core.conditioning.melody import MelodyConditioner
+from musicgen_core.conditioning.text import TextConditioner
 from musicgen_core.continuation import new_seconds
 from musicgen_core.device import choose_dtype
 
@@ -204,6 +207,34 @@ def test_int8_gives_each_request_what_it_gives_it_alone(text_model: Path) -> Non
         jobs = [model.submit(wanted(0.3, sampling=sampled, seed=seed)) for seed in range(3)]
         for expected, job in zip(alone, jobs, strict=True):
             assert np.array_equal(job.audio().samples, expected)
+
+
+def test_takes_of_one_input_are_encoded_once(melody_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text, its melody, its clip."""
+    asked: list[str] = []
+
+    def count(part: Any) -> None:
+        encode = part.encode
+
+        def counted(self: Any, given: Any) -> Any:
+            asked.append(part.__name__)
+            return encode(self, given)
+
+        monkeypatch.setattr(part, "encode", counted)
+
+    for part in (TextConditioner, MelodyConditioner, Codec):
+        count(part)
+    sampled = SamplingParams(top_k=250)
+    takes = [wanted(0.3, sampling=sampled, seed=seed, input_audio=clip(1.0)) for seed in range(3)]
+    continued = [replace(take, continuation=True) for take in takes]
+    with load(melody_model, max_requests=2) as model:
+        jobs = [model.submit(take) for take in (*takes, *continued)]
+        together = [job.codes() for job in jobs]
+    assert sorted(asked) == ["Codec", "MelodyConditioner", "TextConditioner"]
+    monkeypatch.undo()
+    for take, codes in zip((*takes, *continued), together, strict=True):
+        with load(melody_model, max_requests=1) as model:
+            assert torch.equal(model.submit(take).codes(), codes)
 
 
 def test_the_seed_decides(text: MusicGen) -> None:

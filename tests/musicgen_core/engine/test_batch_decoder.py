@@ -8,6 +8,7 @@ from torch import Tensor
 from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
+from musicgen_core.executor import run_to_end
 from tests.musicgen_core.reference import (
     GREEDY,
     KINDS,
@@ -107,9 +108,9 @@ def check_alone_equals_together(kind: Kind, requests: list[Request]) -> None:
 def test_nor_do_neighbours_change_a_single_bit_of_what_is_computed(kind: Kind) -> None:
     request, *others = mixed_requests(kind)
     alone, crowded = (BatchDecoder(reference(kind).ours, slots=4, max_frames=100, max_text_tokens=16) for _ in range(2))
-    alone.admit(0, request)
+    run_to_end(alone.admit(0, request))
     for slot, neighbour in enumerate([*others[:3], request]):
-        crowded.admit(slot, neighbour)
+        run_to_end(crowded.admit(slot, neighbour))
     for _ in range(25):
         alone.step()
         crowded.step()
