@@ -58,17 +58,17 @@ def run() -> int:
         redis = ChildProcess(
             "redis", redis_command(data, Path(private) / "redis.sock"), os.environ, signs.of_redis, keeps_output=True
         )
+        workers = _workers(settings, registry, environment, signs)
         others = [
             ChildProcess("api", _musicgen("api"), environment, signs.of_api),
-            *_workers(settings, registry, environment, signs),
             ChildProcess("webhooks", _musicgen("worker", "--queues", "webhooks"), environment, signs.of_worker),
         ]
         try:
-            _supervise(redis, others, settings, registry, data)
+            _supervise(redis, workers, others, settings, registry, data)
         except Interrupted:
             say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
         finally:
-            _stop(redis, others)
+            _stop(redis, [*workers, *others])
     return 0
 
 
@@ -87,25 +87,33 @@ def _workers(
 
 
 def _supervise(
-    redis: ChildProcess, others: list[ChildProcess], settings: Settings, registry: Registry, data: Path
+    redis: ChildProcess,
+    workers: list[ChildProcess],
+    others: list[ChildProcess],
+    settings: Settings,
+    registry: Registry,
+    data: Path,
 ) -> None:
     """Start everything, say when it is ready, and keep it running. Raises Interrupted.
 
-    Raises SystemExit where Redis ends before it ever answers: it would end again.
+    `workers`: those that load a model; they start at once, because that takes longest and needs no Redis. `others`:
+    start when Redis answers, without which they could only complain. Raises SystemExit where Redis ends before it ever
+    answers: it would end again.
     """
     say(f"starting; data in {data}")
     store = PredictionStore(settings.redis_url)
-    redis.start()
+    for child in (*workers, redis):
+        child.start()
     while not store.is_reachable():
         if redis.exit_status is not None:
             raise SystemExit(start_failure(data, redis.last_output()))
-        time.sleep(0.05)
+        time.sleep(0.02)
     for child in others:
         child.start()
     ready = False
     while True:
         time.sleep(0.1)
-        for child in (redis, *others):
+        for child in (redis, *workers, *others):
             child.restart_if_needed()
         if not ready and _is_ready(store, settings, registry):
             ready = True

@@ -7,6 +7,7 @@ requests together in a thread of its own, which also encodes texts and melodies 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Self, TypeVar
 
 from musicgen_core.abilities import WINDOW_SECONDS, Abilities
 from musicgen_core.audio.ffmpeg import read_audio
+from musicgen_core.audio.loudness import import_filters
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.backend import Backend, BackendName, Codec
 from musicgen_core.device import Dtype
@@ -64,17 +66,18 @@ class MusicGen:
         memory suggests. `max_seconds`: the longest result; beyond 30 s it is made in windows of 30 s, one every
         `extend_stride` seconds. Raises CheckpointError, InvalidRequest.
         """
-        return cls(
-            load_backend(
-                source,
-                backend=backend,
-                device=device,
-                dtype=dtype,
-                max_requests=max_requests,
-                max_seconds=max_seconds,
-                stride_seconds=extend_stride,
-            )
+        loaded = load_backend(
+            source,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            max_requests=max_requests,
+            max_seconds=max_seconds,
+            stride_seconds=extend_stride,
         )
+        # Needed when the first music is made, and not before.
+        threading.Thread(target=import_filters, name="imports").start()
+        return cls(loaded)
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from musicgen_core.checkpoints.config import read_config
-from musicgen_core.checkpoints.tensors import iterate_tensors, require_names
+from musicgen_core.checkpoints.tensors import allocate, iterate_tensors, require_names
 from musicgen_core.errors import CheckpointError
 from musicgen_core.kernels.library import Kernels
 from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
@@ -35,7 +35,8 @@ def load_language_model(
     config = read_config(folder)
     with torch.device("meta"):
         model = LanguageModel(config)
-    model = model.to(dtype).to_empty(device=device).eval()
+    allocate(model, device=device, dtype=dtype)
+    model.eval()
     targets = dict(model.named_parameters())
     places = _places(config)
     found = set()

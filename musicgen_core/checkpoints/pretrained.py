@@ -1,4 +1,4 @@
-"""Loads the parts of a model that are transformers' own classes (T5, EnCodec) from tensors in memory."""
+"""Loads the part of a model that is transformers' own class (EnCodec) from tensors in memory."""
 
 from __future__ import annotations
 

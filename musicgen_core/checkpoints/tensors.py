@@ -12,7 +12,7 @@ from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from musicgen_core.errors import CheckpointError
 
@@ -45,6 +45,18 @@ def iterate_tensors(folder: Path, prefixes: tuple[str, ...]) -> Iterator[tuple[s
                 yield from ((name, tensor) for name, tensor in state.items() if name.startswith(prefixes))
         except (OSError, SafetensorError, RuntimeError, ValueError, UnpicklingError) as error:
             raise CheckpointError(f"cannot read {path}: {error}") from error
+
+
+def allocate(module: nn.Module, *, device: torch.device, dtype: torch.dtype) -> None:
+    """Give the parameters of a module that was built on torch's `meta` device memory, whose contents are undefined.
+
+    `Module.to_empty` does it too, but on its way it imports a computer algebra system, which takes a quarter as long as
+    torch itself.
+    """
+    memory = {
+        name: torch.empty(tensor.shape, device=device, dtype=dtype) for name, tensor in module.state_dict().items()
+    }
+    module.load_state_dict(memory, assign=True)
 
 
 def require_names(source: Path, *, expected: Set[str], found: Set[str]) -> None:

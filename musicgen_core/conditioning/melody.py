@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from musicgen_core.audio.waveform import Waveform
@@ -29,13 +31,10 @@ class MelodyConditioner:
         `sample_rate`: of the melodies, Hz. `bins`: pitch classes. `frames`: chroma frames that the model sees.
         `separator`: takes drums and bass out first; None reads the whole mix.
         """
-        from transformers.audio_utils import chroma_filter_bank
-
         self._sample_rate = sample_rate
         self._frames = frames
         self._separator = separator
-        filters = chroma_filter_bank(num_frequency_bins=N_FFT, num_chroma=bins, sampling_rate=sample_rate, tuning=0.0)
-        self._filters = torch.from_numpy(filters).float()
+        self._filters = torch.from_numpy(chroma_filters(bins, sample_rate)).float()
         self._window = torch.hann_window(N_FFT)
 
     @torch.inference_mode()
@@ -65,6 +64,27 @@ class MelodyConditioner:
         power = (spectrum / self._window.square().sum().sqrt()).abs().square()
         loudest = (self._filters @ power).argmax(dim=0)
         return functional.one_hot(loudest, self._filters.shape[0]).float()
+
+
+def chroma_filters(bins: int, sample_rate: int) -> NDArray[np.float64]:
+    """How much each frequency of a spectrum counts for each pitch class: `[bins, N_FFT // 2 + 1]`.
+
+    Those of librosa and transformers: bumps around the pitches of each class, C first, at A = 440 Hz; each frequency's
+    weights have norm 1, and then fade with the octaves above and below the fifth.
+    """
+    frequencies = np.linspace(0, sample_rate, N_FFT, endpoint=False)[1:]
+    pitches = bins * np.log2(frequencies / (440.0 / 16))
+    # 0 Hz has no pitch: it gets one 1.5 octaves below the next frequency's.
+    pitches = np.concatenate(([pitches[0] - 1.5 * bins], pitches))
+    widths = np.concatenate((np.maximum(np.diff(pitches), 1.0), [1.0]))
+    half = np.round(bins / 2)
+    distances = np.remainder(pitches - np.arange(bins)[:, None] + half + 10 * bins, bins) - half
+    filters = np.exp(-0.5 * (2 * distances / widths) ** 2)
+    filters /= np.sum(filters**2.0, axis=0) ** 0.5
+    filters *= np.exp(-0.5 * ((pitches / bins - 5) / 2) ** 2)
+    # The first class was A.
+    from_c: NDArray[np.float64] = np.roll(filters, -3 * (bins // 12), axis=0)[:, : N_FFT // 2 + 1]
+    return np.ascontiguousarray(from_c)
 
 
 def load_melody_conditioner(*, sample_rate: int, bins: int, frames: int, device: torch.device) -> MelodyConditioner:

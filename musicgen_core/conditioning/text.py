@@ -7,14 +7,15 @@ projection to the language model's width belongs to the language model.
 from __future__ import annotations
 
 import logging
-import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
-from musicgen_core.checkpoints.pretrained import load_part, quiet_transformers
 from musicgen_core.checkpoints.tensors import read_weights
+from musicgen_core.conditioning.t5 import T5Encoder, load_t5
 from musicgen_core.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -22,17 +23,18 @@ logger = logging.getLogger(__name__)
 MAX_TOKENS = 512
 """Longest text, the length that T5 was trained on."""
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
-"""A model folder holds at least one of them."""
+"""A model folder holds at least one of them; the first is preferred."""
+
+Tokenize = Callable[[str], list[int]]
+"""A text to T5's tokens."""
 
 
 class TextConditioner:
     """T5's encoder and its tokenizer. Safe to use from several threads."""
 
-    def __init__(self, encoder: Any, tokenizer: Any) -> None:
+    def __init__(self, encoder: T5Encoder, tokenize: Tokenize) -> None:
         self._encoder = encoder
-        self._tokenizer = tokenizer
-        # A fast tokenizer called by two threads at once raises "Already borrowed".
-        self._tokenizer_lock = threading.Lock()
+        self._tokenize = tokenize
 
     @torch.inference_mode()
     def encode(self, prompt: str) -> torch.Tensor | None:
@@ -43,14 +45,10 @@ class TextConditioner:
         """
         if prompt == "":
             return None
-        with self._tokenizer_lock:
-            tokens = self._tokenizer(prompt, return_tensors="pt", truncation=True, max_length=MAX_TOKENS)
-        if tokens["input_ids"].shape[1] == MAX_TOKENS:
+        tokens = self._tokenize(prompt)
+        if len(tokens) == MAX_TOKENS:
             logger.warning("The prompt is too long: everything after its first %d tokens is ignored.", MAX_TOKENS)
-        device = self._encoder.device
-        states: torch.Tensor = self._encoder(
-            input_ids=tokens["input_ids"].to(device), attention_mask=tokens["attention_mask"].to(device)
-        ).last_hidden_state[0]
+        states: torch.Tensor = self._encoder(torch.tensor(tokens, device=self._encoder.device))
         return states
 
 
@@ -60,20 +58,42 @@ def load_text_conditioner(folder: Path, config: dict[str, Any], *, device: torch
     T5 runs in float32 whatever the language model's type, as in audiocraft: it overflows in float16, and it runs only
     once per request.
     """
-    from transformers.models.auto.tokenization_auto import AutoTokenizer
-    from transformers.models.t5.configuration_t5 import T5Config
-    from transformers.models.t5.modeling_t5 import T5EncoderModel
-
     section = config.get("text_encoder", {})
     if section.get("model_type", "t5") != "t5":
         raise CheckpointError(f"The text encoder is {section['model_type']!r}; only T5 is supported.")
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        # transformers would otherwise create a tokenizer without a vocabulary.
-        raise CheckpointError(f"{folder} holds no tokenizer: one of {', '.join(TOKENIZER_FILES)} is needed.")
-    encoder = load_part(T5EncoderModel, T5Config(**section), read_weights(folder, "text_encoder."), device)
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
-        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}") from error
-    return TextConditioner(encoder, tokenizer)
+    tokenize = load_tokenizer(folder)
+    return TextConditioner(load_t5(section, read_weights(folder, "text_encoder."), device), tokenize)
+
+
+def load_tokenizer(folder: Path) -> Tokenize:
+    """The tokenizer of a model folder: its tokens end with that of the text's end, and are `MAX_TOKENS` at most.
+
+    Safe to use from several threads. Raises CheckpointError.
+    """
+    for name, read in (("tokenizer.json", _read_json), ("spiece.model", _read_sentencepiece)):
+        if (folder / name).is_file():
+            try:
+                return read(str(folder / name))
+            except Exception as error:  # the libraries' errors have no type of their own
+                raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}") from error
+    raise CheckpointError(f"{folder} holds no tokenizer: one of {', '.join(TOKENIZER_FILES)} is needed.")
+
+
+def _read_json(path: str) -> Tokenize:
+    tokenizer = Tokenizer.from_file(path)
+    # Set once: a tokenizer that one thread changes while another uses it raises "Already borrowed".
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+
+    def tokenize(text: str) -> list[int]:
+        tokens: list[int] = tokenizer.encode(text).ids
+        return tokens
+
+    return tokenize
+
+
+def _read_sentencepiece(path: str) -> Tokenize:
+    from sentencepiece import SentencePieceProcessor
+
+    processor: Any = SentencePieceProcessor(model_file=path)
+    return lambda text: [*processor.encode(text)[: MAX_TOKENS - 1], processor.eos_id()]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from musicgen_core.checkpoints.atomic_directory import atomic_directory
 from musicgen_core.checkpoints.hub import DIFFUSION_CONFIG, DIFFUSION_FOLDER, DIFFUSION_WEIGHTS
+from musicgen_core.checkpoints.tensors import allocate
 from musicgen_core.codec.encodec import Codec
 from musicgen_core.diffusion.bands import Band, BandProcessor
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
@@ -75,8 +76,9 @@ def _load_band(described: dict[str, Any], weights: dict[str, Tensor], codec: Cod
         raise ValueError(f"its lowest layer is coarser than the codec's frames of {codec.hop} samples")
     with torch.device("meta"):
         unet = DiffusionUnet(config)
-    unet = unet.to_empty(device=codec.device).eval().requires_grad_(False)
+    allocate(unet, device=codec.device, dtype=torch.float32)
     unet.load_state_dict(_named(weights, "unet."))
+    unet.eval().requires_grad_(False)
     processor = None
     if found := _named(weights, "processor."):
         mean, gain = (found[name].to(codec.device) for name in ("mean", "gain"))

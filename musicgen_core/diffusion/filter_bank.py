@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 ZERO_CROSSINGS = 8
@@ -39,7 +38,7 @@ class FilterBank:
         """The bands of a signal `[..., samples]`, lowest first, one at a time; each has the signal's shape."""
         samples = signal.shape[-1]
         padded = F.pad(signal.reshape(-1, samples), (self._half, self._half), mode="replicate")
-        length = next_fast_len(padded.shape[-1], real=True)
+        length = fast_length(padded.shape[-1])
         spectrum = torch.fft.rfft(padded, length)
         below = torch.zeros_like(signal)
         for taps in self._filters:
@@ -50,6 +49,15 @@ class FilterBank:
             yield low - below
             below = low
         yield signal - below
+
+
+def fast_length(samples: int) -> int:
+    """The smallest number of `samples` or more that has no prime factor above 5: Fourier transforms of it are fast."""
+    powers = samples.bit_length() + 1
+    threes, fives = ([base**power for power in range(powers)] for base in (3, 5))
+    odd = (three * five for three in threes for five in fives)
+    length: int = min(part << (-(-samples // part) - 1).bit_length() for part in odd)
+    return length
 
 
 def match_bands(signal: Tensor, reference: Tensor, bank: FilterBank) -> Tensor:

@@ -81,9 +81,9 @@ class DiffusionUnet(nn.Module):
         around = list(zip((1, *widths[:-1]), widths, strict=True))
         self.encoders = nn.ModuleList(_Encoder(config, outer, inner) for outer, inner in around)
         self.decoders = nn.ModuleList(_Decoder(config, inner, outer) for outer, inner in reversed(around))
-        self.embedding = nn.Embedding(config.num_steps, widths[0])
+        self.embedding = _StepEmbedding(config.num_steps, widths[0])
         deeper = widths[1:] if config.emb_all_layers else ()
-        self.embeddings = nn.ModuleList(nn.Embedding(config.num_steps, width) for width in deeper)
+        self.embeddings = nn.ModuleList(_StepEmbedding(config.num_steps, width) for width in deeper)
         dim = widths[-1]
         self.conv_codec = None if config.codec_dim is None else nn.Conv1d(config.codec_dim, dim, 1)
         self.bilstm = _BiLstm(dim) if config.bilstm else None
@@ -121,6 +121,15 @@ class DiffusionUnet(nn.Module):
         if self.transformer is not None:
             return self.transformer(x, condition), x
         return torch.zeros_like(x) if self.bilstm is None else self.bilstm(x), x
+
+
+class _StepEmbedding(nn.Embedding):
+    """A vector for each noise level."""
+
+    def reset_parameters(self) -> None:
+        """Fill the table, unless there is none yet: to fill nothing, torch would import its whole compiler."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
 
 
 class _ResidualBlock(nn.Module):

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from transformers.audio_utils import chroma_filter_bank
 
 from musicgen_core.audio.waveform import Waveform
-from musicgen_core.conditioning.melody import MelodyConditioner
+from musicgen_core.conditioning.melody import MelodyConditioner, chroma_filters
 
 RATE = 32_000
 C_MAJOR = {"C": 261.63, "E": 329.63, "G": 392.0, "A": 440.0}
@@ -125,3 +126,10 @@ def test_channels_are_averaged(melody: MelodyConditioner) -> None:
 def test_another_sample_rate_is_refused(melody: MelodyConditioner) -> None:
     with pytest.raises(ValueError, match="32000 Hz, got 44100 Hz"):
         melody.encode(Waveform(samples=np.zeros((1, 44_100), np.float32), sample_rate=44_100))
+
+
+@pytest.mark.parametrize(("bins", "rate"), [(12, 32_000), (12, 16_000), (24, 44_100), (7, 48_000)])
+def test_filters_are_those_of_transformers(bins: int, rate: int) -> None:
+    theirs = chroma_filter_bank(num_frequency_bins=16_384, num_chroma=bins, sampling_rate=rate, tuning=0.0)
+    np.testing.assert_allclose(chroma_filters(bins, rate), theirs, rtol=1e-12, atol=1e-15)
+    assert np.array_equal(chroma_filters(bins, rate).astype(np.float32), theirs.astype(np.float32))

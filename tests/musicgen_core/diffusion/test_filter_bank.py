@@ -1,8 +1,11 @@
 """Bands of a signal."""
 
-import torch
+import random
 
-from musicgen_core.diffusion.filter_bank import FilterBank, match_bands
+import torch
+from scipy.fft import next_fast_len
+
+from musicgen_core.diffusion.filter_bank import FilterBank, fast_length, match_bands
 from reference import diffusion_cases as cases
 
 
@@ -17,3 +20,9 @@ def test_silence_is_matched_to_silence() -> None:
     bank = FilterBank(32, cases.SAMPLE_RATE)
     for signal, reference in ((silence, silence), (silence, sound), (sound, silence)):
         assert match_bands(signal, reference, bank).abs().max() < 1e-4
+
+
+def test_lengths_are_those_that_scipy_finds_fast() -> None:
+    numbers = random.Random(0)
+    for samples in [*range(1, 1000), *(numbers.randrange(1, 10**8) for _ in range(200))]:
+        assert fast_length(samples) == next_fast_len(samples, real=True)
