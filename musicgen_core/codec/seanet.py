@@ -12,12 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models.encodec.modeling_encodec import (
-    EncodecConv1d,
-    EncodecConvTranspose1d,
-    EncodecLSTM,
-    EncodecResnetBlock,
-)
 
 from musicgen_core.codec.convolution import Convolution, Upsampling
 from musicgen_core.codec.layer import Activation, Chain, Layer, Residual, State
@@ -61,21 +55,19 @@ def _chain(modules: Any) -> Chain:
 
 
 def _layer(module: Any) -> Layer:
-    if isinstance(module, EncodecConv1d):
-        return _convolution(module)
-    if isinstance(module, EncodecConvTranspose1d):
-        return _upsampling(module)
-    if isinstance(module, EncodecLSTM):
+    # Told apart by their parts: to import transformers takes seconds, and this module is imported with the engine.
+    if isinstance(module, nn.ELU):
+        return Activation()
+    if hasattr(module, "lstm"):
         return LSTM(module.lstm)
-    if isinstance(module, EncodecResnetBlock):
+    if hasattr(module, "block"):
         direct = isinstance(module.shortcut, nn.Identity)
         return Residual(_chain(module.block), None if direct else _layer(module.shortcut))
-    assert isinstance(module, nn.ELU)
-    return Activation()
+    return _upsampling(module) if isinstance(module.conv, nn.ConvTranspose1d) else _convolution(module)
 
 
-def _convolution(module: EncodecConv1d) -> Convolution:
-    conv: Any = module.conv
+def _convolution(module: Any) -> Convolution:
+    conv = module.conv
     stride, dilation = conv.stride[0], conv.dilation[0]
     padding = (conv.kernel_size[0] - 1) * dilation + 1 - stride
     after = 0 if module.causal else padding // 2
@@ -89,8 +81,8 @@ def _convolution(module: EncodecConv1d) -> Convolution:
     )
 
 
-def _upsampling(module: EncodecConvTranspose1d) -> Upsampling:
-    conv: Any = module.conv
+def _upsampling(module: Any) -> Upsampling:
+    conv = module.conv
     stride = conv.stride[0]
     after = math.ceil(stride * module.trim_right_ratio) if module.causal else stride // 2
     return Upsampling(conv.weight, conv.bias, trimmed=(stride - after, after))
