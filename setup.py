@@ -22,8 +22,18 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 ROOM = Path("musicgen_core/kernels")
-FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra")
+FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wall",
+    "-Wextra",
+)
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
+CONSEQUENCE = "Without the library torch computes on CPUs, several times slower."
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "generic": (),
@@ -77,7 +87,8 @@ class AnyPython(bdist_wheel):
 
 
 def _compiler(machine: str) -> list[str]:
-    chosen = shlex.split(os.environ.get("CC", "")) or [path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))][:1]
+    here = [path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))]
+    chosen = shlex.split(os.environ.get("CC", "")) or here[:1]
     if chosen or importlib.util.find_spec("ziglang") is None:
         return chosen or ["cc"]
     # Without a target, Zig would use all that this machine's CPU has, in the generic variant too.
@@ -89,14 +100,14 @@ def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise CompileError(f"There is no C compiler ({error}); without the library torch computes, several times slower") from error
+        raise CompileError(f"There is no C compiler ({error}). {CONSEQUENCE}") from error
     if done.returncode:
-        raise CompileError(f"{shlex.join(command)}\n{done.stderr}\nWithout the library torch computes, several times slower")
+        raise CompileError(f"{shlex.join(command)}\n{done.stderr}\n{CONSEQUENCE}")
 
+
+SOURCES = sorted(str(path) for path in ROOM.glob("source/*"))
 
 setup(
-    ext_modules=[
-        Extension("musicgen_core.kernels.libkernels", sources=[], depends=sorted(map(str, ROOM.glob("source/*"))), optional=True)
-    ],
+    ext_modules=[Extension("musicgen_core.kernels.libkernels", sources=[], depends=SOURCES, optional=True)],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPython},
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import engine, estimates, int8, service
+from benchmarks import codec, engine, estimates, int8, service
 from benchmarks.api import accepting, listeners
 from benchmarks.machine import describe_machine
 from benchmarks.peers import comparison
@@ -16,6 +16,7 @@ def main() -> None:
         "Service": service.measure,
         "Estimates": estimates.measure,
         "Engine": engine.measure,
+        "Codec": codec.measure,
         "Peers": comparison.measure,
         "Int8": int8.measure,
     }

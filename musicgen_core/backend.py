@@ -27,6 +27,9 @@ class Codec(Decoder, Protocol):
     def encode(self, waveform: Tensor) -> Tensor:
         """The tokens `[codebooks, frames]` of a waveform `[channels, samples]`."""
 
+    def decode(self, codes: Tensor) -> Tensor:
+        """The waveform `[channels, samples]` of `[codebooks, frames]` tokens."""
+
 
 class Backend(Protocol):
     """A loaded model that generates what it is given."""

@@ -73,6 +73,12 @@ class Task(Generic[T]):
         return self._future.result()
 
 
+def in_one_stretch(work: Callable[[], T]) -> Resumable[T]:
+    """Work that cannot be left alone."""
+    yield from ()
+    return work()
+
+
 def run_to_end(work: Resumable[T], executor: Executor | None = None, between: Callable[[], None] = lambda: None) -> T:
     """The result of resumable work, a stretch at a time.
 

@@ -13,7 +13,7 @@ from musicgen_core.codec.streaming import StreamingDecoder
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.long_form import AnyGeneration
 from musicgen_core.errors import GenerationCancelled
-from musicgen_core.executor import Executor
+from musicgen_core.executor import Executor, Resumable, run_to_end
 from musicgen_core.generation_input import ResolvedInput
 
 PROGRESS_SECONDS = 0.1
@@ -25,8 +25,8 @@ class Decoder(Protocol):
 
     sample_rate: int
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """The waveform `[channels, samples]` of `[codebooks, frames]` tokens."""
+    def decoding(self, codes: Tensor) -> Resumable[Tensor]:
+        """The waveform `[channels, samples]` of `[codebooks, frames]` tokens, in stretches."""
 
 
 class Job:
@@ -92,7 +92,7 @@ class Job:
         return self._generation.wait(timeout)
 
     def cancel(self) -> None:
-        """End it before its next step; what waits for it then raises GenerationCancelled."""
+        """End it before its next step or stretch; what waits for it then raises GenerationCancelled."""
         self._cancelled = True
         self._generation.cancel()
 
@@ -107,10 +107,10 @@ class Job:
         """
         codes = self.codes()
         if self._diffusion is not None:
-            samples = self._diffuse(self._diffusion, codes, on_progress).cpu()
+            samples = self._diffuse(self._diffusion, codes, on_progress)
         else:
-            samples = self._executor.execute(lambda: self._decoder.decode(codes).cpu())
-        return Waveform(samples=samples.numpy(), sample_rate=self._decoder.sample_rate)
+            samples = self._compute(self._decoder.decoding(codes))
+        return self._waveform(samples)
 
     def finish(
         self,
@@ -154,16 +154,26 @@ class Job:
         """Decode what is new of the codes so far."""
         if codes.shape[1] == 0:
             return
-        samples = self._executor.execute(lambda: streaming.push(codes, last=last).cpu()).numpy()
-        if samples.size:
-            on_chunk(Waveform(samples=samples, sample_rate=self._decoder.sample_rate))
+        samples = self._compute(streaming.push(codes, last=last))
+        if samples.numel():
+            on_chunk(self._waveform(samples))
+
+    def _compute(self, sound: Resumable[Tensor]) -> Tensor:
+        """Have sound computed, in stretches between which others get their turn."""
+        return run_to_end(sound, self._executor, self._refuse_cancelled)
+
+    def _waveform(self, samples: Tensor) -> Waveform:
+        return Waveform(samples=samples.cpu().numpy(), sample_rate=self._decoder.sample_rate)
+
+    def _refuse_cancelled(self) -> None:
+        if self._cancelled:
+            raise GenerationCancelled("the generation was cancelled")
 
     def _diffuse(
         self, diffusion: MultiBandDiffusion, codes: Tensor, on_progress: Callable[[int, int], None] | None
     ) -> Tensor:
         def before_step(done: int) -> None:
-            if self._cancelled:
-                raise GenerationCancelled("the generation was cancelled")
+            self._refuse_cancelled()
             self._diffusion_steps = done
             if on_progress is not None:
                 on_progress(self.completed_steps, self.total_steps)

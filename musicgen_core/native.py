@@ -22,6 +22,7 @@ from musicgen_core.engine.engine import Engine, EngineStatistics
 from musicgen_core.engine.long_form import AnyGeneration, LongFormGeneration, Window, plan_windows
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.errors import UnsupportedByModel
+from musicgen_core.executor import Resumable
 from musicgen_core.generation_input import ResolvedInput
 from musicgen_core.job import Job
 
@@ -109,9 +110,7 @@ class NativeBackend:
         clip_frames = 0 if given.continuation is None else frames_of(given.continuation, hop=self.codec.hop)
         total = clip_frames + given.frames
         if total <= self._window:
-            return self._engine.submit_encoding(
-                given.frames, lambda: self._with_chroma(self._encode(given), given.melody), live=given.live
-            )
+            return self._engine.submit_encoding(given.frames, self._encode_all(given), live=given.live)
         windows = plan_windows(clip_frames, total, window=self._window, stride=self._stride)
 
         def chroma(window: Window) -> Tensor | None:
@@ -121,13 +120,23 @@ class NativeBackend:
                 given.melody and loop(given.melody, first=window.start * hop, samples=self._window * hop)
             )
 
-        return LongFormGeneration(self._engine, windows, lambda: self._encode(given), chroma)
+        return LongFormGeneration(self._engine, windows, self._encode(given), chroma)
 
-    def _encode(self, given: ResolvedInput) -> Request:
+    def _encode_all(self, given: ResolvedInput) -> Resumable[Request]:
+        """The engine's request, with its melody."""
+        request = yield from self._encode(given)
+        if self._melody is None or given.melody is None:
+            return request
+        yield
+        return replace(request, conditions=replace(request.conditions, chroma=self._chroma(given.melody)))
+
+    def _encode(self, given: ResolvedInput) -> Resumable[Request]:
         """The engine's request: T5's states of the prompt, and the codes of what is continued, but no melody."""
         text = self._recent.text(given.prompt, self._text.encode) if given.prompt else None
-        clip = given.continuation
-        codes = None if clip is None else self._recent.sound("codes", clip, self._codes)
+        clip, codes = given.continuation, None
+        if clip is not None:
+            yield
+            codes = yield from self._recent.stretches("codes", clip, self._encode_clip)
         return Request(
             frames=given.frames,
             sampling=given.sampling,
@@ -136,13 +145,10 @@ class NativeBackend:
             prompt_codes=codes,
         )
 
-    def _with_chroma(self, request: Request, melody: Waveform | None) -> Request:
-        return replace(request, conditions=replace(request.conditions, chroma=self._chroma(melody)))
-
     def _chroma(self, melody: Waveform | None) -> Tensor | None:
         if self._melody is None or melody is None:
             return None
         return self._recent.sound("chroma", melody, self._melody.encode)
 
-    def _codes(self, clip: Waveform) -> Tensor:
-        return self.codec.encode(torch.from_numpy(clip.samples))
+    def _encode_clip(self, clip: Waveform) -> Resumable[Tensor]:
+        return self.codec.encoding(torch.from_numpy(clip.samples))

@@ -81,11 +81,11 @@ def equalizers() -> Results:
     yield "equalizer", match_bands(audio, reference, FilterBank(32, cases.SAMPLE_RATE))
 
 
-def small_codec() -> Codec:
+def small_codec(channels: int = 1) -> Codec:
     """The EnCodec of the comparison."""
     model: Any = EncodecModel(EncodecConfig(**cases.CODEC)).eval()  # type: ignore[no-untyped-call]
     model.load_state_dict(cases.weights(model.state_dict()))
-    return Codec(model, channels=1)
+    return Codec(model, channels=channels)
 
 
 def whole(checkpoint: Path) -> Results:

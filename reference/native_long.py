@@ -15,6 +15,7 @@ from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.long_form import LongFormGeneration, Window, plan_windows
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
+from musicgen_core.executor import in_one_stretch
 from musicgen_core.musicgen import EXTEND_STRIDE
 from reference.cases import FRAME_RATE
 from reference.long_cases import CASES, RESULTS, melody, prompt
@@ -35,7 +36,7 @@ def codes(folder: Path, name: str) -> Pair:
     with Engine(native.model, max_requests=1, max_frames=WINDOW, max_text_tokens=TEXT_TOKENS) as engine:
         request = Request(frames, SamplingParams(temperature=0), 0, Conditions(native.text.encode(case.text)), given)
         generation = LongFormGeneration(
-            engine, windows, lambda: request, _chroma if case.kind == "melody" else _no_chroma
+            engine, windows, in_one_stretch(lambda: request), _chroma if case.kind == "melody" else _no_chroma
         )
         return Pair(name, generation.codes(), expected)
 

@@ -26,7 +26,7 @@ from musicgen_core.device import Dtype, choose_device
 from musicgen_core.engine.engine import EngineStatistics
 from musicgen_core.engine.generation import Generation
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
-from musicgen_core.executor import CallerThread
+from musicgen_core.executor import CallerThread, Resumable, in_one_stretch
 from musicgen_core.generation_input import ResolvedInput
 from musicgen_core.job import Job
 
@@ -153,6 +153,10 @@ class AudiocraftCodec:
         """The waveform `[channels, frames * hop]` of `[codebooks, frames]` tokens."""
         samples: torch.Tensor = self._model.decode(codes.to(self.device)[None])[0]
         return samples
+
+    def decoding(self, codes: torch.Tensor) -> Resumable[torch.Tensor]:
+        """What `decode` does, at one stretch."""
+        return in_one_stretch(lambda: self.decode(codes))
 
 
 def load_audiocraft(

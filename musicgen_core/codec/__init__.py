@@ -1,1 +1,1 @@
-"""EnCodec: waveform to tokens and back, at once, in chunks, or while the tokens are being generated."""
+"""EnCodec: waveform to tokens and back, in stretches, also while the tokens are being generated."""

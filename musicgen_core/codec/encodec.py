@@ -3,7 +3,7 @@
 Défossez et al., "High Fidelity Neural Audio Compression" (2022, https://arxiv.org/abs/2210.13438). The model is
 transformers'; this module knows how MusicGen uses it: one token frame is `hop` samples, and a stereo model codes left
 and right separately, with their codebooks interleaved (left 0, right 0, left 1, ...). Always float32: the quantizer
-chooses among near neighbours.
+chooses among near neighbours. Its networks compute in stretches (docs/decisions/0019-the-codec-in-stretches.md).
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import ModuleList
 
 from musicgen_core.checkpoints.pretrained import load_part
 from musicgen_core.checkpoints.tensors import read_weights
-from musicgen_core.codec.chunked import ChunkedLayers
+from musicgen_core.codec.layer import Layer
+from musicgen_core.codec.seanet import read_network
 from musicgen_core.codec.streaming import StreamingDecoder
 from musicgen_core.errors import CheckpointError
+from musicgen_core.executor import Resumable, run_to_end
+
+STRETCH = {"cpu": 1.25e9, "cuda": 6.4e10}
+"""Multiply-adds at a stretch. With the official codec these are 16 frames (0.3 s of sound) on CPUs: some 30 ms on two
+cores, 55 on one. On GPUs they are 16 s, and the limit is there for the memory."""
 
 
 class Codec:
@@ -28,8 +33,6 @@ class Codec:
         config = model.config
         if config.normalize or config.chunk_length_s is not None:
             raise CheckpointError("This EnCodec normalises or chunks its input; MusicGen's does neither.")
-        self.model = model
-        """transformers' EncodecModel."""
         self.channels = channels
         """1: mono, 2: stereo."""
         self.sample_rate: int = config.sampling_rate
@@ -42,6 +45,14 @@ class Codec:
         """Codes in each codebook."""
         self.dim: int = config.hidden_size
         """Width of the latents that tokens stand for."""
+        self.device: torch.device = model.device
+        """The device that holds the weights."""
+        self._bandwidth: float = config.target_bandwidths[0]
+        self._quantizer = model.quantizer
+        self.encoder = read_network(model.encoder, config)
+        """Samples `[rows, channels, 1]` to latents `[rows, channels, dim]`."""
+        self.decoder = read_network(model.decoder, config)
+        """The way back."""
 
     @property
     def frame_rate(self) -> float:
@@ -49,45 +60,61 @@ class Codec:
         return self.sample_rate / self.hop
 
     @property
-    def device(self) -> torch.device:
-        """The device that holds the weights."""
-        device: torch.device = self.model.device
-        return device
+    def multiply_adds(self) -> float:
+        """Of decoding a frame of one channel; encoding takes about as many."""
+        return self.decoder.multiply_adds
 
-    @torch.inference_mode()
     def encode(self, waveform: torch.Tensor) -> torch.Tensor:
         """Tokens `[codebooks, frames]` (int64, on the codec's device) of a `[channels, samples]` waveform.
 
         The last frame is padded, so there are ceil(samples / hop) of them. The channels are matched to the model's (see
         `match_channels`). Raises ValueError for a waveform that is empty or has another shape.
         """
+        return run_to_end(self.encoding(waveform))
+
+    @torch.inference_mode()
+    def encoding(self, waveform: torch.Tensor) -> Resumable[torch.Tensor]:
+        """What `encode` does, in stretches of a limited number of frames."""
         if waveform.dim() != 2 or waveform.shape[1] == 0:
             raise ValueError(f"expected a waveform [channels, samples], got {list(waveform.shape)}")
         waveform = match_channels(waveform.to(self.device, torch.float32), self.channels)
-        # Each channel is a mono signal: [channels, 1, samples] in, [1, channels, quantizers, frames] out.
-        codes: torch.Tensor = self.model.encode(waveform[:, None], return_dict=True).audio_codes[0]
-        return codes.transpose(0, 1).reshape(self.codebooks, -1)
+        samples = waveform.t()[:, :, None]
+        stretch = self._stretch(self.encoder, rows=self.hop) * self.hop
+        state, codes = None, []
+        for begin in range(0, len(samples), stretch):
+            if begin:
+                yield
+            end = begin + stretch
+            latents, state = self.encoder.push(samples[begin:end], state, last=end >= len(samples))
+            # [channels, dim, frames] in, [quantizers, channels, frames] out.
+            codes.append(self._quantizer.encode(latents.permute(1, 2, 0), self._bandwidth))
+        return torch.cat(codes, dim=-1).flatten(0, 1)
 
-    @torch.inference_mode()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """The waveform `[channels, frames * hop]` (float32, on the codec's device) of `[codebooks, frames]` tokens.
 
         Raises ValueError for tokens that are empty or have another shape.
         """
-        # EnCodec expects a leading axis of chunks: [1, channels, quantizers, frames].
-        decoded = self.model.decode(self._by_channel(codes)[None], [None], return_dict=True)
-        audio: torch.Tensor = decoded.audio_values[:, 0]
-        return audio[:, : codes.shape[1] * self.hop]
+        return run_to_end(self.decoding(codes))
+
+    def decoding(self, codes: torch.Tensor) -> Resumable[torch.Tensor]:
+        """What `decode` does, in stretches of a limited number of frames."""
+        return self.streaming_decoder().push(codes, last=True)
 
     def streaming_decoder(self) -> StreamingDecoder:
         """A decoder for codes that are still being generated; its chunks together are what `decode` returns."""
-        return StreamingDecoder(self.latents, self.model.decoder.layers, hop=self.hop)
+        return StreamingDecoder(self.latents, self.decoder, stretch=self._stretch(self.decoder, rows=1))
 
     @torch.inference_mode()
     def latents(self, codes: torch.Tensor) -> torch.Tensor:
         """The vectors `[channels, dim, frames]` that `[codebooks, frames]` tokens stand for: the decoder's input."""
-        latents: torch.Tensor = self.model.quantizer.decode(self._by_channel(codes).transpose(0, 1))
+        latents: torch.Tensor = self._quantizer.decode(self._by_channel(codes).transpose(0, 1))
         return latents
+
+    def _stretch(self, network: Layer, *, rows: int) -> int:
+        """Frames at a stretch, for a network that takes so many rows for each."""
+        work = network.multiply_adds * rows * self.channels
+        return max(1, int(STRETCH[self.device.type] // max(1.0, work)))
 
     def _by_channel(self, codes: torch.Tensor) -> torch.Tensor:
         """`[codebooks, frames]` to `[channels, quantizers, frames]`."""
@@ -115,21 +142,4 @@ def load_codec(folder: Path, config: dict[str, Any], *, channels: int, device: t
         raise CheckpointError(f"The audio codec is {section['model_type']!r}; only EnCodec is supported.")
     weights = read_weights(folder, "audio_encoder.")
     model = load_part(EncodecModel, EncodecConfig(**section), weights, device)
-    _chunk_convolutions(model)
     return Codec(model, channels=channels)
-
-
-def _chunk_convolutions(model: Any) -> None:
-    """Run the convolutions between the waveform and the LSTM, in encoder and decoder, chunk by chunk."""
-    if model.config.norm_type != "weight_norm":
-        return  # other norms depend on the whole signal
-    hop, layers = model.config.hop_length, model.encoder.layers
-    lstm = _position_of_lstm(layers)
-    model.encoder.layers = ModuleList([ChunkedLayers(layers[:lstm], samples_in=hop, samples_out=1), *layers[lstm:]])
-    layers = model.decoder.layers
-    after = _position_of_lstm(layers) + 1
-    model.decoder.layers = ModuleList([*layers[:after], ChunkedLayers(layers[after:], samples_in=1, samples_out=hop)])
-
-
-def _position_of_lstm(layers: ModuleList) -> int:
-    return next(position for position, layer in enumerate(layers) if hasattr(layer, "lstm"))

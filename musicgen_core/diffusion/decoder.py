@@ -64,11 +64,12 @@ class MultiBandDiffusion:
             before_step(begun // windows)
             begun += 1
 
-        return run_to_end(self._sample(codes, draw), self.executor, before_window)
+        played = run_to_end(self._codec.decoding(codes), self.executor, lambda: before_step(0))
+        return run_to_end(self._sample(codes, played, draw), self.executor, before_window)
 
     @torch.inference_mode()
-    def _sample(self, codes: Tensor, draw: Draw) -> Resumable[Tensor]:
-        played, latents = self._codec.decode(codes), self._codec.latents(codes)
+    def _sample(self, codes: Tensor, played: Tensor, draw: Draw) -> Resumable[Tensor]:
+        latents = self._codec.latents(codes)
         sampled = torch.zeros_like(played)
         for band in self.bands:
             # The channels of a stereo model are independent sounds, and go through the networks as a batch.

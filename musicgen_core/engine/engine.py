@@ -8,8 +8,9 @@ Without `with`, or `start`, the caller drives it: `while engine.step(): ...`.
 
 The engine's thread is the one that computes on the device. What others want computed, it does as tasks between two
 steps (`execute`), so that nobody competes with a step for the cores or the GPU. A request whose conditions are still to
-be encoded is handed over whole (`submit_encoding`): its caller waits for nothing. What is known of a request before its
-first step is computed in pieces, one between two steps of the others: see `prefill`.
+be encoded is handed over whole (`submit_encoding`): its caller waits for nothing, and each stretch of encoding is a
+task. What is known of a request before its first step is computed in pieces, one between two steps of the others: see
+`prefill`.
 """
 
 from __future__ import annotations
@@ -132,25 +133,43 @@ class Engine:
         self._put_in_line(request, generation)
         return generation
 
-    def submit_encoding(self, frames: int, encode: Callable[[], Request], *, live: bool = False) -> Generation:
+    def submit_encoding(self, frames: int, encoding: Resumable[Request], *, live: bool = False) -> Generation:
         """Have the engine's thread encode a request of so many new `frames`, and put it in line.
 
-        What `encode` raises, or is wrong with its request, ends the generation. Raises what has ended the engine.
+        Each stretch of `encoding` is a task. What it raises, or is wrong with its request, ends the generation. Raises
+        what has ended the engine.
         """
         generation = Generation(self.steps(frames), live=live)
 
-        def prepare() -> None:
-            if generation.cancelled:
-                raise GenerationCancelled("the generation was cancelled")
-            began = time.monotonic()
-            request = encode()
-            generation.encoding_seconds = time.monotonic() - began
+        def proceed() -> None:
+            while (request := self._encode_stretch(encoding, generation)) is None:
+                if self._queue(task()):
+                    return
             self._put_in_line(request, generation)
+
+        def task() -> Task[None]:
+            return Task(proceed, on_error=generation.fail)
 
         if self._closed is not None:
             raise self._closed
-        self._hand_over(Task(prepare, on_error=generation.fail))
+        self._hand_over(task())
         return generation
+
+    def _encode_stretch(self, encoding: Resumable[Request], generation: Generation) -> Request | None:
+        """Encode until the next yield; the request, if that was the end."""
+        if self._closed is not None:
+            raise self._closed
+        if generation.cancelled:
+            raise GenerationCancelled("the generation was cancelled")
+        began = time.monotonic()
+        try:
+            next(encoding)
+        except StopIteration as ended:
+            request: Request = ended.value
+            return request
+        finally:
+            generation.encoding_seconds += time.monotonic() - began
+        return None
 
     def execute(self, work: Callable[[], T], /) -> T:
         """Have the engine's thread compute something, and wait for it; it does at most one task between two steps.
@@ -162,14 +181,18 @@ class Engine:
         return task.result()
 
     def _hand_over(self, task: Task[Any]) -> None:
+        if self._thread is threading.current_thread() or not self._queue(task):
+            task.carry_out()
+
+    def _queue(self, task: Task[Any]) -> bool:
+        """Leave a task to the engine's thread, if that runs."""
         with self._changed:
             # Codes that are ready can still become sound when the engine has been closed.
-            handed_over = self._thread not in (None, threading.current_thread()) and self._closed is None
-            if handed_over:
+            queued = self._thread is not None and self._closed is None
+            if queued:
                 self._tasks.append(task)
                 self._changed.notify()
-        if not handed_over:
-            task.carry_out()
+        return queued
 
     def _put_in_line(self, request: Request, generation: Generation) -> None:
         check_request(request, self._decoder.model.config, *self._limits)

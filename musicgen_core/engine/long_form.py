@@ -20,6 +20,7 @@ from torch import Tensor
 from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.generation import Generation
 from musicgen_core.engine.request import Request
+from musicgen_core.executor import Resumable
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,19 @@ class LongFormGeneration:
         self,
         engine: Engine,
         windows: Sequence[Window],
-        encode: Callable[[], Request],
+        encoding: Resumable[Request],
         chroma: Callable[[Window], Tensor | None],
     ) -> None:
         """Submit the first window, and the others one after the other from a thread of its own.
 
-        `encode`: gives the request of the whole piece. `chroma`: what a window hears of the melody, `[frames, bins]`.
-        The engine's thread calls both, `chroma` when a window's turn comes. Raises what has ended the engine.
+        `encoding`: gives the request of the whole piece. `chroma`: what a window hears of the melody, `[frames, bins]`.
+        The engine's thread runs both, `chroma` when a window's turn comes. Raises what has ended the engine.
         """
         self.cancelled = False
         self.total_steps = sum(engine.steps(window.frames) for window in windows)
         self._engine = engine
         self._windows = windows
-        self._encode = encode
+        self._encoding = encoding
         self._chroma = chroma
         self._whole: Request | None = None
         self._codes: Tensor | None = None
@@ -81,7 +82,7 @@ class LongFormGeneration:
         self._done = threading.Event()
         self._lock = threading.Lock()  # guards what a change of windows changes, and `cancelled`
         self._steps_before = 0
-        self._first = self._current = engine.submit_encoding(windows[0].frames, self._encode_first)
+        self._first = self._current = engine.submit_encoding(windows[0].frames, self._encode_first())
         threading.Thread(target=self._run, name="musicgen-long", daemon=True).start()
 
     @property
@@ -150,17 +151,21 @@ class LongFormGeneration:
         offset = self._steps_before + self._current.total_steps
         with self._lock:
             self._steps_before = offset
-            self._current = self._engine.submit_encoding(window.frames, lambda: self._request(window, offset=offset))
+            self._current = self._engine.submit_encoding(window.frames, self._encode_next(window, offset))
             if self.cancelled:
                 self._current.cancel()
 
-    def _encode_first(self) -> Request:
-        self._whole = self._encode()
+    def _encode_first(self) -> Resumable[Request]:
+        self._whole = yield from self._encoding
         if self._whole.prompt_codes is not None:
             self._codes = self._whole.prompt_codes.cpu()
-        return self._request(self._windows[0])
+        return (yield from self._encode_next(self._windows[0], 0))
 
-    def _request(self, window: Window, *, offset: int = 0) -> Request:
+    def _encode_next(self, window: Window, offset: int) -> Resumable[Request]:
+        yield
+        return self._request(window, offset=offset)
+
+    def _request(self, window: Window, *, offset: int) -> Request:
         assert self._whole is not None
         prompt = None if self._codes is None else self._codes[:, window.start : window.known]
         conditions = replace(self._whole.conditions, chroma=self._chroma(window))

@@ -76,7 +76,8 @@ def all_kernels(threads: int) -> tuple[Kernels, ...]:
     library = _load()
     if library is None:
         return ()
-    team, found = Team(threads), []
+    team = Team(threads)
+    found: list[Kernels] = []
     while variant := library.kernels_variant(len(found)):
         found.append(Kernels(library.kernels_name(variant).decode(), variant, team))
     return tuple(found)

@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import MusicgenForConditionalGeneration
 
-from musicgen_core.codec.chunked import ChunkedLayers
 from musicgen_core.codec.encodec import Codec, load_codec
 from musicgen_core.errors import CheckpointError
 
@@ -134,16 +133,3 @@ def test_reads_the_old_names_of_normed_weights(text_model: Path, mono: Codec, tm
     old = load_codec(tmp_path, read_json(text_model), channels=1, device=CPU)
     assert torch.equal(old.encode(noise(1, 6400)), mono.encode(noise(1, 6400)))
     assert torch.equal(old.decode(random_codes(4, 9)), mono.decode(random_codes(4, 9)))
-
-
-@pytest.mark.parametrize("frames", [100, 109, 150.3, 151])
-def test_chunks_give_what_the_whole_gives(text_model: Path, mono: Codec, frames: float) -> None:
-    chunked = load_codec(text_model, read_json(text_model), channels=1, device=CPU)
-    parts = [module for module in chunked.model.modules() if isinstance(module, ChunkedLayers)]
-    assert len(parts) == 2
-    for part in parts:
-        part.chunk = 50
-    waveform = noise(1, round(frames * 640))
-    codes = mono.encode(waveform)
-    assert torch.equal(chunked.encode(waveform), codes)
-    torch.testing.assert_close(chunked.decode(codes), mono.decode(codes), rtol=0, atol=1e-6)

@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
 def test_each_channel_of_a_stereo_model_is_decoded_on_its_own(codec: Codec, folder: Path) -> None:
     """Left has the even codebooks, right the odd ones."""
     convert_diffusion(CHECKPOINT, folder)
-    stereo = Codec(codec.model, channels=2)
+    stereo = small_codec(channels=2)
     both, alone = load_diffusion(folder, stereo), load_diffusion(folder, codec)
     assert both is not None
     assert alone is not None

@@ -26,6 +26,7 @@ from musicgen_core.conditioning.melody import MelodyConditioner
 from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.long_form import LongFormGeneration, Window, plan_windows
 from musicgen_core.engine.request import Conditions, Request
+from musicgen_core.executor import in_one_stretch
 from musicgen_core.generation_input import ResolvedInput
 from tests.diffusion_model import STEPS, copy_with_diffusion
 from tests.musicgen_core.reference import (
@@ -54,7 +55,7 @@ def melody_of(start: int) -> Tensor:
 def begin(engine: Engine, request: Request, kind: Kind = "text") -> LongFormGeneration:
     windows = plan_windows(request.prompt_frames, request.total_frames, window=WINDOW, stride=STRIDE)
     return LongFormGeneration(
-        engine, windows, lambda: request, lambda at: melody_of(at.start) if kind == "melody" else None
+        engine, windows, in_one_stretch(lambda: request), lambda at: melody_of(at.start) if kind == "melody" else None
     )
 
 
@@ -189,7 +190,7 @@ def test_what_fails_in_a_window_fails_the_whole() -> None:
 
     windows = plan_windows(0, 100, window=WINDOW, stride=STRIDE)
     with make_engine() as engine:
-        long = LongFormGeneration(engine, windows, lambda: make_request(frames=100), chroma_of)
+        long = LongFormGeneration(engine, windows, in_one_stretch(lambda: make_request(frames=100)), chroma_of)
         with pytest.raises(InvalidRequest, match="the melody is gone"):
             long.codes()
 
@@ -291,7 +292,8 @@ def test_diffusion_takes_windows_in_turns(diffusing: MusicGen, monkeypatch: pyte
     decoding = 15 + 3 * 2
     assert job.total_steps == decoding + STEPS
     audio = job.finish(lambda done, total: seen.append(done))
-    assert threads == ["musicgen-engine"] * (2 * STEPS + 1)
+    # Two windows a step, the end of the last one, and the codec's own decoding.
+    assert threads == ["musicgen-engine"] * (2 * STEPS + 2)
     assert seen == sorted(seen)
     assert {*range(decoding, decoding + STEPS + 1)} <= {*seen}
     assert audio.samples.shape == (diffusing.abilities.channels, round(30.2 * RATE))
