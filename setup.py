@@ -1,6 +1,6 @@
 """Compiles `musicgen_core/kernels/source` into the library that computes on CPUs; all else is in pyproject.toml.
 
-The compiler is $CC, or the machine's cc; where there is none, the Zig that `scripts/build_backend.py` has asked pip for.
+The compiler is $CC, or the machine's cc; where there is none, the Zig that `scripts/build_backend.py` asks pip for.
 A machine on which nothing compiles gets a package without the library: torch computes there.
 """
 
@@ -22,16 +22,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 ROOM = Path("musicgen_core/kernels")
-FLAGS = (
-    "-std=gnu11",
-    "-O3",
-    "-fPIC",
-    "-fvisibility=hidden",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-Wall",
-    "-Wextra",
-)
+FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall")
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
 CONSEQUENCE = "Without the library torch computes on CPUs, several times slower."
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -49,7 +40,7 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
 class BuildKernels(build_ext):
     """Builds one shared library without Python's headers, for any version of Python."""
 
-    def get_ext_filename(self, fullname: str) -> str:
+    def get_ext_filename(self, fullname: str) -> str:  # noqa: ARG002
         """The library's place in the package, the same on every system."""
         return str(ROOM / "libkernels.so")
 

@@ -6,17 +6,37 @@ import os
 import shutil
 
 from setuptools import build_meta
-from setuptools.build_meta import *  # noqa: F403
+from setuptools.build_meta import (
+    build_editable,
+    build_sdist,
+    build_wheel,
+    get_requires_for_build_sdist,
+    prepare_metadata_for_build_editable,
+    prepare_metadata_for_build_wheel,
+)
+
+__all__ = [
+    "build_editable",
+    "build_sdist",
+    "build_wheel",
+    "get_requires_for_build_editable",
+    "get_requires_for_build_sdist",
+    "get_requires_for_build_wheel",
+    "prepare_metadata_for_build_editable",
+    "prepare_metadata_for_build_wheel",
+]
+
+Settings = dict[str, str | list[str] | None] | None
 
 
-def get_requires_for_build_wheel(config_settings: dict[str, str] | None = None) -> list[str]:
+def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
     """What building a wheel needs."""
-    return build_meta.get_requires_for_build_wheel(config_settings) + _compiler()
+    return [*build_meta.get_requires_for_build_wheel(config_settings), *_compiler()]
 
 
-def get_requires_for_build_editable(config_settings: dict[str, str] | None = None) -> list[str]:
+def get_requires_for_build_editable(config_settings: Settings = None) -> list[str]:
     """What an editable installation needs."""
-    return build_meta.get_requires_for_build_editable(config_settings) + _compiler()
+    return [*build_meta.get_requires_for_build_editable(config_settings), *_compiler()]
 
 
 def _compiler() -> list[str]:
