@@ -40,9 +40,9 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
 class BuildKernels(build_ext):
     """Builds one shared library without Python's headers, for any version of Python."""
 
-    def get_ext_filename(self, fullname: str) -> str:  # noqa: ARG002
-        """The library's place in the package, the same on every system."""
-        return str(ROOM / "libkernels.so")
+    def get_ext_filename(self, fullname: str) -> str:
+        """The library's place, the same on every system: nothing in it depends on the version of Python."""
+        return str(Path(*fullname.split(".")).with_suffix(".so"))
 
     def build_extension(self, ext: Extension) -> None:
         """Compile; raises CompileError, which an optional extension survives."""
