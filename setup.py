@@ -24,13 +24,15 @@ from setuptools.errors import CompileError
 ROOM = Path("musicgen_core/kernels")
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall")
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
+AVX512 = (*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni")))
 CONSEQUENCE = "Without the library torch computes on CPUs, several times slower."
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "generic": (),
         "avx2": AVX2,
         "avx2_vnni": (*AVX2, "-mavxvnni"),
-        "avx512_vnni": (*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni"))),
+        "avx512_vnni": AVX512,
+        "avx512_amx": (*AVX512, "-mamx-tile", "-mamx-int8"),
     },
     "aarch64": {"generic": (), "neon_dot": ("-mcpu=generic+dotprod",)},
 }

@@ -79,6 +79,7 @@ struct row {
 
 struct kernels {
     const char *name;
+    int64_t group_multiple; /* of which the groups of a matrix in 8 bits are to be a multiple */
     void (*pack)(struct matrix *matrix, const float *weights);
     void (*multiply)(struct team *team, const struct matrix *matrix, const float *x, int64_t rows, float *out);
     void (*step)(struct decoder *decoder, const struct row *rows, int64_t count);
@@ -86,7 +87,7 @@ struct kernels {
 
 extern const struct kernels kernels_generic;
 #ifdef __x86_64__
-extern const struct kernels kernels_avx2, kernels_avx2_vnni, kernels_avx512_vnni;
+extern const struct kernels kernels_avx2, kernels_avx2_vnni, kernels_avx512_vnni, kernels_avx512_amx;
 #elif defined(__aarch64__)
 extern const struct kernels kernels_neon_dot;
 #endif

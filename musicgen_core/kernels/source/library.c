@@ -6,6 +6,8 @@
 #include <string.h>
 #ifdef __linux__
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #ifdef __x86_64__
 #include <cpuid.h>
@@ -34,7 +36,8 @@ void *allocate(size_t bytes) {
 }
 
 struct rows new_rows(int64_t count, int64_t width) {
-    size_t size = (size_t)(count * (width + GROUP));
+    count += 16 - 1; /* the last tile may have room for more */
+    size_t size = (size_t)(count * (width + 16 * GROUP));
     return (struct rows){
         .values = allocate(size * sizeof(float)),
         .levels = allocate(size * sizeof(int16_t)),
@@ -54,23 +57,30 @@ void free_rows(struct rows *rows) {
 
 #ifdef __x86_64__
 struct features {
-    int avx2, avx2_vnni, avx512_vnni;
+    int avx2, avx2_vnni, avx512_vnni, avx512_amx;
 };
 
 static struct features find_features(void) {
-    unsigned a, b, c, d, leaf1_c, leaf7_b, leaf7_c, leaf7_1_a = 0;
-    struct features found = {0, 0, 0};
+    unsigned a, b, c, d, leaf1_c, leaf7_b, leaf7_c, leaf7_d, leaf7_1_a = 0;
+    struct features found = {0, 0, 0, 0};
     if (!__get_cpuid(1, &a, &b, &leaf1_c, &d) || !(leaf1_c & (1u << 27))) return found; /* OSXSAVE */
     unsigned low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     int saves_avx = (low & 0x6) == 0x6, saves_avx512 = (low & 0xE6) == 0xE6;
-    if (!saves_avx || !__get_cpuid_count(7, 0, &a, &leaf7_b, &leaf7_c, &d)) return found;
+    if (!saves_avx || !__get_cpuid_count(7, 0, &a, &leaf7_b, &leaf7_c, &leaf7_d)) return found;
     if (a >= 1) __get_cpuid_count(7, 1, &leaf7_1_a, &b, &c, &d);
     int fma_f16c = (leaf1_c & (1u << 12)) && (leaf1_c & (1u << 29));
     found.avx2 = fma_f16c && (leaf7_b & (1u << 5));
     found.avx2_vnni = found.avx2 && (leaf7_1_a & (1u << 4));
     unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
     found.avx512_vnni = found.avx2 && saves_avx512 && (leaf7_b & avx512) == avx512 && (leaf7_c & (1u << 11));
+#ifdef __linux__
+    /* Tile registers are off until a process asks for them. */
+    unsigned amx = 1u << 24 | 1u << 25; /* TILE, INT8 */
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    found.avx512_amx = found.avx512_vnni && (leaf7_d & amx) == amx &&
+                       syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#endif
     return found;
 }
 #endif
@@ -81,6 +91,7 @@ EXPORT const struct kernels *kernels_variant(int index) {
     int count = 0;
 #ifdef __x86_64__
     struct features features = find_features();
+    if (features.avx512_amx) found[count++] = &kernels_avx512_amx;
     if (features.avx512_vnni) found[count++] = &kernels_avx512_vnni;
     if (features.avx2_vnni) found[count++] = &kernels_avx2_vnni;
     if (features.avx2) found[count++] = &kernels_avx2;
@@ -108,7 +119,8 @@ EXPORT struct matrix *kernels_matrix(const struct kernels *kernels, const float 
     matrix->inputs = inputs;
     matrix->is_int8 = is_int8;
     matrix->panels = (outputs + PANEL - 1) / PANEL;
-    matrix->groups = is_int8 ? (inputs + GROUP - 1) / GROUP : inputs;
+    int64_t multiple = GROUP * kernels->group_multiple;
+    matrix->groups = is_int8 ? (inputs + multiple - 1) / multiple * kernels->group_multiple : inputs;
     matrix->bytes = (size_t)(matrix->panels * PANEL * matrix->groups) * 4; /* a float, or GROUP bytes */
     matrix->weights = allocate(matrix->bytes);
     if (is_int8) matrix->scales = allocate((size_t)(matrix->panels * PANEL) * sizeof(float));

@@ -40,11 +40,18 @@
 #define LANES 4
 #define MAX_TILE 2
 #endif
+#ifdef __AMX_INT8__
+#define FEWEST_IN_16 5 /* tile registers take 16 rows as quickly as fewer */
+#define GROUP_MULTIPLE 16
+#else
+#define FEWEST_IN_16 16
+#define GROUP_MULTIPLE 1
+#endif
 #ifndef MAX_INT8_TILE
 #define MAX_INT8_TILE MAX_TILE
 #endif
 
-enum { PARTS = PANEL / LANES, PARTS_A_MEMBER = 8, LEVELS = 127, AHEAD = 4096 };
+enum { PARTS = PANEL / LANES, PARTS_A_MEMBER = 8, LEVELS = 127, AHEAD = 4096, BLOCK = 64 };
 
 typedef float floats __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef int32_t ints __attribute__((vector_size(LANES * 4), aligned(4)));
@@ -153,7 +160,34 @@ INLINE ints dot(ints sum, const uint8_t *weights, const level *x) {
 #endif
 }
 
+#ifdef __AMX_INT8__
+/* Three tile registers: sums of 16 rows and 16 outputs, 64 levels of 16 rows, 64 weights of 16 outputs. */
+static const struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} TILE_SHAPES = {.palette = 1, .row_bytes = {64, 64, 64}, .rows = {16, 16, 16}};
+
+/* Sixteen rows at once, by the tile registers: [groups / 16][16 rows][64 levels] times the panel as it is. */
+INLINE void int8_tile_of_16(const uint8_t *weights, int64_t groups, const level *x, ints sums[][PARTS]) {
+    _tile_zero(0);
+    for (int64_t group = 0; group < groups; group += 16, weights += 16 * PANEL * GROUP, x += 16 * 16 * GROUP) {
+        for (int line = 0; line < 16; line++) __builtin_prefetch(weights + AHEAD + line * 64);
+        _tile_loadd(1, x, 64);
+        _tile_loadd(2, weights, 64);
+        _tile_dpbsud(0, 1, 2);
+    }
+    _tile_stored(0, sums, 64);
+}
+#endif
+
 INLINE void int8_tile(const uint8_t *weights, int64_t groups, const level *x, int rows, ints sums[][PARTS]) {
+#ifdef __AMX_INT8__
+    if (rows == 16) {
+        int8_tile_of_16(weights, groups, x, sums);
+        return;
+    }
+#endif
     for (int row = 0; row < rows; row++)
         for (int part = 0; part < PARTS; part++) sums[row][part] = (ints){0};
     for (int64_t group = 0; group < groups; group++, weights += PANEL * GROUP, x += rows * GROUP) {
@@ -237,31 +271,43 @@ static void pack(struct matrix *matrix, const float *weights) {
 
 struct tile {
     int64_t first;
-    int rows;
+    int rows; /* that it has room for */
+    int used;
 };
 
 static const int TILES[] = {16, 8, 6, 4, 3, 2, 1};
 
-/* The tile of `count` rows that holds a row, or the first that begins there. */
+/* The tile, among those of `count` rows, that holds a row. */
 static struct tile tile_of(int64_t row, int64_t count, int is_int8) {
     int64_t first = 0;
     for (const int *rows = TILES;; rows++) {
         if (*rows > (is_int8 ? MAX_INT8_TILE : MAX_TILE)) continue;
-        for (; first + *rows <= count; first += *rows)
-            if (row < first + *rows) return (struct tile){first, *rows};
+        int fewest = is_int8 && *rows == 16 ? FEWEST_IN_16 : *rows;
+        for (; count - first >= fewest; first += *rows)
+            if (row < first + *rows) return (struct tile){first, *rows, count - first < *rows ? (int)(count - first) : *rows};
     }
 }
 
-static void pack_row(const struct rows *rows, int64_t row, int64_t count, const float *x, int64_t inputs) {
+/* Where four levels of a row go in its tile. */
+INLINE int64_t place_in_tile(struct tile tile, int64_t row, int64_t group) {
+#ifdef __AMX_INT8__
+    if (tile.rows == 16) return (group / 16 * 16 + (row - tile.first)) * 16 * GROUP + group % 16 * GROUP;
+#endif
+    return (group * tile.rows + (row - tile.first)) * GROUP;
+}
+
+static void pack_row(const struct rows *rows, int64_t row, int64_t count, const float *x, int64_t inputs,
+                     int64_t groups) {
+    (void)groups;
     struct tile tile = tile_of(row, count, 0);
     float *to = rows->values + tile.first * inputs + (row - tile.first);
     for (int64_t input = 0; input < inputs; input++) to[input * tile.rows] = x[input];
 }
 
-static void quantize_row(const struct rows *rows, int64_t row, int64_t count, const float *x, int64_t inputs) {
+static void quantize_row(const struct rows *rows, int64_t row, int64_t count, const float *x, int64_t inputs,
+                         int64_t groups) {
     struct tile tile = tile_of(row, count, 1);
-    int64_t padded = (inputs + GROUP - 1) / GROUP * GROUP;
-    level *levels = (level *)rows->levels + tile.first * padded + (row - tile.first) * GROUP;
+    level *levels = (level *)rows->levels + tile.first * groups * GROUP;
     int64_t whole = inputs / LANES * LANES;
     floats sizes = all(1e-30f); /* for rows of zeros */
     for (int64_t input = 0; input < whole; input += LANES) {
@@ -273,15 +319,19 @@ static void quantize_row(const struct rows *rows, int64_t row, int64_t count, co
     for (int64_t input = whole; input < inputs; input++) largest = fabsf(x[input]) > largest ? fabsf(x[input]) : largest;
     float inverse = LEVELS / largest;
     int32_t total = 0;
-    for (int64_t input = 0; input < inputs; input++) {
-        /* Adding 1.5 * 2^23 rounds to the nearest whole number, which then stands in the low bits. */
-        union { float value; int32_t bits; } rounded = {.value = x[input] * inverse + 12582912.0f};
-        int32_t whole = rounded.bits - 0x4B400000;
-        levels[input / GROUP * GROUP * tile.rows + input % GROUP] = (level)whole;
-        total += whole;
+    for (int64_t first = 0; first < groups * GROUP; first += BLOCK) {
+        level block[BLOCK] = {0};
+        int64_t count_here = inputs - first < BLOCK ? inputs - first : BLOCK;
+        for (int64_t input = 0; input < count_here; input++) {
+            /* Adding 1.5 * 2^23 rounds to the nearest whole number, which then stands in the low bits. */
+            union { float value; int32_t bits; } rounded = {.value = x[first + input] * inverse + 12582912.0f};
+            int32_t whole = rounded.bits - 0x4B400000;
+            block[input] = (level)whole;
+            total += whole;
+        }
+        for (int64_t group = first / GROUP; group < groups && group < (first + BLOCK) / GROUP; group++)
+            memcpy(levels + place_in_tile(tile, row, group), block + (group * GROUP - first), GROUP * sizeof *block);
     }
-    for (int64_t input = inputs; input < padded; input++)
-        levels[input / GROUP * GROUP * tile.rows + input % GROUP] = 0;
     rows->scales[row] = largest / LEVELS;
     rows->offsets[row] = total * WEIGHT_OFFSET;
 }
@@ -310,14 +360,14 @@ INLINE void finish(const struct output *output, int64_t row, int64_t first, int6
 }
 
 INLINE void multiply_tile(const struct matrix *matrix, int64_t panel, const struct rows *x, int64_t first, int rows,
-                          const struct output *output) {
+                          int used, const struct output *output) {
     floats values[MAX_TILE][PARTS];
     int64_t padded = matrix->groups * (matrix->is_int8 ? GROUP : 1);
     if (matrix->is_int8) {
         ints sums[MAX_TILE][PARTS];
         const uint8_t *weights = (const uint8_t *)matrix->weights + panel * matrix->groups * PANEL * GROUP;
         int8_tile(weights, matrix->groups, (const level *)x->levels + first * padded, rows, sums);
-        for (int row = 0; row < rows; row++) {
+        for (int row = 0; row < used; row++) {
             for (int part = 0; part < PARTS; part++) {
                 floats scales = load(matrix->scales + panel * PANEL + part * LANES) * x->scales[first + row];
                 values[row][part] = to_floats(sums[row][part] - x->offsets[first + row]) * scales;
@@ -327,7 +377,7 @@ INLINE void multiply_tile(const struct matrix *matrix, int64_t panel, const stru
         const float *weights = (const float *)matrix->weights + panel * matrix->groups * PANEL;
         float_tile(weights, matrix->groups, x->values + first * padded, rows, values);
     }
-    for (int row = 0; row < rows; row++) finish(output, first + row, panel * PANEL, matrix->outputs, values[row]);
+    for (int row = 0; row < used; row++) finish(output, first + row, panel * PANEL, matrix->outputs, values[row]);
 }
 
 static void multiply_panel(const struct matrix *matrix, int64_t panel, const struct rows *x, int64_t count,
@@ -335,7 +385,7 @@ static void multiply_panel(const struct matrix *matrix, int64_t panel, const str
     for (int64_t row = 0; row < count;) {
         struct tile tile = tile_of(row, count, matrix->is_int8);
         switch (tile.rows) { /* constants, so that the compiler keeps the sums in registers */
-#define TILE(ROWS) case ROWS: multiply_tile(matrix, panel, x, row, ROWS <= MAX_TILE ? ROWS : 1, output); break;
+#define TILE(ROWS) case ROWS: multiply_tile(matrix, panel, x, row, ROWS <= MAX_TILE ? ROWS : 1, tile.used, output); break;
             TILE(16) TILE(8) TILE(6) TILE(4) TILE(3) TILE(2) TILE(1)
 #undef TILE
         }
@@ -346,10 +396,16 @@ static void multiply_panel(const struct matrix *matrix, int64_t panel, const str
 /* The team's members take some panels at a time. */
 static void multiply_together(struct team *team, const struct matrix *matrix, const struct rows *x, int64_t count,
                               const struct output *output) {
+#ifdef __AMX_INT8__
+    if (matrix->is_int8) _tile_loadconfig(&TILE_SHAPES);
+#endif
     int64_t pieces = (int64_t)team_size(team) * PARTS_A_MEMBER, size = (matrix->panels + pieces - 1) / pieces;
     for (int64_t first; (first = team_take(team) * size) < matrix->panels;)
         for (int64_t panel = first; panel < first + size && panel < matrix->panels; panel++)
             multiply_panel(matrix, panel, x, count, output);
+#ifdef __AMX_INT8__
+    if (matrix->is_int8) _tile_release();
+#endif
     team_wait(team);
 }
 
@@ -368,7 +424,7 @@ static void multiply_member(void *context, int member) {
     const struct matrix *matrix = product->matrix;
     for (int64_t row; (row = team_take(product->team)) < product->count;) {
         const float *from = product->from + row * matrix->inputs;
-        (matrix->is_int8 ? quantize_row : pack_row)(&product->x, row, product->count, from, matrix->inputs);
+        (matrix->is_int8 ? quantize_row : pack_row)(&product->x, row, product->count, from, matrix->inputs, matrix->groups);
     }
     team_wait(product->team);
     multiply_together(product->team, matrix, &product->x, product->count, &product->output);
@@ -409,7 +465,7 @@ static void prepare(struct decoder *decoder, const struct matrix *matrix, const 
             normalize(from, width, decoder->epsilon, norm, decoder->normed + row * width);
             from = decoder->normed + row * width;
         }
-        (matrix->is_int8 ? quantize_row : pack_row)(&decoder->prepared, row, count, from, width);
+        (matrix->is_int8 ? quantize_row : pack_row)(&decoder->prepared, row, count, from, width, matrix->groups);
     }
     team_wait(decoder->team);
 }
@@ -597,4 +653,4 @@ static void step(struct decoder *decoder, const struct row *rows, int64_t count)
     team_run(decoder->team, step_member, &context);
 }
 
-const struct kernels CONCAT(kernels_, VARIANT) = {STRING(VARIANT), pack, multiply, step};
+const struct kernels CONCAT(kernels_, VARIANT) = {STRING(VARIANT), GROUP_MULTIPLE, pack, multiply, step};
