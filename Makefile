@@ -86,9 +86,12 @@ constraints: .venv/ready-test  ## Choose the newest versions anew
 clean:  ## Remove what was installed and built, but not your data
 	rm -rf .venv build app/page/built page/node_modules dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.venv/ready-serve: pyproject.toml constraints.txt scripts/setup.sh
+# The kernels in C are compiled by the installation.
+INSTALLED := pyproject.toml constraints.txt setup.py $(wildcard scripts/setup.sh scripts/build_backend.py musicgen_core/kernels/source/*)
+
+.venv/ready-serve: $(INSTALLED)
 	scripts/setup.sh serve
 
-.venv/ready-test: pyproject.toml constraints.txt scripts/setup.sh
+.venv/ready-test: $(INSTALLED)
 	scripts/setup.sh test
 	@touch .venv/ready-serve

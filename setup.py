@@ -65,7 +65,8 @@ class BuildKernels(build_ext):
         with ThreadPoolExecutor() as pool:
             list(pool.map(compile_one, zip(jobs, objects, strict=True)))
         made = scratch / target.name
-        _run([*compiler, "-shared", "-o", str(made), *objects, "-lpthread", "-lm"])
+        strip = ["-s"] if sys.platform == "linux" else []
+        _run([*compiler, "-shared", *strip, "-o", str(made), *objects, "-lpthread", "-lm"])
         # Put in place whole: a process that has the old one loaded keeps it.
         shutil.copy(made, target.with_suffix(".new"))
         target.with_suffix(".new").replace(target)

@@ -35,4 +35,6 @@ fi
 extras=engine,embedded,page
 [ "$purpose" = serve ] || extras=$extras,training,test
 $pip install --progress-bar on -c constraints.txt -e ".[$extras]"
+[ -f musicgen_core/kernels/libkernels.so ] ||
+    echo "The kernels could not be compiled here: without a GPU, torch computes, several times slower (set CC to try another compiler)"
 touch ".venv/ready-$purpose"
