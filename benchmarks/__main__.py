@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import codec, engine, estimates, int8, service
+from benchmarks import codec, engine, estimates, int8, service, summary
 from benchmarks.api import accepting, listeners
 from benchmarks.machine import describe_machine
 from benchmarks.peers import comparison
@@ -11,6 +11,7 @@ from benchmarks.peers import comparison
 def main() -> None:
     print(describe_machine())
     parts = {
+        "Summary": summary.measure,
         "Accepting": accepting.measure,
         "Listeners": listeners.measure,
         "Service": service.measure,

@@ -48,11 +48,16 @@ def measure(*, full: bool = False) -> list[str]:
     return [
         f"codec on {device}, torch {torch.__version__}, {torch.get_num_threads()} threads, official shape, float32",
         f"limit: {codec.multiply_adds * codec.frame_rate / 1e9:.1f} G multiply-adds for a second of sound take "
-        f"{codec.multiply_adds * codec.frame_rate / _peak(device):.3f} s at the speed of one large matrix product",
+        f"{limit_seconds(codec, device):.3f} s at the speed of one large matrix product",
         "| | seconds of sound | ours, s/s | transformers, s/s | ratio | stretches | longest, ms |",
         "|---|---|---|---|---|---|---|",
         *rows,
     ]
+
+
+def limit_seconds(codec: Codec, device: torch.device) -> float:
+    """Seconds for a second of sound, if all multiply-adds ran at the speed of one large matrix product."""
+    return codec.multiply_adds * codec.frame_rate / _peak(device)
 
 
 def _decode(model: Any, codes: Tensor) -> Callable[[], object]:

@@ -4,6 +4,7 @@ Each request brings its own parameters and its own noise, drawn from its own see
 works within one request's rows. What a request draws therefore depends, bit for bit, on its own logits alone.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from musicgen_core.engine.sampling_params import SamplingParams
+
+LN_2 = math.log(2)
 
 
 def draw_noise(seed: int, steps: int, codebooks: int, *, greedy: bool, offset: int = 0) -> Tensor:
@@ -111,7 +114,8 @@ def sample(logits: Tensor, noise: Tensor, table: SamplingTable, ranks: int) -> T
 
 def _weights(logits: Tensor, largest: Tensor, table: SamplingTable) -> Tensor:
     """Probabilities up to a factor, `[slots, codebooks, n]`; the likeliest token's is 1."""
-    return ((logits - largest) / table.temperature[:, None, None]).exp_()
+    # Not exp: torch divides so many of them among its threads, whose spinning then takes a core from the next step.
+    return ((logits - largest) / (LN_2 * table.temperature[:, None, None])).exp2_()
 
 
 def _smallest_kept(logits: Tensor, table: SamplingTable, ranks: int) -> Tensor:
