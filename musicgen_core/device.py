@@ -45,7 +45,8 @@ def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
     if name == "int8":
         if device.type != "cpu" or not has_int8_kernel():
             raise CheckpointError(
-                f"int8 runs on x86 CPUs, not on {describe(device)} here; choose MUSICGEN_DTYPE=auto or --dtype auto."
+                f"int8 runs on CPUs, and there on x86 or where the package has compiled its kernels, not on "
+                f"{describe(device)} here; choose MUSICGEN_DTYPE=auto or --dtype auto."
             )
         return torch.float32
     if name != "auto":
