@@ -37,7 +37,7 @@ def measure(*, full: bool = False) -> list[str]:
     """Medians of alternating runs; the longest stretch is the median of each run's longest."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, runs = official_model().to(device), 7 if full else 3
-    codec = Codec(model, channels=1)
+    codec = Codec(model.config.to_dict(), model.state_dict(), channels=1, device=device)
     rows = []
     for seconds in (10 if full else 4, PUSH / codec.frame_rate):
         frames = round(seconds * codec.frame_rate)

@@ -85,7 +85,7 @@ def small_codec(channels: int = 1) -> Codec:
     """The EnCodec of the comparison."""
     model: Any = EncodecModel(EncodecConfig(**cases.CODEC)).eval()  # type: ignore[no-untyped-call]
     model.load_state_dict(cases.weights(model.state_dict()))
-    return Codec(model, channels=channels)
+    return Codec(cases.CODEC, model.state_dict(), channels=channels, device=torch.device("cpu"))
 
 
 def whole(checkpoint: Path) -> Results:

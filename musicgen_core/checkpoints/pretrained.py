@@ -1,4 +1,4 @@
-"""Loads the part of a model that is transformers' own class (EnCodec) from tensors in memory."""
+"""Loads a part of a model that is transformers' own class from tensors in memory."""
 
 from __future__ import annotations
 

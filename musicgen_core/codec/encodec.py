@@ -1,22 +1,24 @@
 """EnCodec: waveform to tokens and back.
 
-Défossez et al., "High Fidelity Neural Audio Compression" (2022, https://arxiv.org/abs/2210.13438). The model is
-transformers'; this module knows how MusicGen uses it: one token frame is `hop` samples, and a stereo model codes left
-and right separately, with their codebooks interleaved (left 0, right 0, left 1, ...). Always float32: the quantizer
-chooses among near neighbours. Its networks compute in stretches (docs/decisions/0019-the-codec-in-stretches.md).
+Défossez et al., "High Fidelity Neural Audio Compression" (2022, https://arxiv.org/abs/2210.13438). This module knows
+how MusicGen uses it: one token frame is `hop` samples, and a stereo model codes left and right separately, with their
+codebooks interleaved (left 0, right 0, left 1, ...). Always float32: the quantizer chooses among near neighbours. The
+networks compute in stretches (docs/decisions/0019-the-codec-in-stretches.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from musicgen_core.checkpoints.pretrained import load_part
 from musicgen_core.checkpoints.tensors import read_weights
+from musicgen_core.codec.checkpoint import CodecConfig, Weights
 from musicgen_core.codec.layer import Layer
-from musicgen_core.codec.seanet import read_network
+from musicgen_core.codec.quantizer import Quantizer
+from musicgen_core.codec.seanet import computes_in_pieces, read_decoder, read_encoder
 from musicgen_core.codec.streaming import StreamingDecoder
 from musicgen_core.errors import CheckpointError
 from musicgen_core.executor import Resumable, run_to_end
@@ -29,30 +31,43 @@ cores, 55 on one. On GPUs they are 16 s, and the limit is there for the memory."
 class Codec:
     """A loaded EnCodec. Safe to use from several threads."""
 
-    def __init__(self, model: Any, *, channels: int) -> None:
-        config = model.config
+    def __init__(
+        self, section: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], *, channels: int, device: torch.device
+    ) -> None:
+        """Build it on `device`, in float32. Raises CheckpointError.
+
+        `section`: `audio_encoder` of config.json, the fields of transformers' EncodecConfig. `tensors`: its weights, by
+        their names in transformers' EncodecModel. `channels`: 1 or 2, which are coded separately.
+        """
+        config = CodecConfig.read(section)
         if config.normalize or config.chunk_length_s is not None:
             raise CheckpointError("This EnCodec normalises or chunks its input; MusicGen's does neither.")
         self.channels = channels
         """1: mono, 2: stereo."""
         self.sample_rate: int = config.sampling_rate
         """Hz."""
-        self.hop: int = config.hop_length
+        self.hop: int = config.hop
         """Samples per frame."""
-        self.codebooks: int = channels * config.num_quantizers
+        self.codebooks: int = channels * config.quantizers
         """Tokens per frame, over all channels."""
         self.codebook_size: int = config.codebook_size
         """Codes in each codebook."""
         self.dim: int = config.hidden_size
         """Width of the latents that tokens stand for."""
-        self.device: torch.device = model.device
+        self.device = device
         """The device that holds the weights."""
-        self._bandwidth: float = config.target_bandwidths[0]
-        self._quantizer = model.quantizer
-        self.encoder = read_network(model.encoder, config)
+        weights = Weights(tensors, device)
+        self._quantizer = Quantizer(config, weights)
+        self.encoder: Layer
         """Samples `[rows, channels, 1]` to latents `[rows, channels, dim]`."""
-        self.decoder = read_network(model.decoder, config)
+        self.decoder: Layer
         """The way back."""
+        if computes_in_pieces(config):
+            self.encoder, self.decoder = read_encoder(config, weights), read_decoder(config, weights)
+        else:
+            from musicgen_core.codec.whole import read_whole
+
+            self.encoder, self.decoder = read_whole(section, tensors, device)
 
     @property
     def frame_rate(self) -> float:
@@ -87,7 +102,7 @@ class Codec:
             end = begin + stretch
             latents, state = self.encoder.push(samples[begin:end], state, last=end >= len(samples))
             # [channels, dim, frames] in, [quantizers, channels, frames] out.
-            codes.append(self._quantizer.encode(latents.permute(1, 2, 0), self._bandwidth))
+            codes.append(self._quantizer.encode(latents.permute(1, 2, 0)))
         return torch.cat(codes, dim=-1).flatten(0, 1)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
@@ -108,8 +123,7 @@ class Codec:
     @torch.inference_mode()
     def latents(self, codes: torch.Tensor) -> torch.Tensor:
         """The vectors `[channels, dim, frames]` that `[codebooks, frames]` tokens stand for: the decoder's input."""
-        latents: torch.Tensor = self._quantizer.decode(self._by_channel(codes).transpose(0, 1))
-        return latents
+        return self._quantizer.decode(self._by_channel(codes).transpose(0, 1))
 
     def _stretch(self, network: Layer, *, rows: int) -> int:
         """Frames at a stretch, for a network that takes so many rows for each."""
@@ -134,12 +148,7 @@ def match_channels(waveform: torch.Tensor, channels: int) -> torch.Tensor:
 
 def load_codec(folder: Path, config: dict[str, Any], *, channels: int, device: torch.device) -> Codec:
     """Load EnCodec from a model folder; `config` is the folder's config.json. Raises CheckpointError."""
-    from transformers.models.encodec.configuration_encodec import EncodecConfig
-    from transformers.models.encodec.modeling_encodec import EncodecModel
-
     section = config.get("audio_encoder", {})
     if section.get("model_type", "encodec") != "encodec":
         raise CheckpointError(f"The audio codec is {section['model_type']!r}; only EnCodec is supported.")
-    weights = read_weights(folder, "audio_encoder.")
-    model = load_part(EncodecModel, EncodecConfig(**section), weights, device)
-    return Codec(model, channels=channels)
+    return Codec(section, read_weights(folder, "audio_encoder."), channels=channels, device=device)

@@ -1,88 +1,116 @@
-"""The codec's networks, encoder and decoder, made of the layers of transformers' EncodecModel.
+"""The codec's networks, encoder and decoder, made from a model folder's weights.
 
 Each is a SEANet (Tagliasacchi et al., "SEANet: A Multi-modal Speech Enhancement Network", 2020,
-https://arxiv.org/abs/2009.02095) with an LSTM at its narrow end. The weights are taken out of the loaded model, their
-norms folded in once.
+https://arxiv.org/abs/2009.02095) with an LSTM at its narrow end.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from musicgen_core.codec.convolution import Convolution, Upsampling
-from musicgen_core.codec.layer import Activation, Chain, Layer, Residual, State
+from musicgen_core.codec.checkpoint import CodecConfig, Weights
+from musicgen_core.codec.convolution import Convolution, Padding, Upsampling
+from musicgen_core.codec.layer import Activation, Chain, Layer, Residual
 from musicgen_core.codec.lstm import LSTM
 
 
-@torch.no_grad()
-def read_network(network: Any, config: Any) -> Layer:
-    """The layers of transformers' EncodecEncoder or EncodecDecoder, which can compute a signal piece by piece.
-
-    A config whose layers look at the whole signal, or pad it in another way, keeps transformers' own: see `Whole`.
-    """
-    if config.norm_type != "weight_norm" or config.pad_mode not in ("constant", "reflect"):
-        return Whole(network)
-    return _chain(network.layers)
+def computes_in_pieces(config: CodecConfig) -> bool:
+    """Whether the layers here can compute it: none looks at the whole signal, as a norm over time does."""
+    return config.norm_type == "weight_norm" and config.pad_mode in ("constant", "reflect")
 
 
-class Whole:
-    """A network that computes nothing before the signal has ended."""
-
-    rate = 1.0
-    multiply_adds = 0.0
-    """It cannot be divided."""
-
-    def __init__(self, network: Any) -> None:
-        """`network`: transformers', `[channels, features, rows]` in and out."""
-        self._network = network
-        self._features: int = network.layers[-1].conv.out_channels
-
-    def push(self, x: Tensor, state: State, *, last: bool) -> tuple[Tensor, State]:
-        """See `Layer.push`."""
-        pieces = [*(state or []), x]
-        if not last:
-            return x.new_empty(0, x.shape[1], self._features), pieces
-        out: Tensor = self._network(torch.cat(pieces).permute(1, 2, 0))
-        return out.permute(2, 0, 1), None
+def read_encoder(config: CodecConfig, weights: Weights) -> Layer:
+    """Samples `[rows, channels, 1]` to latents `[rows, channels, dim]`. Raises CheckpointError."""
+    network, width = _Network(config, weights, "encoder"), config.num_filters
+    network.add_convolution(config.audio_channels, width, config.kernel_size)
+    for ratio in reversed(config.upsampling_ratios):
+        network.add_residuals(width)
+        network.add_activation()
+        network.add_convolution(width, 2 * width, 2 * ratio, stride=ratio)
+        width *= 2
+    network.add_lstm(width)
+    network.add_activation()
+    network.add_convolution(width, config.hidden_size, config.last_kernel_size)
+    return Chain(network.layers)
 
 
-def _chain(modules: Any) -> Chain:
-    return Chain([_layer(module) for module in modules])
+def read_decoder(config: CodecConfig, weights: Weights) -> Layer:
+    """The way back. Raises CheckpointError."""
+    network, width = _Network(config, weights, "decoder"), config.num_filters * 2 ** len(config.upsampling_ratios)
+    network.add_convolution(config.hidden_size, width, config.kernel_size)
+    network.add_lstm(width)
+    for ratio in config.upsampling_ratios:
+        network.add_activation()
+        network.add_upsampling(width, width // 2, ratio)
+        width //= 2
+        network.add_residuals(width)
+    network.add_activation()
+    network.add_convolution(width, config.audio_channels, config.last_kernel_size)
+    return Chain(network.layers)
 
 
-def _layer(module: Any) -> Layer:
-    # Told apart by their parts: to import transformers takes seconds, and this module is imported with the engine.
-    if isinstance(module, nn.ELU):
-        return Activation()
-    if hasattr(module, "lstm"):
-        return LSTM(module.lstm)
-    if hasattr(module, "block"):
-        direct = isinstance(module.shortcut, nn.Identity)
-        return Residual(_chain(module.block), None if direct else _layer(module.shortcut))
-    return _upsampling(module) if isinstance(module.conv, nn.ConvTranspose1d) else _convolution(module)
+class _Network:
+    """The layers so far, in a checkpoint's order: there, each is named by its number."""
 
+    def __init__(self, config: CodecConfig, weights: Weights, name: str) -> None:
+        self.layers: list[Layer] = []
+        self._config = config
+        self._weights = weights
+        self._network = name
 
-def _convolution(module: Any) -> Convolution:
-    conv = module.conv
-    stride, dilation = conv.stride[0], conv.dilation[0]
-    padding = (conv.kernel_size[0] - 1) * dilation + 1 - stride
-    after = 0 if module.causal else padding // 2
-    return Convolution(
-        conv.weight,
-        conv.bias,
-        padding=(padding - after, after),
-        mode=module.pad_mode,
-        stride=stride,
-        dilation=dilation,
-    )
+    @property
+    def _next(self) -> str:
+        """The next layer's name."""
+        return f"{self._network}.layers.{len(self.layers)}"
 
+    def add_activation(self) -> None:
+        self.layers.append(Activation())
 
-def _upsampling(module: Any) -> Upsampling:
-    conv = module.conv
-    stride = conv.stride[0]
-    after = math.ceil(stride * module.trim_right_ratio) if module.causal else stride // 2
-    return Upsampling(conv.weight, conv.bias, trimmed=(stride - after, after))
+    def add_convolution(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> None:
+        self.layers.append(self._convolution(self._next, inputs, outputs, kernel, stride=stride))
+
+    def add_upsampling(self, inputs: int, outputs: int, stride: int) -> None:
+        weight = self._weights.take_normed(f"{self._next}.conv", inputs, outputs, 2 * stride)
+        bias = self._weights.take(f"{self._next}.conv.bias", outputs)
+        causal = self._config.use_causal_conv
+        after = math.ceil(stride * self._config.trim_right_ratio) if causal else stride // 2
+        self.layers.append(Upsampling(weight, bias, trimmed=(stride - after, after)))
+
+    def add_lstm(self, dim: int) -> None:
+        with torch.device("meta"):
+            lstm = nn.LSTM(dim, dim, self._config.num_lstm_layers)
+        state = {
+            name: self._weights.take(f"{self._next}.lstm.{name}", *tensor.shape)
+            for name, tensor in lstm.state_dict().items()
+        }
+        lstm.load_state_dict(state, assign=True)
+        # One piece of memory for all, which cuDNN wants.
+        lstm.requires_grad_(False).flatten_parameters()
+        self.layers.append(LSTM(lstm))
+
+    def add_residuals(self, dim: int) -> None:
+        config, hidden = self._config, dim // self._config.compress
+        for index in range(config.num_residual_layers):
+            name, dilation = self._next, config.dilation_growth_rate**index
+            inner = self._convolution(f"{name}.block.1", dim, hidden, config.residual_kernel_size, dilation=dilation)
+            outer = self._convolution(f"{name}.block.3", hidden, dim, 1)
+            shortcut = self._convolution(f"{name}.shortcut", dim, dim, 1) if config.use_conv_shortcut else None
+            self.layers.append(Residual(Chain([Activation(), inner, Activation(), outer]), shortcut))
+
+    def _convolution(
+        self, name: str, inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1
+    ) -> Convolution:
+        padding = (kernel - 1) * dilation + 1 - stride
+        after = 0 if self._config.use_causal_conv else padding // 2
+        return Convolution(
+            self._weights.take_normed(f"{name}.conv", outputs, inputs, kernel),
+            self._weights.take(f"{name}.conv.bias", outputs),
+            padding=(padding - after, after),
+            mode=cast(Padding, self._config.pad_mode),
+            stride=stride,
+            dilation=dilation,
+        )

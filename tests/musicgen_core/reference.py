@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from musicgen_core.checkpoints.language_model import load_language_model
+from musicgen_core.codec.encodec import Codec
 from musicgen_core.engine.batch_decoder import BatchDecoder
 from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.request import Conditions, Request
@@ -92,6 +93,11 @@ def reference(kind: Kind, *, int8: bool = False) -> Reference:
         theirs.save_pretrained(folder)
         ours = load_language_model(Path(folder), device=CPU, dtype=torch.float32, int8=int8)
     return Reference(theirs, ours)
+
+
+def our_codec(theirs: Any, *, channels: int = 1) -> Codec:
+    """The codec with the weights of transformers' EncodecModel."""
+    return Codec(theirs.config.to_dict(), theirs.state_dict(), channels=channels, device=theirs.device)
 
 
 def text_tokens(count: int, seed: int = 0) -> Tensor:

@@ -188,6 +188,12 @@ def imports_of(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def test_loading_a_model_imports_neither_transformers_nor_torchs_compiler() -> None:
+    """scipy comes later, in a thread."""
+    load = "from musicgen_core import MusicGen; MusicGen.load('musicgen-pocket', device='cpu').close()"
+    assert imports_of(load) - {"scipy"} == {"torch", "numpy"}
+
+
 def test_importing_the_package_leaves_torch_alone() -> None:
     assert imports_of("import musicgen_core, musicgen_core.errors") == set()
     assert imports_of("from musicgen_core import MusicGen") == {"torch", "numpy"}

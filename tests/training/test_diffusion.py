@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import EncodecModel
 
-from musicgen_core.codec.encodec import Codec
 from musicgen_core.diffusion.checkpoint import load_diffusion, save_diffusion
 from musicgen_core.diffusion.filter_bank import FilterBank
+from tests.musicgen_core.reference import our_codec
 from training import diffusion
 from training.codec import codec_config, segments
 from training.instruments import SAMPLE_RATE
@@ -64,7 +64,7 @@ def test_it_learns_and_is_served(codec: Any, tmp_path: Path) -> None:
     assert training.trainer.last_loss < 0.8 * first
     save_diffusion(training.finished(), tmp_path, SAMPLE_RATE, torch.float16)
     assert sum(file.stat().st_size for file in (tmp_path / "diffusion").iterdir()) < 5e6
-    served = load_diffusion(tmp_path, Codec(codec, channels=1))
+    served = load_diffusion(tmp_path, our_codec(codec))
     assert served is not None
     assert served.steps == 60
     played = served.decode(torch.randint(1024, (4, 10)), seed=0)

@@ -1,12 +1,14 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import MusicgenForConditionalGeneration
+from transformers import EncodecConfig, MusicgenForConditionalGeneration
 
+from musicgen_core.codec.checkpoint import CodecConfig
 from musicgen_core.codec.encodec import Codec, load_codec
 from musicgen_core.errors import CheckpointError
 
@@ -38,6 +40,26 @@ def noise(*shape: int) -> torch.Tensor:
 
 def random_codes(codebooks: int, frames: int) -> torch.Tensor:
     return torch.randint(2048, (codebooks, frames), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {},
+        {"codebook_size": 1000, "target_bandwidths": [2.2], "sampling_rate": 32_000, "upsampling_ratios": [8, 5, 4, 4]},
+        {"codebook_dim": None, "target_bandwidths": [0.1, 1.4], "sampling_rate": 44_100, "upsampling_ratios": [7, 3]},
+    ],
+)
+def test_a_config_means_what_transformers_makes_of_it(section: dict[str, Any]) -> None:
+    theirs = EncodecConfig(**section)
+    written = json.loads(theirs.to_json_string(use_diff=False))
+    for ours in (CodecConfig.read(section), CodecConfig.read(written)):
+        assert (ours.hop, ours.quantizers, ours.width) == (
+            theirs.hop_length,
+            theirs.num_quantizers,
+            theirs.codebook_dim,
+        )
+        assert json.loads(json.dumps(asdict(ours) | {"codebook_dim": ours.width})).items() <= written.items()
 
 
 def test_knows_its_shape(mono: Codec, stereo: Codec) -> None:
@@ -110,8 +132,17 @@ def test_refuses_waveforms_of_another_shape(mono: Codec, shape: tuple[int, ...])
     [
         ({"model_type": "dac"}, "'dac'; only EnCodec"),
         ({"normalize": True}, "normalises or chunks"),
-        ({"num_filters": 8}, r"another shape of EncodecModel's decoder\.layers"),
-        ({"use_conv_shortcut": True}, r"lacks EncodecModel's .*shortcut"),
+        (
+            {"num_filters": 8},
+            r"another shape of EnCodec's encoder\.layers\.0\.conv\..*: \[4, 1, 7\]; .* is \[8, 1, 7\]",
+        ),
+        ({"use_conv_shortcut": True}, r"lacks EnCodec's encoder\.layers\.1\.shortcut\.conv\."),
+        ({"codebook_dim": 3}, r"another shape of EnCodec's quantizer\.layers\.0\.codebook\.embed"),
+        ({"num_filters": 0}, "audio_encoder: sizes must be positive"),
+        ({"codebook_size": 1}, "audio_encoder: .* codebook_size 2 or more"),
+        ({"target_bandwidths": []}, "audio_encoder: .* target_bandwidths not empty"),
+        ({"upsampling_ratios": "wide"}, "audio_encoder: .*not supported"),
+        ({"norm_type": "time_group_norm"}, r"lacks EncodecModel's .*conv\.weight"),
     ],
 )
 def test_names_what_it_cannot_use(text_model: Path, change: dict[str, Any], message: str) -> None:

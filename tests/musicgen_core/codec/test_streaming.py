@@ -12,6 +12,7 @@ from musicgen_core.codec.encodec import Codec
 from musicgen_core.errors import InvalidRequest
 from musicgen_core.executor import run_to_end
 from musicgen_core.lm.delay_pattern import UNKNOWN, whole_frames
+from tests.musicgen_core.reference import our_codec
 
 
 def musicgens_codec() -> Codec:
@@ -33,7 +34,7 @@ def musicgens_codec() -> Codec:
         num_residual_layers=1,
     )
     torch.manual_seed(0)
-    return Codec(EncodecModel(config).eval(), channels=1)
+    return our_codec(EncodecModel(config))
 
 
 def codes(codebooks: int, frames: int) -> torch.Tensor:

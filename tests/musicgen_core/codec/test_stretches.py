@@ -18,9 +18,10 @@ from musicgen_core import GenerationCancelled, GenerationInput, MusicGen, Sampli
 from musicgen_core.codec import encodec
 from musicgen_core.codec.encodec import Codec
 from musicgen_core.codec.layer import Layer
-from musicgen_core.codec.seanet import Whole
+from musicgen_core.codec.whole import Whole
 from musicgen_core.engine.batch_decoder import BatchDecoder
 from musicgen_core.executor import Resumable, run_to_end
+from tests.musicgen_core.reference import our_codec
 
 CODES = 64
 QUANTIZERS = 4
@@ -85,7 +86,7 @@ def test_any_shape_in_any_stretches_is_what_transformers_makes(
     config: dict[str, Any], channels: int, frames: int, part: float, stretch: int
 ) -> None:
     model = build(config)
-    codec = Codec(model, channels=channels)
+    codec = our_codec(model, channels=channels)
     codes = torch.randint(CODES, (codec.codebooks, frames))
     sound = torch.randn(channels, max(1, int((frames - 1 + part) * codec.hop)))
     with torch.inference_mode():
@@ -118,7 +119,7 @@ def fixed(**changes: Any) -> Any:
 
 @pytest.mark.parametrize(("changes", "whole"), [({}, False), ({"norm_type": "time_group_norm"}, True)])
 def test_what_looks_at_the_whole_signal_keeps_transformers_layers(changes: dict[str, Any], whole: bool) -> None:
-    codec = Codec(fixed(**changes), channels=1)
+    codec = our_codec(fixed(**changes))
     assert isinstance(codec.decoder, Whole) == whole
     assert isinstance(codec.encoder, Whole) == whole
 
@@ -135,7 +136,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, network: Layer, see: Callable[[int], 
 
 
 def test_no_stretch_is_longer_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    codec = Codec(fixed(), channels=2)
+    codec = our_codec(fixed(), channels=2)
     set_stretch(monkeypatch, codec, 16)
     decoded: list[int] = []
     encoded: list[int] = []
@@ -166,7 +167,7 @@ def test_the_official_codec_decodes_a_third_of_a_second_at_a_stretch() -> None:
                 codebook_size=2048,
             )
         )
-    codec = Codec(model, channels=1)
+    codec = our_codec(model)
     assert 3.8e9 < codec.multiply_adds * codec.frame_rate < 4.0e9
     assert encodec.STRETCH["cpu"] // codec.multiply_adds == 16
 
