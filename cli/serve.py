@@ -16,7 +16,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -115,7 +115,7 @@ def _supervise(
         time.sleep(0.1)
         for child in (redis, *workers, *others):
             child.restart_if_needed()
-        if not ready and _is_ready(store, settings, registry):
+        if not ready and _is_ready(store, settings, registry, (*workers, *others)):
             ready = True
             _say_ready(settings)
 
@@ -194,13 +194,20 @@ def _musicgen(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "cli.main", *arguments]
 
 
-def _is_ready(store: PredictionStore, settings: Settings, registry: Registry) -> bool:
-    """Whether the API accepts connections, and each model and the webhooks have a worker."""
+def _is_ready(store: PredictionStore, settings: Settings, registry: Registry, children: Iterable[ChildProcess]) -> bool:
+    """Whether the API accepts connections, and each model and the webhooks have a worker of ours.
+
+    The announcement of one that was killed holds for some seconds more. A worker's name ends in its process id.
+    """
+    ours = tuple(f":{child.process.pid}" for child in children if child.process is not None)
     try:
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
             deployment = store.run(announcements.deployment())
             queues = [*(entry.queue for entry in registry.entries), Queue.WEBHOOKS]
-            return all(queue in deployment and deployment[queue].workers for queue in queues)
+            return all(
+                queue in deployment and any(name.endswith(ours) for name in deployment[queue].workers)
+                for queue in queues
+            )
     except (OSError, StoreUnavailable):
         return False
 
