@@ -67,7 +67,7 @@ struct decoder {
     struct rows prepared;
 };
 
-/* One row of a step; the layout is known to `decoder_step.py`. */
+/* One row of a step; the layout is known to `engine/native_step.py`. */
 struct row {
     const int64_t *tokens;      /* the column that goes in, [codebooks] */
     float *logits;              /* [codebooks * vocabulary] */

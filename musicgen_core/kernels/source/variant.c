@@ -33,12 +33,14 @@
 #define MAX_INT8_TILE 3 /* needs twice the registers */
 #endif
 #elif defined(__ARM_FEATURE_DOTPROD)
-#include <arm_neon.h>
 #define LANES 4
 #define MAX_TILE 6
 #else
 #define LANES 4
 #define MAX_TILE 2
+#endif
+#ifdef __aarch64__
+#include <arm_neon.h>
 #endif
 #ifndef MAX_INT8_TILE
 #define MAX_INT8_TILE MAX_TILE
@@ -58,6 +60,8 @@ INLINE floats multiply_add(floats a, floats b, floats c) {
     return _mm512_fmadd_ps(a, b, c);
 #elif defined(__AVX2__)
     return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+    return (floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
 #endif
