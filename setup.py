@@ -22,7 +22,10 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 ROOM = Path("musicgen_core/kernels")
-FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall")
+FLAGS = (
+    *("-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall"),
+    "-ffp-contract=off",  # the source says where to fuse: else each variant would round in a way of its own
+)
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
 AVX512 = (*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni")))
 CONSEQUENCE = "Without the library torch computes on CPUs, several times slower."

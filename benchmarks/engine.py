@@ -1,5 +1,7 @@
 """Decoding speed for 1, 2, 4, 8 and 16 requests at once, in frames a second over all, and the memory of a slot.
 
+On a CPU by the kernels, as the service decodes, and by torch, as it does where there are none.
+
 python -m benchmarks.engine                # the project's tiny model, and musicgen-small's real shape
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import replace
+from itertools import product
 
 import torch
 
@@ -15,6 +18,7 @@ from musicgen_core.device import Dtype, choose_dtype
 from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
+from musicgen_core.kernels.library import Kernels, choose_kernels
 from musicgen_core.lm.linear import has_int8_kernel
 from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
 
@@ -42,17 +46,24 @@ def measure(*, full: bool = False) -> list[str]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lines = [
         f"engine on {device}, torch {torch.__version__}, {torch.get_num_threads()} threads, guidance 3, top_k 250",
-        "| shape | dtype | memory a slot | requests at once | steps/s | frames/s in all |",
-        "|---|---|---|---|---|---|",
+        "| shape | by | dtype | memory a slot | requests at once | steps/s | frames/s in all |",
+        "|---|---|---|---|---|---|---|",
     ]
     shapes = [("tiny (2 x 64)", TINY, 150), ("musicgen-small (24 x 1024)", SMALL, 60 if full else 12)]
     for name, config, steps in shapes:
-        for precision in precisions(device):
+        for kernels, precision in product(ways(device), precisions(device)):
+            by = f"ours, {kernels.name}" if kernels else "ours by torch"
             for requests in (1, 2, 4, 8, 16):
-                rate, slot = frames_per_second(config, device, precision, requests, steps)
-                memory = f"{slot / 2**20:.0f} MiB"
-                lines.append(f"| {name} | {precision} | {memory} | {requests} | {rate:.1f} | {rate * requests:.1f} |")
+                rate, slot = frames_per_second(config, device, kernels, precision, requests, steps)
+                cells = f"{precision} | {slot / 2**20:.0f} MiB | {requests} | {rate:.1f} | {rate * requests:.1f}"
+                lines.append(f"| {name} | {by} | {cells} |")
     return lines
+
+
+def ways(device: torch.device) -> tuple[Kernels | None, ...]:
+    """The kernels to measure on the device; None: torch."""
+    kernels = choose_kernels() if device.type == "cpu" else None
+    return (kernels, None) if kernels else (None,)
 
 
 def precisions(device: torch.device) -> tuple[Dtype, ...]:
@@ -63,14 +74,19 @@ def precisions(device: torch.device) -> tuple[Dtype, ...]:
 
 
 def frames_per_second(
-    config: LanguageModelConfig, device: torch.device, precision: Dtype, requests: int, steps: int
+    config: LanguageModelConfig,
+    device: torch.device,
+    kernels: Kernels | None,
+    precision: Dtype,
+    requests: int,
+    steps: int,
 ) -> tuple[float, int]:
     """Steps a second, by the median step after the first three, and bytes of a slot."""
     with torch.device(device), torch.inference_mode():
         model = LanguageModel(config).to(choose_dtype(precision, device)).eval()
         for parameter in model.parameters():
             parameter.normal_(std=0.02)
-        model.pack(int8=precision == "int8")
+        model.pack(int8=precision == "int8", kernels=kernels)
     engine = Engine(model, max_requests=requests, max_frames=steps + 16)
     text = torch.randn(PROMPT_TOKENS, config.text_dim)
     for seed in range(requests):

@@ -39,9 +39,11 @@ class NativeStep:
     def logits(self, lanes: Mapping[int, Lane], columns: Tensor, column: Tensor) -> Tensor:
         """Logits `[slots, ROWS, codebooks, vocabulary]`, up to the highest slot in use; read them before the next step.
 
-        Those of rows that do not run have no meaning. `columns`: the codes, int64 `[slots, columns, codebooks]`.
+        Those of rows that do not run have no meaning. `columns`: the codes, int64 `[slots, columns, codebooks]`, with a
+        column's codes side by side in memory.
         `column`: of each slot the one that goes in, int64 `[slots]`.
         """
+        assert columns.stride(2) == 1
         slots, rows, places = max(lanes) + 1, [], column.tolist()
         for slot, lane in lanes.items():
             tokens = columns[slot, places[slot]].data_ptr()

@@ -23,10 +23,14 @@ from musicgen_core.engine.batch_decoder import BatchDecoder
 from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampling_params import SamplingParams
+from musicgen_core.executor import run_to_end
+from musicgen_core.kernels.library import Kernels, choose_kernels
 from musicgen_core.lm.transformer import LanguageModel
 
 Kind = Literal["text", "melody", "stereo", "stereo-melody"]
 KINDS: tuple[Kind, ...] = ("text", "melody", "stereo", "stereo-melody")
+Packing = Kernels | Literal["fastest", "torch"]
+"""What a model is packed for: kernels, this machine's fastest as in the service, or torch."""
 
 VOCABULARY = 128
 TEXT_DIM = 32
@@ -85,14 +89,22 @@ def build(kind: Kind, seed: int = 0) -> Any:
     return model.eval()
 
 
-@functools.cache
-def reference(kind: Kind, *, int8: bool = False) -> Reference:
+def reference(kind: Kind, *, int8: bool = False, kernels: Packing = "fastest") -> Reference:
     """The pair of models of a kind, by way of a checkpoint on disk."""
-    theirs = build(kind)
+    chosen = choose_kernels() if kernels == "fastest" else None if kernels == "torch" else kernels
+    return Reference(_theirs(kind), _ours(kind, int8, chosen))
+
+
+@functools.cache
+def _theirs(kind: Kind) -> Any:
+    return build(kind)
+
+
+@functools.cache
+def _ours(kind: Kind, int8: bool, kernels: Kernels | None) -> LanguageModel:
     with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
-        ours = load_language_model(Path(folder), device=CPU, dtype=torch.float32, int8=int8)
-    return Reference(theirs, ours)
+        _theirs(kind).save_pretrained(folder)
+        return load_language_model(Path(folder), device=CPU, dtype=torch.float32, int8=int8, kernels=kernels)
 
 
 def our_codec(theirs: Any, *, channels: int = 1) -> Codec:
@@ -157,9 +169,12 @@ def their_codes(
     return torch.stack(decoded, dim=1).flatten(0, 1)  # stereo: left and right alternate
 
 
-def make_engine(kind: Kind = "text", requests: int = 4, **rest: Any) -> Engine:
+def make_engine(
+    kind: Kind = "text", requests: int = 4, *, int8: bool = False, kernels: Packing = "fastest", **rest: Any
+) -> Engine:
     """An engine for up to 220 frames and 16 text tokens."""
-    return Engine(reference(kind).ours, max_requests=requests, max_frames=220, max_text_tokens=16, **rest)
+    model = reference(kind, int8=int8, kernels=kernels).ours
+    return Engine(model, max_requests=requests, max_frames=220, max_text_tokens=16, **rest)
 
 
 def drive(engine: Engine) -> None:
@@ -184,7 +199,7 @@ def run_in_turns(decoder: BatchDecoder, *requests: Request) -> list[Tensor]:
         free = [slot for slot in range(4) if slot not in running]
         if waiting and free and turn % 5 == 0:
             index, request = waiting.pop(0)
-            decoder.admit(free[0], request)
+            run_to_end(decoder.admit(free[0], request))
             running[free[0]] = index, decoder.steps(request.frames)
         turn += 1
         if not running:

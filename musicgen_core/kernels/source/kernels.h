@@ -67,7 +67,7 @@ struct decoder {
     struct rows prepared;
 };
 
-/* One row of a step; the layout is known to `decoder_step.py`. */
+/* One row of a step; the layout is known to `engine/native_step.py`. */
 struct row {
     const int64_t *tokens;      /* the column that goes in, [codebooks] */
     float *logits;              /* [codebooks * vocabulary] */
@@ -92,7 +92,7 @@ extern const struct kernels kernels_avx2, kernels_avx2_vnni, kernels_avx512_vnni
 extern const struct kernels kernels_neon_dot;
 #endif
 
-void *allocate(size_t bytes); /* zeroed, aligned to pages where it is large; ends the process where there is no memory */
+void *allocate(size_t bytes); /* zeroed; large blocks begin at a page; ends the process where there is no memory */
 struct rows new_rows(int64_t count, int64_t width);
 void free_rows(struct rows *rows);
 

@@ -33,12 +33,14 @@
 #define MAX_INT8_TILE 3 /* needs twice the registers */
 #endif
 #elif defined(__ARM_FEATURE_DOTPROD)
-#include <arm_neon.h>
 #define LANES 4
 #define MAX_TILE 6
 #else
 #define LANES 4
 #define MAX_TILE 2
+#endif
+#ifdef __aarch64__
+#include <arm_neon.h>
 #endif
 #ifdef __AMX_INT8__
 #define FEWEST_IN_16 5 /* tile registers take 16 rows as quickly as fewer */
@@ -65,6 +67,8 @@ INLINE floats multiply_add(floats a, floats b, floats c) {
     return _mm512_fmadd_ps(a, b, c);
 #elif defined(__AVX2__)
     return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+    return (floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
 #endif
@@ -284,7 +288,10 @@ static struct tile tile_of(int64_t row, int64_t count, int is_int8) {
         if (*rows > (is_int8 ? MAX_INT8_TILE : MAX_TILE)) continue;
         int fewest = is_int8 && *rows == 16 ? FEWEST_IN_16 : *rows;
         for (; count - first >= fewest; first += *rows)
-            if (row < first + *rows) return (struct tile){first, *rows, count - first < *rows ? (int)(count - first) : *rows};
+            if (row < first + *rows) {
+                int used = count - first < *rows ? (int)(count - first) : *rows;
+                return (struct tile){first, *rows, used};
+            }
     }
 }
 
@@ -316,7 +323,8 @@ static void quantize_row(const struct rows *rows, int64_t row, int64_t count, co
     }
     float largest = 0;
     for (int lane = 0; lane < LANES; lane++) largest = sizes[lane] > largest ? sizes[lane] : largest;
-    for (int64_t input = whole; input < inputs; input++) largest = fabsf(x[input]) > largest ? fabsf(x[input]) : largest;
+    for (int64_t input = whole; input < inputs; input++)
+        largest = fabsf(x[input]) > largest ? fabsf(x[input]) : largest;
     float inverse = LEVELS / largest;
     int32_t total = 0;
     for (int64_t first = 0; first < groups * GROUP; first += BLOCK) {
@@ -385,7 +393,10 @@ static void multiply_panel(const struct matrix *matrix, int64_t panel, const str
     for (int64_t row = 0; row < count;) {
         struct tile tile = tile_of(row, count, matrix->is_int8);
         switch (tile.rows) { /* constants, so that the compiler keeps the sums in registers */
-#define TILE(ROWS) case ROWS: multiply_tile(matrix, panel, x, row, ROWS <= MAX_TILE ? ROWS : 1, tile.used, output); break;
+#define TILE(ROWS)                                                                              \
+    case ROWS:                                                                                  \
+        multiply_tile(matrix, panel, x, row, ROWS <= MAX_TILE ? ROWS : 1, tile.used, output); \
+        break;
             TILE(16) TILE(8) TILE(6) TILE(4) TILE(3) TILE(2) TILE(1)
 #undef TILE
         }
@@ -424,7 +435,8 @@ static void multiply_member(void *context, int member) {
     const struct matrix *matrix = product->matrix;
     for (int64_t row; (row = team_take(product->team)) < product->count;) {
         const float *from = product->from + row * matrix->inputs;
-        (matrix->is_int8 ? quantize_row : pack_row)(&product->x, row, product->count, from, matrix->inputs, matrix->groups);
+        (matrix->is_int8 ? quantize_row : pack_row)(&product->x, row, product->count, from, matrix->inputs,
+                                                    matrix->groups);
     }
     team_wait(product->team);
     multiply_together(product->team, matrix, &product->x, product->count, &product->output);
@@ -548,8 +560,10 @@ INLINE void attend(const float *query, const char *keys, int64_t first_key, int6
     }
     for (int64_t i = 0; i < whole; i += LANES) {
         floats mixed = all(0.0f);
-        for (position = 0; position < length; position++)
-            mixed = multiply_add(all(scores[position]), load_cached(keys, first_value + position * width + i, number), mixed);
+        for (position = 0; position < length; position++) {
+            floats value = load_cached(keys, first_value + position * width + i, number);
+            mixed = multiply_add(all(scores[position]), value, mixed);
+        }
         store(out + i, mixed / total);
     }
     for (int64_t i = whole; i < width; i++) {
@@ -581,12 +595,14 @@ static void attend_self(struct decoder *decoder, const struct row *rows, int64_t
         keep(decoder->keys_values, last, qkv + dim, width, decoder->cache_number);
         keep(decoder->keys_values, last + strides[1], qkv + 2 * dim, width, decoder->cache_number);
         attend_cached(qkv, decoder->keys_values, first, strides, row->position + 1, width, decoder->cache_number,
-                      decoder->scores + member * decoder->max_positions, decoder->attended + index * dim + head * width);
+                      decoder->scores + member * decoder->max_positions,
+                      decoder->attended + index * dim + head * width);
     }
     team_wait(decoder->team);
 }
 
-static void attend_condition(struct decoder *decoder, const struct row *rows, int64_t count, int64_t layer, int member) {
+static void attend_condition(struct decoder *decoder, const struct row *rows, int64_t count, int64_t layer,
+                             int member) {
     int64_t width = decoder->head_dim, dim = decoder->dim;
     const int64_t *strides = decoder->condition_strides;
     for (int64_t part; (part = team_take(decoder->team)) < count * decoder->heads;) {

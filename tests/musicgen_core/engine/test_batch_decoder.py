@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tests.musicgen_core.reference import (
     TEXT_DIM,
     VOCABULARY,
     Kind,
+    Packing,
     chroma,
     conditions,
     make_engine,
@@ -27,6 +29,8 @@ from tests.musicgen_core.reference import (
     their_codes,
 )
 
+WAYS: tuple[Packing, ...] = ("fastest", "torch")
+
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("given", [0, 9])
@@ -37,9 +41,11 @@ def test_greedy_tokens_equal_transformers_over_200_steps(kind: Kind, given: int,
     codes = prompt(kind, given) if given else None
     theirs = their_codes(kind, tokens, frames=200, guidance=guidance, melody=melody, prompt_codes=codes)
     sampling = SamplingParams(temperature=0, guidance=guidance)
-    [ours] = run(make_engine(kind), Request(200, sampling, 0, conditions(kind, tokens, melody), codes))
-    assert torch.equal(ours, theirs)
-    assert len(set(ours[:, given:].flatten().tolist())) > 10
+    for way in WAYS:
+        request = Request(200, sampling, 0, conditions(kind, tokens, melody), codes)
+        [ours] = run(make_engine(kind, kernels=way), request)
+        assert torch.equal(ours, theirs)
+    assert len(set(theirs[:, given:].flatten().tolist())) > 10
 
 
 @pytest.mark.parametrize("frames", [7, 20, 33])
@@ -81,19 +87,22 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_request_among_others_gives_the_same_tokens_as_alone(kind: Kind) -> None:
-    check_alone_equals_together(kind, mixed_requests(kind))
+def test_a_request_among_others_gives_the_same_tokens_as_alone(kind: Kind, way: Packing, int8: bool) -> None:
+    check_alone_equals_together(kind, mixed_requests(kind), int8=int8, kernels=way)
 
 
 @pytest.mark.usefixtures("_two_threads")
-def test_the_same_holds_on_two_threads() -> None:
-    check_alone_equals_together("text", mixed_requests("text")[-3:])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_holds_on_two_threads(way: Packing) -> None:
+    check_alone_equals_together("text", mixed_requests("text")[-3:], kernels=way)
 
 
-def check_alone_equals_together(kind: Kind, requests: list[Request]) -> None:
-    alone = [run(make_engine(kind, 1), request)[0] for request in requests]
-    engine, generations = make_engine(kind, 3), []
+def check_alone_equals_together(kind: Kind, requests: list[Request], **packed: Any) -> None:
+    alone = [run(make_engine(kind, 1, **packed), request)[0] for request in requests]
+    engine, generations = make_engine(kind, 3, **packed), []
     for index, request in enumerate(requests):  # join one by one, while others run and leave
         generations.append(engine.submit(request))
         for _ in range(3 + 4 * index % 7):
@@ -104,10 +113,13 @@ def check_alone_equals_together(kind: Kind, requests: list[Request]) -> None:
         assert torch.equal(generation.codes(), expected)
 
 
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_nor_do_neighbours_change_a_single_bit_of_what_is_computed(kind: Kind) -> None:
+def test_nor_do_neighbours_change_a_single_bit_of_what_is_computed(kind: Kind, way: Packing, int8: bool) -> None:
     request, *others = mixed_requests(kind)
-    alone, crowded = (BatchDecoder(reference(kind).ours, slots=4, max_frames=100, max_text_tokens=16) for _ in range(2))
+    model = reference(kind, int8=int8, kernels=way).ours
+    alone, crowded = (BatchDecoder(model, slots=4, max_frames=100, max_text_tokens=16) for _ in range(2))
     run_to_end(alone.admit(0, request))
     for slot, neighbour in enumerate([*others[:3], request]):
         run_to_end(crowded.admit(slot, neighbour))
@@ -120,14 +132,14 @@ def test_nor_do_neighbours_change_a_single_bit_of_what_is_computed(kind: Kind) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_padded_attention_gives_the_same_greedy_tokens(kind: Kind) -> None:
+def test_however_it_attends_it_gives_the_same_greedy_tokens(kind: Kind) -> None:
     requests = [make_request(kind, 30, seed, temperature=0, guidance=seed % 3) for seed in range(6)]
-    by_slot, padded = (run(make_engine(kind, 4, attention=way), *requests) for way in ("by_slot", "padded"))
-    for one, other in zip(by_slot, padded, strict=True):
-        assert torch.equal(one, other)
+    first, *others = (run(make_engine(kind, 4, attention=way), *requests) for way in get_args(AttentionKind))
+    for other in others:
+        assert all(map(torch.equal, first, other))
 
 
-@pytest.mark.parametrize("attention", ["by_slot", "padded"])
+@pytest.mark.parametrize("attention", get_args(AttentionKind))
 def test_what_a_slot_held_before_leaves_no_trace(attention: AttentionKind) -> None:
     engine = make_engine("melody", 1, attention=attention)
     first, _, again = run(

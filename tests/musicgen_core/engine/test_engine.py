@@ -1,7 +1,7 @@
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from musicgen_core.engine import batch_decoder
 from musicgen_core.engine.batch_decoder import BatchDecoder
 from musicgen_core.engine.engine import Engine
 from musicgen_core.engine.request import Conditions, Request
@@ -116,26 +117,25 @@ def test_cancelling_too_late_changes_nothing() -> None:
 class BreaksOnce(nn.Module):
     """Raises the next time it runs."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: Callable[..., Tensor]) -> None:
         super().__init__()
         self.inner = inner
         self.broken = False
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *given: Any) -> Tensor:
         if not self.broken:
             self.broken = True
             raise RuntimeError("out of memory")
-        out: Tensor = self.inner(x)
-        return out
+        return self.inner(*given)
 
 
 @contextmanager
-def breaking(module: nn.Module, norm: str) -> Iterator[None]:
-    """Breaks the next use of a module's norm."""
-    inner = getattr(module, norm)
-    setattr(module, norm, BreaksOnce(inner))
+def breaking(owner: object, name: str) -> Iterator[None]:
+    """Breaks the next use of a network's layer, or of a module's function."""
+    inner = getattr(owner, name)
+    setattr(owner, name, BreaksOnce(inner))
     yield
-    setattr(module, norm, inner)
+    setattr(owner, name, inner)
 
 
 def test_a_failing_step_fails_those_that_ran_and_the_engine_goes_on() -> None:
@@ -143,7 +143,7 @@ def test_a_failing_step_fails_those_that_ran_and_the_engine_goes_on() -> None:
     first, second, third = (engine.submit(make_request(frames=5)) for _ in range(3))
     while not second.started:
         engine.step()
-    with breaking(reference("text").ours, "norm"):
+    with breaking(batch_decoder, "sample"):
         drive(engine)
     for generation in (first, second):
         # Any of the two may be the cause.
@@ -166,7 +166,7 @@ def test_a_failing_admission_fails_only_its_own_request() -> None:
 def test_a_failing_step_of_one_request_is_its_own_error() -> None:
     engine = make_engine(requests=2)
     alone = engine.submit(make_request(frames=5))
-    with breaking(reference("text").ours, "norm"):
+    with breaking(batch_decoder, "sample"):
         drive(engine)
     with pytest.raises(RuntimeError, match="out of memory"):
         alone.codes()

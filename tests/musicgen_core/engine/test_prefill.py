@@ -9,6 +9,7 @@ from torch import Tensor
 
 from musicgen_core.engine import prefill
 from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
+from musicgen_core.engine.native_step import NativeStep
 from musicgen_core.engine.request import Request
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import GenerationCancelled
@@ -29,6 +30,7 @@ from tests.musicgen_core.reference import (
 
 SMALL_PIECE = 5e5
 """Less than two layers of six positions with guidance."""
+LAYERS = 3
 ATTENTION: tuple[AttentionKind, ...] = get_args(AttentionKind)
 
 
@@ -41,7 +43,7 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def layers_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What each layer is run for, in order: "entering", "condition", "step"."""
     done: list[str] = []
-    forward, condition = Layer.forward, Layer.condition_keys_values
+    forward, condition, logits = Layer.forward, Layer.condition_keys_values, NativeStep.logits
 
     def counted_forward(layer: Layer, x: Tensor, attention: Any) -> Tensor:
         done.append("entering" if x.ndim == 3 else "step")
@@ -51,6 +53,11 @@ def layers_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append("condition")
         return condition(layer, vectors)
 
+    def counted_logits(step: NativeStep, *given: Any) -> Tensor:
+        done.extend(["step"] * LAYERS)
+        return logits(step, *given)
+
+    monkeypatch.setattr(NativeStep, "logits", counted_logits)
     monkeypatch.setattr(Layer, "forward", counted_forward)
     monkeypatch.setattr(Layer, "condition_keys_values", counted_condition)
     return done

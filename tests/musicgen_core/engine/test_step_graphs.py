@@ -14,6 +14,7 @@ import torch
 from musicgen_core.engine.batch_decoder import BatchDecoder
 from musicgen_core.engine.buckets import Bucket
 from musicgen_core.engine.step_graphs import Recorder, StepGraphs
+from musicgen_core.executor import run_to_end
 from tests.musicgen_core.engine.tape import TapeRecorder
 from tests.musicgen_core.reference import (
     KINDS,
@@ -102,7 +103,7 @@ def test_an_error_of_the_step_itself_is_the_step_s() -> None:
 
 def decoder(kind: Kind, recorder: Recorder | None) -> BatchDecoder:
     return BatchDecoder(
-        reference(kind).ours,
+        reference(kind, kernels="torch").ours,
         slots=4,
         max_frames=320,
         max_text_tokens=80,
@@ -144,9 +145,9 @@ def test_recording_amid_a_run_changes_nothing() -> None:
     recorder = TapeRecorder()
     graphs, plain = decoder("text", recorder), decoder("text", None)
     for one in (graphs, plain):
-        one.admit(0, make_request("text", 30, 1))
+        run_to_end(one.admit(0, make_request("text", 30, 1)))
         one.step()
-        one.admit(1, make_request("text", 30, 2))
+        run_to_end(one.admit(1, make_request("text", 30, 2)))
     before = recorder.recordings
     for _ in range(3):
         for one in (graphs, plain):

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from musicgen_core.engine.attention import Lane, PaddedAttention, SequenceAttention, SlotAttention
+from musicgen_core.engine.buckets import Bucket
 from musicgen_core.engine.kv_cache import KVCache
 from musicgen_core.engine.request import Conditions, condition_vectors
 from musicgen_core.lm.delay_pattern import apply_delays
@@ -117,8 +118,7 @@ def test_stepwise_equals_all_at_once(padded: bool) -> None:
                 cache,
                 torch.tensor([0, position]),
                 torch.tensor([1, lane.condition_tokens]),
-                longest=position + 1,
-                longest_condition=lane.condition_tokens,
+                Bucket(2, position + 1, lane.condition_tokens, VOCABULARY),
             )
             if padded
             else SlotAttention(cache, {slot: lane})
