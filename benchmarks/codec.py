@@ -33,11 +33,16 @@ def official_model() -> Any:
     return EncodecModel(config).eval().requires_grad_(False)
 
 
+def as_ours(model: Any, device: torch.device) -> Codec:
+    """Our codec with the same weights."""
+    return Codec(model.config.to_dict(), model.state_dict(), channels=1, device=device)
+
+
 def measure(*, full: bool = False) -> list[str]:
     """Medians of alternating runs; the longest stretch is the median of each run's longest."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, runs = official_model().to(device), 7 if full else 3
-    codec = Codec(model.config.to_dict(), model.state_dict(), channels=1, device=device)
+    codec = as_ours(model, device)
     rows = []
     for seconds in (10 if full else 4, PUSH / codec.frame_rate):
         frames = round(seconds * codec.frame_rate)

@@ -23,7 +23,6 @@ from benchmarks.machine import describe_machine
 from benchmarks.peers.comparison import AUDIOCRAFT_ENVIRONMENT, WARM_UP, contenders, same_music, start, take_turns
 from benchmarks.peers.models import FRAME_RATE
 from benchmarks.peers.process import Round, Timing
-from musicgen_core.codec.encodec import Codec
 from musicgen_core.lm.transformer import LanguageModelConfig
 
 STORED = Path(__file__).with_name("stored.json")
@@ -109,7 +108,8 @@ def _figures(device: torch.device, audiocraft: Path) -> list[Figure]:
             ),
         ]
     precision = "int8" if device.type == "cpu" else "bfloat16"
-    steps, _ = engine.frames_per_second(engine.SMALL, device, precision, AT_ONCE, 40)
+    kernels, *_ = engine.ways(device)
+    steps, _ = engine.frames_per_second(engine.SMALL, device, kernels, precision, AT_ONCE, 40)
     figures.append(Figure(f"{AT_ONCE} requests at once, {precision}: decoding", "frames/s", steps * AT_ONCE))
     ours = next(own for name, own in timings.items() if name.startswith("ours"))
     return [
@@ -119,7 +119,7 @@ def _figures(device: torch.device, audiocraft: Path) -> list[Figure]:
             "s",
             _median(ours, "codec") / sound,
             min(_median(other, "codec") for other in theirs.values()) / sound,
-            codec.limit_seconds(Codec(codec.official_model(), channels=1), device),
+            codec.limit_seconds(codec.as_ours(codec.official_model(), device), device),
             more_is_better=False,
         ),
     ]
