@@ -27,7 +27,7 @@ class Kernels:
     """One way to compute: a set of instructions, and the threads that work together."""
 
     name: str
-    """Of the instructions: avx512_vnni, avx2_vnni, avx2, neon_dot, or generic for any CPU."""
+    """Of the instructions: avx512_amx, avx512_vnni, avx2_vnni, avx2, neon_dot, or generic for any CPU."""
     variant: int
     """The library's pointer."""
     team: Team
