@@ -80,11 +80,12 @@ sdk: .venv/ready-test  ## Write clients for Python and TypeScript into build/sdk
 
 constraints: .venv/ready-test  ## Choose the newest versions anew
 	printf 'torch==2.13.0\n' > .venv/pins
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --no-header --no-annotate \
-	    --extra engine --extra embedded --extra training --extra test -c .venv/pins -o constraints.txt
+	printf 'setuptools\nziglang\n' > .venv/build-tools
+	$(BIN)/uv pip compile pyproject.toml .venv/build-tools --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+	    --extra engine --extra embedded --extra page --extra training --extra test -c .venv/pins -o constraints.txt
 
 clean:  ## Remove what was installed and built, but not your data
-	rm -rf .venv build app/page/built page/node_modules dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build app/page/built musicgen_core/kernels/libkernels.so page/node_modules dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # The kernels in C are compiled by the installation.
 INSTALLED := pyproject.toml constraints.txt setup.py $(wildcard scripts/setup.sh scripts/build_backend.py musicgen_core/kernels/source/*)

@@ -23,9 +23,11 @@ from musicgen_core.codec.streaming import StreamingDecoder
 from musicgen_core.errors import CheckpointError
 from musicgen_core.executor import Resumable, run_to_end
 
-STRETCH = {"cpu": 1.25e9, "cuda": 6.4e10}
-"""Multiply-adds at a stretch. With the official codec these are 16 frames (0.3 s of sound) on CPUs: some 30 ms on two
-cores, 55 on one. On GPUs they are 16 s, and the limit is there for the memory."""
+CPU_STRETCH = 1.25e9
+"""Multiply-adds at a stretch on a CPU. With the official codec these are 16 frames (0.3 s of sound): some 30 ms on two
+cores, 55 on one."""
+DEVICE_STRETCH = 6.4e10
+"""The same on an accelerator: 16 s of sound. There the limit is for the memory."""
 
 
 class Codec:
@@ -128,7 +130,8 @@ class Codec:
     def _stretch(self, network: Layer, *, rows: int) -> int:
         """Frames at a stretch, for a network that takes so many rows for each."""
         work = network.multiply_adds * rows * self.channels
-        return max(1, int(STRETCH[self.device.type] // max(1.0, work)))
+        limit = CPU_STRETCH if self.device.type == "cpu" else DEVICE_STRETCH
+        return max(1, int(limit // max(1.0, work)))
 
     def _by_channel(self, codes: torch.Tensor) -> torch.Tensor:
         """`[codebooks, frames]` to `[channels, quantizers, frames]`."""

@@ -83,7 +83,8 @@ class BatchDecoder:
         """Set the memory of all slots aside; on a GPU, record the commonest steps.
 
         `max_frames`: longest result, given frames included. `max_text_tokens`: longest text. `attention`: how a step
-        attends; None chooses by device. `recorder`: makes graphs of padded steps; None: on CUDA, CUDA's.
+        attends; None: as suits the device and the model's packing. `recorder`: makes graphs of padded steps; None: on
+        CUDA, CUDA's.
         """
         config, device, dtype = model.config, model.device, model.dtype
         columns = column_count(max_frames, config.delays)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from musicgen_core.kernels.library import Matrix, Team, _library
+from musicgen_core.kernels.library import Matrix, require_library
 
 ACTIVATIONS = {"gelu": 1, "relu": 2, "silu": 3}
 """As `enum activation` in kernels.h numbers them."""
@@ -67,7 +67,7 @@ class Decoder:
         `max_rows`: of a step.
         """
         self._kept = (layers, norm, head, embedding, positions, keys_values, condition)
-        self._library = _library()
+        self._library = require_library()
         shape = (
             len(layers),
             positions.shape[1],
@@ -79,9 +79,8 @@ class Decoder:
             max(keys_values.shape[4], condition.shape[4]),
             CACHE_NUMBERS[keys_values.dtype],
         )
-        team: Team = head.kernels.team
         self._pointer: int = self._library.kernels_decoder(
-            team.pointer,
+            head.kernels.team.pointer,
             head.pointer,
             (c_int64 * len(shape))(*shape),
             ACTIVATIONS[activation],

@@ -38,8 +38,8 @@ class Team:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.pointer: int = _library().kernels_team_start(threads)
-        weakref.finalize(self, _library().kernels_team_end, self.pointer)
+        self.pointer: int = require_library().kernels_team_start(threads)
+        weakref.finalize(self, require_library().kernels_team_end, self.pointer)
 
 
 class Matrix:
@@ -51,17 +51,17 @@ class Matrix:
         self.outputs, self.inputs = weight.shape
         self.kernels = kernels
         self.int8 = int8
-        self.pointer: int = _library().kernels_matrix(
+        self.pointer: int = require_library().kernels_matrix(
             kernels.variant, weight.data_ptr(), self.outputs, self.inputs, int8
         )
-        weakref.finalize(self, _library().kernels_matrix_free, self.pointer)
+        weakref.finalize(self, require_library().kernels_matrix_free, self.pointer)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply: float32 `[..., inputs]` to `[..., outputs]`. Each row's result is independent of the others."""
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self.outputs)
         rows = x.numel() // self.inputs
-        _library().kernels_multiply(self.kernels.team.pointer, self.pointer, x.data_ptr(), rows, out.data_ptr())
+        require_library().kernels_multiply(self.kernels.team.pointer, self.pointer, x.data_ptr(), rows, out.data_ptr())
         return out
 
 
@@ -88,7 +88,8 @@ def choose_kernels() -> Kernels | None:
     return next(iter(all_kernels(torch.get_num_threads())), None)
 
 
-def _library() -> ctypes.CDLL:
+def require_library() -> ctypes.CDLL:
+    """The library itself, for what wraps its functions; `available` tells whether there is one."""
     library = _load()
     assert library is not None, "ask `available` first"
     return library

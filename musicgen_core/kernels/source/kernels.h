@@ -93,7 +93,7 @@ extern const struct kernels kernels_neon_dot;
 #endif
 
 void *allocate(size_t bytes); /* zeroed; large blocks begin at a page; ends the process where there is no memory */
-struct rows new_rows(int64_t count, int64_t width);
+struct rows new_rows(int64_t count, int64_t width, int is_int8); /* room for rows; not zeroed */
 void free_rows(struct rows *rows);
 
 /* A team of threads, the caller's among them. `team_run` has all members carry out a function together; inside it,

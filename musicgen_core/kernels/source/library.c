@@ -20,7 +20,7 @@
 
 enum { PAGE = 4096, HUGE_PAGE = 1 << 21 };
 
-void *allocate(size_t bytes) {
+static void *reserve(size_t bytes) {
     size_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : bytes >= PAGE ? PAGE : 64;
     size_t size = (bytes + unit - 1) / unit * unit;
     void *memory = aligned_alloc(unit, size ? size : unit);
@@ -32,17 +32,19 @@ void *allocate(size_t bytes) {
     /* Weights are read from end to end in every step: fewer, larger pages cost fewer look-ups. */
     if (unit == HUGE_PAGE) madvise(memory, size, MADV_HUGEPAGE);
 #endif
-    return memset(memory, 0, size);
+    return memory;
 }
 
-struct rows new_rows(int64_t count, int64_t width) {
-    count += 16 - 1; /* the last tile may have room for more */
-    size_t size = (size_t)(count * (width + 16 * GROUP));
+void *allocate(size_t bytes) { return memset(reserve(bytes), 0, bytes); }
+
+struct rows new_rows(int64_t count, int64_t width, int is_int8) {
+    if (!is_int8) return (struct rows){.values = reserve((size_t)(count * width) * sizeof(float))};
+    count += 16 - 1;     /* the last tile may have room for more rows */
+    width += 16 * GROUP; /* and every row for more groups */
     return (struct rows){
-        .values = allocate(size * sizeof(float)),
-        .levels = allocate(size * sizeof(int16_t)),
-        .scales = allocate((size_t)count * sizeof(float)),
-        .offsets = allocate((size_t)count * sizeof(int32_t)),
+        .levels = reserve((size_t)(count * width) * sizeof(int16_t)),
+        .scales = reserve((size_t)count * sizeof(float)),
+        .offsets = reserve((size_t)count * sizeof(int32_t)),
     };
 }
 
@@ -171,7 +173,7 @@ EXPORT struct decoder *kernels_decoder(struct team *team, const struct matrix *h
     decoder->attended = allocate(rows * dim * sizeof(float));
     decoder->inner = allocate(rows * ffn * sizeof(float));
     decoder->scores = allocate((size_t)team_size(team) * (size_t)decoder->max_positions * sizeof(float));
-    decoder->prepared = new_rows(decoder->max_rows, decoder->dim > decoder->ffn_dim ? decoder->dim : decoder->ffn_dim);
+    decoder->prepared = new_rows(decoder->max_rows, (int64_t)(dim > ffn ? dim : ffn), head->is_int8);
     return decoder;
 }
 

@@ -95,14 +95,12 @@ void team_run(struct team *team, void (*work)(void *context, int member), void *
 }
 
 struct team *team_start(int members) {
-    struct team *team = aligned_alloc(LINE, (sizeof *team + LINE - 1) / LINE * LINE);
-    if (!team) return NULL;
+    struct team *team = allocate(sizeof *team);
     atomic_init(&team->next, 0);
     atomic_init(&team->arrived, 0);
     atomic_init(&team->round, 0);
     atomic_init(&team->sleepers, 0);
     team->members = members;
-    team->ending = 0;
     pthread_mutex_init(&team->use, NULL);
     pthread_mutex_init(&team->mutex, NULL);
     pthread_cond_init(&team->changed, NULL);

@@ -10,7 +10,6 @@
 #include "kernels.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define CONCAT_(a, b) a##b
@@ -26,10 +25,8 @@
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define LANES 8
-#ifdef __AVXVNNI__
 #define MAX_TILE 6
-#else
-#define MAX_TILE 6
+#ifndef __AVXVNNI__
 #define MAX_INT8_TILE 3 /* needs twice the registers */
 #endif
 #elif defined(__ARM_FEATURE_DOTPROD)
@@ -303,9 +300,7 @@ INLINE int64_t place_in_tile(struct tile tile, int64_t row, int64_t group) {
     return (group * tile.rows + (row - tile.first)) * GROUP;
 }
 
-static void pack_row(const struct rows *rows, int64_t row, int64_t count, const float *x, int64_t inputs,
-                     int64_t groups) {
-    (void)groups;
+static void copy_row(const struct rows *rows, int64_t row, int64_t count, const float *x, int64_t inputs) {
     struct tile tile = tile_of(row, count, 0);
     float *to = rows->values + tile.first * inputs + (row - tile.first);
     for (int64_t input = 0; input < inputs; input++) to[input * tile.rows] = x[input];
@@ -342,6 +337,13 @@ static void quantize_row(const struct rows *rows, int64_t row, int64_t count, co
     }
     rows->scales[row] = largest / LEVELS;
     rows->offsets[row] = total * WEIGHT_OFFSET;
+}
+
+/* Packs one of `count` rows for a product with a matrix. */
+static void pack_row(const struct rows *rows, int64_t row, int64_t count, const float *x,
+                     const struct matrix *matrix) {
+    if (matrix->is_int8) quantize_row(rows, row, count, x, matrix->inputs, matrix->groups);
+    else copy_row(rows, row, count, x, matrix->inputs);
 }
 
 /* ---- a panel times all rows ---- */
@@ -433,17 +435,14 @@ static void multiply_member(void *context, int member) {
     (void)member;
     const struct product *product = context;
     const struct matrix *matrix = product->matrix;
-    for (int64_t row; (row = team_take(product->team)) < product->count;) {
-        const float *from = product->from + row * matrix->inputs;
-        (matrix->is_int8 ? quantize_row : pack_row)(&product->x, row, product->count, from, matrix->inputs,
-                                                    matrix->groups);
-    }
+    for (int64_t row; (row = team_take(product->team)) < product->count;)
+        pack_row(&product->x, row, product->count, product->from + row * matrix->inputs, matrix);
     team_wait(product->team);
     multiply_together(product->team, matrix, &product->x, product->count, &product->output);
 }
 
 static void multiply(struct team *team, const struct matrix *matrix, const float *x, int64_t count, float *out) {
-    struct product product = {team, matrix, x, new_rows(count, matrix->inputs), count,
+    struct product product = {team, matrix, x, new_rows(count, matrix->inputs, matrix->is_int8), count,
                               {out, matrix->outputs, NULL, NO_ACTIVATION, 0}};
     team_run(team, multiply_member, &product);
     free_rows(&product.x);
@@ -469,15 +468,16 @@ static void normalize(const float *x, int64_t dim, float epsilon, const float *c
 }
 
 /* Makes rows ready for a product: normalised where there is a norm, and packed. */
-static void prepare(struct decoder *decoder, const struct matrix *matrix, const float *x, int64_t width,
-                    const float *const *norm, int64_t count) {
+static void prepare(struct decoder *decoder, const struct matrix *matrix, const float *x, const float *const *norm,
+                    int64_t count) {
+    int64_t width = matrix->inputs;
     for (int64_t row; (row = team_take(decoder->team)) < count;) {
         const float *from = x + row * width;
         if (norm) {
             normalize(from, width, decoder->epsilon, norm, decoder->normed + row * width);
             from = decoder->normed + row * width;
         }
-        (matrix->is_int8 ? quantize_row : pack_row)(&decoder->prepared, row, count, from, width, matrix->groups);
+        pack_row(&decoder->prepared, row, count, from, matrix);
     }
     team_wait(decoder->team);
 }
@@ -621,10 +621,10 @@ static void attend_condition(struct decoder *decoder, const struct row *rows, in
     team_wait(decoder->team);
 }
 
-/* A product within the step: `x` of `width`, normalised first where there is a norm. */
-static void apply(struct decoder *decoder, const struct matrix *matrix, const float *x, int64_t width,
-                  const float *const *norm, int64_t count, struct output output) {
-    prepare(decoder, matrix, x, width, norm, count);
+/* A product within the step: of `x`, normalised first where there is a norm. */
+static void apply(struct decoder *decoder, const struct matrix *matrix, const float *x, const float *const *norm,
+                  int64_t count, struct output output) {
+    prepare(decoder, matrix, x, norm, count);
     multiply_together(decoder->team, matrix, &decoder->prepared, count, &output);
 }
 
@@ -644,21 +644,21 @@ static void step_member(void *context, int member) {
     embed(decoder, rows, count);
     for (int64_t index = 0; index < decoder->layers; index++) {
         const struct layer *layer = &decoder->layer[index];
-        apply(decoder, layer->qkv, decoder->x, dim, layer->norm[0], count,
+        apply(decoder, layer->qkv, decoder->x, layer->norm[0], count,
               (struct output){decoder->qkv, 3 * dim, NULL, NO_ACTIVATION, 0});
         attend_self(decoder, rows, count, index, member);
-        apply(decoder, layer->attention_out, decoder->attended, dim, NULL, count, residual);
+        apply(decoder, layer->attention_out, decoder->attended, NULL, count, residual);
         if (layer->condition_query) {
-            apply(decoder, layer->condition_query, decoder->x, dim, layer->norm[1], count,
+            apply(decoder, layer->condition_query, decoder->x, layer->norm[1], count,
                   (struct output){decoder->qkv, dim, NULL, NO_ACTIVATION, 0});
             attend_condition(decoder, rows, count, index, member);
-            apply(decoder, layer->condition_out, decoder->attended, dim, NULL, count, residual);
+            apply(decoder, layer->condition_out, decoder->attended, NULL, count, residual);
         }
-        apply(decoder, layer->feed_forward_in, decoder->x, dim, layer->norm[2], count,
+        apply(decoder, layer->feed_forward_in, decoder->x, layer->norm[2], count,
               (struct output){decoder->inner, ffn, NULL, decoder->activation, 0});
-        apply(decoder, layer->feed_forward_out, decoder->inner, ffn, NULL, count, residual);
+        apply(decoder, layer->feed_forward_out, decoder->inner, NULL, count, residual);
     }
-    apply(decoder, decoder->head, decoder->x, dim, decoder->norm, count,
+    apply(decoder, decoder->head, decoder->x, decoder->norm, count,
           (struct output){NULL, 0, step->logits, NO_ACTIVATION, 0});
 }
 

@@ -8,10 +8,8 @@ import torch
 from benchmarks.int8 import compare, music, score
 from musicgen_core.checkpoints import hub
 from musicgen_core.checkpoints.language_model import load_language_model
-from musicgen_core.kernels.library import Kernels, all_kernels, available
+from musicgen_core.kernels.library import Kernels, all_kernels
 from musicgen_core.lm.transformer import LanguageModel
-
-pytestmark = pytest.mark.skipif(not available(), reason="the library has not been built")
 
 
 def pocket(kernels: Kernels | None, *, int8: bool) -> LanguageModel:

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 from musicgen_core.kernels.library import Kernels, Matrix, all_kernels, available
 
-pytestmark = pytest.mark.skipif(not available(), reason="the library has not been built")
-
 Floats = npt.NDArray[np.float32]
 TINIEST, LEVELS = np.float32(1e-30), np.float32(127)
 cases = st.tuples(st.integers(1, 70), st.integers(1, 150), st.integers(1, 40), st.integers(0, 2**32 - 1))
 """Outputs, inputs, rows and a seed."""
 thoroughly = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+def test_the_library_has_been_built() -> None:
+    assert available()
 
 
 def everywhere() -> list[Kernels]:

@@ -10,33 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.engine import TINY
 from musicgen_core.engine import batch_decoder
 from musicgen_core.engine.batch_decoder import BatchDecoder
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.engine.sampler import SamplingTable, guide
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.executor import run_to_end
-from musicgen_core.kernels.library import Kernels, all_kernels, available
+from musicgen_core.kernels.library import Kernels, all_kernels
 from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
 from tests.musicgen_core.reference import run_in_turns
 
-pytestmark = pytest.mark.skipif(not available(), reason="the library has not been built")
-
-TEXT = LanguageModelConfig(
-    layers=3,
-    dim=64,
-    heads=4,
-    ffn_dim=128,
-    activation="gelu",
-    codebooks=4,
-    vocabulary=128,
-    audio_channels=1,
-    text_dim=32,
-    chroma_bins=None,
-    chroma_frames=None,
-    frame_rate=50,
-    sample_rate=32_000,
-)
+TEXT = replace(TINY, layers=3, ffn_dim=128, vocabulary=128)
 MELODY = replace(TEXT, chroma_bins=12, chroma_frames=20)
 ODD = replace(TEXT, layers=2, dim=42, heads=3, ffn_dim=50, vocabulary=37, codebooks=3, text_dim=42)
 CONFIGS = {
