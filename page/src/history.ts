@@ -41,6 +41,8 @@ export async function refreshHistory(): Promise<void> {
     earlier.value = [...page.results, ...rest];
     if (!rest.length) next.value = cursorOf(page.next);
   });
+  // A search may have been typed before there was anything to read on from.
+  await searchFor(search.value);
 }
 
 export async function loadMore(): Promise<void> {

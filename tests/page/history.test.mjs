@@ -52,6 +52,20 @@ test("a search reads on by itself", async (t) => {
   await until(async () => (await items(page).count()) > 20, "all are listed again");
 });
 
+test("a search that is typed before anything is listed reads on too", async (t) => {
+  const page = await open(t);
+  let answer;
+  const typed = new Promise((resolve) => (answer = resolve));
+  await page.route(/\/predictions\?limit=20$/, async (route) => {
+    await typed;
+    await route.continue();
+  });
+  await page.reload();
+  await page.getByRole("searchbox", { name: "Find in history" }).fill("celesta");
+  answer();
+  await earlier(page).getByRole("button", { name: /^Celesta under water/ }).waitFor();
+});
+
 test("one that is opened again plays, and fills the form", async (t) => {
   const page = await open(t);
   await prompt(page).fill("Something else");

@@ -121,14 +121,15 @@ test("music is heard while it is made, without gaps", async (t) => {
 
 test("who listens live goes on in the finished music", async (t) => {
   const page = await open(t);
-  await begin(page, "Live to the end", 3);
+  // Long enough that it is not finished before a third of a second of it is heard, on whatever machine.
+  await begin(page, "Live to the end", 30);
   await take(page).getByRole("button", { name: "Listen now", disabled: false }).click();
   await until(() => page.evaluate(() => spy.contexts[0]?.currentTime > spy.starts[0]?.when + 0.3), "it is heard");
   // Time stands still for the listener, however long the rest takes.
   await page.evaluate(() => spy.contexts[0].suspend());
   await button(take(page), "Pause").waitFor({ timeout: MUSIC_MS });
   const { seconds, offset } = await page.evaluate(() => spy.starts.at(-1));
-  assert.ok(Math.abs(seconds - 3) < 0.05, "the last thing that was started is the whole music");
+  assert.ok(Math.abs(seconds - 30) < 0.05, "the last thing that was started is the whole music");
   assert.ok(offset > 0.25 && offset < 2, `at the same place: ${offset}`);
   await until(async () => (await position(take(page))) > offset + 0.2, "it goes on from there");
 });
