@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from starlette.types import Receive, Scope, Send
 
 from app.openapi import TAGS, complete
+from app.problems.limits import explaining
 from app.services import Services
 
 
@@ -17,6 +19,12 @@ class Application(FastAPI):
     def __init__(self, services: Services, **options: Any) -> None:
         super().__init__(**options)
         self.services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            send = explaining(scope, send, self.max_body_size)
+        await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, with what FastAPI cannot derive from the routes."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from anyio import to_thread
 
@@ -24,12 +24,13 @@ from predictions.files import commands
 from predictions.files.record import File, file_key, file_prefix
 from predictions.models.inputs import Input
 from predictions.record.prediction import new_id
+from predictions.settings import is_loopback
 
 V1 = "/v1"
 """Where the part of the API for Replicate's clients begins."""
 
 _DATA_URI = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.IGNORECASE)
-_FILE_PATH = re.compile(r"/files/(?P<id>[A-Za-z0-9_-]+)/?$")
+_FILE_PATH = re.compile(rf"(?:{V1})?/files/(?P<id>[A-Za-z0-9_-]+)/?")
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,16 @@ async def resolve_input_audio(services: Services, owner: str, base_url: str, val
     if is_data_uri(uri):
         file = await store(services, owner, _decode_data_uri(uri, services.settings.max_input_audio_bytes))
         return value.model_copy(update={"input_audio": f"{base_url}/files/{file.id}"}), file.id
-    root = base_url.removesuffix(V1)
-    if uri.startswith((f"{root}/files/", f"{root}{V1}/files/")) and (match := _FILE_PATH.search(uri)):
+    path = _path_here(services, base_url, uri)
+    if path is not None and (match := _FILE_PATH.fullmatch(path)):
         return value, (await read(services, owner, match["id"])).id
-    require_reachable(services, "input_audio", uri)
+    try:
+        require_reachable(services, "input_audio", uri)
+    except InvalidInput as error:
+        if path is None:
+            raise
+        remedy = "upload the audio with POST /files, and send the urls.get of the answer"
+        raise InvalidInput(FieldError("input_audio", "is at this service's own address", remedy)) from error
     return value, None
 
 
@@ -115,6 +122,27 @@ def require_reachable(services: Services, field: str, url: str) -> None:
         addresses.check_url(url, services.settings.outbound_allow)
     except addresses.ForbiddenAddress as error:
         raise InvalidInput(FieldError(field, str(error), "send a public http(s) URL")) from error
+
+
+def _path_here(services: Services, base_url: str, url: str) -> str | None:
+    """Return the path of a URL of this service, by whichever name of it; None where the URL leads elsewhere."""
+    settings = services.settings
+    roots = (base_url.removesuffix(V1), settings.public_url, f"http://localhost:{settings.port}")
+    try:
+        parts = urlsplit(url)
+        for root in (urlsplit(text) for text in roots if text):
+            if _address(root) == _address(parts) and parts.path.startswith(f"{root.path}/"):
+                return parts.path.removeprefix(root.path)
+    except ValueError:
+        return None
+    return None
+
+
+def _address(parts: SplitResult) -> tuple[str, int | None]:
+    """Return host and port; all names of this machine's loopback are one."""
+    host = parts.hostname or ""
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return ("localhost" if is_loopback(host) else host), port
 
 
 def _decode_data_uri(uri: str, max_bytes: int) -> Upload:

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 
 from app import replicate
 from app.application import Application
+from app.head import HeadByGet
 from app.live.followers import Followers
 from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> Application:
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
     add_problem_handlers(app)
+    app.add_middleware(HeadByGet)
     app.include_router(predictions.router)
     app.include_router(reruns.router)
     app.include_router(models.router)

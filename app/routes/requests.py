@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app.predictions import Submission
 from predictions.models.inputs import Input
@@ -22,7 +22,7 @@ class Subscription(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     stream: Annotated[
-        bool,
+        StrictBool,
         Field(description="Follow it live: it gets `urls.stream` and `urls.audio`, and its sound while it is made."),
     ] = False
     webhook: Annotated[

@@ -10,11 +10,17 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy
 from predictions.errors import FieldError, InvalidInput
 from predictions.models.card import ModelCard
+
+MAX_EXACT = 2**53
+"""Beyond it, not every integer is a float."""
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A JSON number: neither a string nor a boolean is one."""
 
 
 class OutputFormat(StrEnum):
@@ -83,7 +89,7 @@ class Input(BaseModel):
         Field(ge=0, le=2**31 - 1, description="Sample among the k most likely tokens; 0: all of them."),
     ] = 250
     top_p: Annotated[
-        float,
+        Number,
         Field(
             ge=0,
             le=1,
@@ -91,7 +97,7 @@ class Input(BaseModel):
         ),
     ] = 0.0
     temperature: Annotated[
-        float,
+        Number,
         Field(
             ge=0,
             le=100,
@@ -111,6 +117,15 @@ class Input(BaseModel):
         StrictInt | None,
         Field(ge=-1, le=MAX_SEED, description="Seed of the random numbers; -1 or null: a random seed."),
     ] = None
+
+    @field_validator(
+        *("duration", "continuation_start", "continuation_end", "top_k", "classifier_free_guidance", "seed"),
+        mode="before",
+    )
+    @classmethod
+    def _without_fraction(cls, value: object) -> object:
+        """Take 8.0 for 8: JSON has one type of number, and some languages write every number with a point."""
+        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT else value
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:

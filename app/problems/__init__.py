@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 
+from app import head
+from app.problems import bodies, fields, paths
+from app.problems.shown import cut
 from predictions.errors import (
     AcceptanceUnknown,
     DeliveryNotFound,
+    FieldError,
     FileNotFound,
     IdempotencyMismatch,
     InvalidInput,
@@ -36,6 +41,10 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "5"
+MOST_ERRORS = 20
+"""Errors in one answer."""
+LONGEST_TEXT = 400
+"""Characters of one error's message and of its remedy."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -99,8 +108,16 @@ def problem_response(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """Return the answer that carries the problem."""
-    problem = Problem(title=title, status=status, detail=detail, instance=request.url.path, errors=list(errors))
+    problem = Problem(
+        title=title, status=status, detail=detail, instance=cut(request.url.path, LONGEST_TEXT), errors=list(errors)
+    )
     return JSONResponse(problem.model_dump(), status, headers, media_type=MEDIA_TYPE)
+
+
+def too_large(request: Request, max_bytes: int | None) -> JSONResponse:
+    """Return the answer to a body over the limit."""
+    detail = f"The body is larger than {max_bytes} bytes; send a smaller one, or compress the audio."
+    return problem_response(request, 413, "Too large", detail)
 
 
 async def _prediction_error(request: Request, error: Exception) -> JSONResponse:
@@ -115,52 +132,99 @@ async def _prediction_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid_input(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, InvalidInput)
-    fields = [FieldProblem(field=item.field, message=item.message, remedy=item.remedy) for item in error.errors]
-    return _unprocessable(request, fields)
+    return _wrong_fields(request, error.errors)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return _unprocessable(request, [_field_problem(item) for item in error.errors()])
+    found = error.errors()
+    content_type = request.headers.get("content-type")
+    if isinstance(error.body, bytes):
+        return _unreadable(request, 415, bodies.wrong_type(content_type, wants_file=False))
+    is_form = isinstance(error.body, FormData)
+    if is_form and not (content_type or "").lower().startswith("multipart/form-data"):
+        return _unreadable(request, 415, bodies.wrong_type(content_type, wants_file=True))
+    if found[0]["type"] == "json_invalid":
+        return _unreadable(request, 400, bodies.broken_json(error.body, found[0]["loc"][1], found[0]["ctx"]["error"]))
+    model = None if is_form else _body_model(request)
+    if fields.misplaced(error.body, model):
+        found = [item for item in found if item["loc"] != ("body", "input")] or found
+    shown = [fields.explain(item, model) for item in found[:MOST_ERRORS]]
+    return _wrong_fields(request, shown, more=len(found) - len(shown))
 
 
-def _unprocessable(request: Request, fields: list[FieldProblem]) -> JSONResponse:
-    detail = "; ".join(f"{item.field} {item.message}: {item.remedy}" for item in fields)
-    return problem_response(request, 422, "Invalid request", detail, fields)
+def _wrong_fields(request: Request, found: Sequence[FieldError], more: int = 0) -> JSONResponse:
+    """Answer 422 with the first of the errors; `more`: how many there are beside those in `found`."""
+    more += len(found[MOST_ERRORS:])
+    errors = [_field_problem(item) for item in found[:MOST_ERRORS]]
+    detail = "; ".join(_sentence(item) for item in errors) + (f"; … and {more} more" if more else "")
+    return problem_response(request, 422, "Invalid request", detail, errors)
 
 
-def _field_problem(item: dict[str, Any]) -> FieldProblem:
-    """Turn one of pydantic's errors into words that say what to send."""
-    path = [str(part) for part in item["loc"] if part not in ("body", "input")]
-    field = ".".join(path) or "body"
-    if item["type"] == "extra_forbidden":
-        return FieldProblem(field=field, message="is not known", remedy="leave it out, or correct its name")
-    if item["type"] == "missing":
-        return FieldProblem(field=field, message="is missing", remedy="send it")
-    if item["type"] == "json_invalid":
-        return FieldProblem(field="body", message="is not valid JSON", remedy="send a JSON object")
-    message = item["msg"][0].lower() + item["msg"][1:]
-    shown = repr(item.get("input"))
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return FieldProblem(field=field, message=f"is {shown}", remedy=message.replace("input should", "it should"))
+def _unreadable(request: Request, status: int, error: FieldError) -> JSONResponse:
+    problem = _field_problem(error)
+    return problem_response(request, status, "Unreadable body", _sentence(problem), [problem])
+
+
+def _field_problem(error: FieldError) -> FieldProblem:
+    return FieldProblem(
+        field=cut(error.field), message=cut(error.message, LONGEST_TEXT), remedy=cut(error.remedy, LONGEST_TEXT)
+    )
+
+
+def _sentence(problem: FieldProblem) -> str:
+    return f"{problem.field} {problem.message}: {problem.remedy}"
+
+
+def _body_model(request: Request) -> type[BaseModel] | None:
+    """Return the model of the JSON body that the request's route takes."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return fields.model_of(field.field_info.annotation) if field else None
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    headers = dict(error.headers) if error.headers else None
+    if error.status_code == 404 and error.detail == "Not Found":
+        return problem_response(request, 404, "No such path", _missing_path(request, "There is no {0}."))
     if error.status_code == 405:
-        headers = {"Allow": ", ".join(_allowed(request))}
-    return problem_response(request, error.status_code, "Request refused", str(error.detail), headers=headers)
+        allowed = ", ".join(_allowed(request))
+        detail = _missing_path(request, f"There is no {{0}}; this path takes {allowed}.")
+        return problem_response(request, 405, "Wrong method", detail, headers={"Allow": allowed})
+    if error.status_code == 413 and error.detail == "Content Too Large":
+        return too_large(request, request.app.max_body_size)
+    if error.status_code == 400 and error.__cause__ is not None:
+        return _unreadable(request, 400, bodies.unreadable(error.__cause__))
+    headers = dict(error.headers) if error.headers else None
+    return problem_response(
+        request, error.status_code, "Request refused", cut(str(error.detail), 1000), headers=headers
+    )
+
+
+def _missing_path(request: Request, sentence: str) -> str:
+    """Return what to say of a path that does not exist, with those that were most likely meant."""
+    path = request.url.path
+    near = paths.suggestions(request.method, path, _operations(request))
+    question = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"{sentence.format(f'{request.method} {cut(path)}')}{question} /docs lists every path."
+
+
+def _operations(request: Request) -> Iterator[paths.Operation]:
+    """Yield what can be asked for here, but for the files of the page and of the storage."""
+    for route in iter_route_contexts(request.app.routes):
+        if route.path and not route.path.endswith(":path}"):
+            yield from (paths.Operation(method, route.path) for method in sorted((route.methods or set()) - {"HEAD"}))
 
 
 def _allowed(request: Request) -> list[str]:
     """Return the methods of all routes at the request's path; Starlette names only those of the first."""
     routes: Sequence[BaseRoute] = request.app.routes
-    return [
-        method
-        for method in METHODS
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-    ]
+
+    def takes(method: str) -> bool:
+        if method == "HEAD" and not head.is_excluded(request.scope["path"]):
+            method = "GET"
+        return any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+
+    return [method for method in METHODS if takes(method)]
 
 
 async def _unexpected(request: Request, _error: Exception) -> JSONResponse:
