@@ -30,9 +30,11 @@ from app.services import ServedModels, Services
 from app.tokens import Tokens
 from predictions.models.registry import load_registry
 from predictions.record.store import AsyncPredictionStore
+from predictions.record.trial import require_redis
 from predictions.settings import Settings, load_settings
 from predictions.storage import open_storage
 from predictions.storage.local import LocalStorage
+from predictions.storage.trial import require_storage
 from predictions.version import package_version
 
 DESCRIPTION = """A prompt goes in, music comes out at a URL.
@@ -117,10 +119,13 @@ def _calm_garbage_collector() -> None:
 
 
 def run() -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM. Raises WrongSetting."""
     settings = load_settings()
     settings.require_safe_binding()
+    settings.require_secret()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s api %(levelname)s %(name)s: %(message)s")
+    require_redis(settings.redis_url)
+    require_storage(settings)
     app = create_app(settings)
     _calm_garbage_collector()
     uvicorn.run(

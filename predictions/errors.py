@@ -1,4 +1,4 @@
-"""The errors of the prediction domain.
+"""The errors of the prediction domain, and the one that ends a process whose settings are wrong.
 
 PredictionError
 ├── PredictionNotFound      no such prediction, or it belongs to another token
@@ -17,11 +17,20 @@ PredictionError
 │   └── AcceptanceUnknown   Redis did not answer whether it created the prediction
 └── StorageError            object storage failed; try again later
     └── ObjectNotFound      no object under that key
+
+WrongSetting, a SystemExit  a process cannot serve with its settings
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+WRONG_SETTING_STATUS = 78
+"""The exit status of a process whose settings are wrong (EX_CONFIG): it would end again, were it started again."""
+
+
+class WrongSetting(SystemExit):
+    """A setting is wrong. The message, one line, names the variable and says what to do."""
 
 
 class PredictionError(Exception):

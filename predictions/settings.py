@@ -16,8 +16,12 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from predictions.addresses import IPNetwork
+from predictions.errors import WrongSetting
 
 PREFIX = "MUSICGEN_"
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A finite number greater than 0."""
+HOUR_SECONDS, DAY_SECONDS, YEAR_HOURS = 3600, 86_400, 8760
 MAX_DURATION = 300
 """Seconds: the highest cap that an operator can set."""
 
@@ -41,11 +45,11 @@ class Settings(BaseSettings):
 
     # The prediction store and the queue.
     redis_url: str = "redis://127.0.0.1:6379/0"
-    lease_seconds: float = Field(15.0, gt=0)
+    lease_seconds: Amount = Field(15.0, le=HOUR_SECONDS)
     """A worker that has not renewed its lease for this long is taken for dead, and another one may take over."""
     max_attempts: int = Field(3, ge=1)
     """A prediction fails when its worker has died this many times while it worked on nothing else."""
-    retention_hours: float = Field(24.0, gt=0)
+    retention_hours: Amount = Field(24.0, le=10 * YEAR_HOURS)
     """A finished prediction and its audio are deleted this long after its end."""
     max_queued: int = Field(10_000, ge=1)
     """While this many predictions wait for a model, another one is answered 503 with Retry-After."""
@@ -56,7 +60,7 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None
     s3_public_endpoint: str | None = None
     """The endpoint in presigned URLs, where clients reach the storage under another name than the service."""
-    s3_bucket: str = "musicgen"
+    s3_bucket: str = Field("musicgen", pattern=r"^(?:[A-Za-z0-9._-]{1,255}|arn:[^\s/]+.*)$")
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
@@ -64,9 +68,9 @@ class Settings(BaseSettings):
     url_expiry_seconds: int = Field(3600, ge=1, le=7 * 24 * 3600)
 
     # Requests from clients and to other hosts.
-    max_input_audio_mb: float = Field(32.0, gt=0)
-    max_input_audio_seconds: float = Field(600.0, gt=0)
-    download_timeout_seconds: float = Field(60.0, gt=0)
+    max_input_audio_mb: Amount = Field(32.0, le=4096)
+    max_input_audio_seconds: Amount = Field(600.0, le=DAY_SECONDS)
+    download_timeout_seconds: Amount = Field(60.0, le=HOUR_SECONDS)
     outbound_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
     """Comma-separated private networks (CIDR) that input_audio and webhooks may reach."""
 
@@ -86,7 +90,7 @@ class Settings(BaseSettings):
     """Requests that are generated together; 0: chosen for the device."""
     max_duration: int = Field(30, ge=1, le=MAX_DURATION)
     """Seconds that a prediction may ask for; more than 30 are generated in windows of 30 s."""
-    extend_stride: float = Field(18.0, ge=1, le=29)
+    extend_stride: Amount = Field(18.0, ge=1, le=29)
     """Seconds between the beginnings of two windows."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     revision: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$")
@@ -106,6 +110,18 @@ class Settings(BaseSettings):
             raise ValueError("must be an http:// or https:// URL")
         return value.rstrip("/")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, value: str) -> str:
+        # Imported here: whoever only reads the settings, such as `musicgen --help`, needs no client.
+        from redis.connection import parse_url
+
+        try:
+            parse_url(value)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise ValueError(f"must be a redis://, rediss:// or unix:// URL ({error})") from error
+        return value
+
     @field_validator("webhook_secrets")
     @classmethod
     def _are_webhook_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -124,18 +140,18 @@ class Settings(BaseSettings):
         return self
 
     def require_safe_binding(self) -> None:
-        """Raise SystemExit where other machines could reach the API without a token."""
+        """Raise WrongSetting where other machines could reach the API without a token."""
         if not self.api_tokens and not is_loopback(self.host):
-            raise SystemExit(
+            raise WrongSetting(
                 f"MUSICGEN_HOST={self.host} is reachable from other machines: set MUSICGEN_API_TOKENS "
                 "(comma-separated), or bind to 127.0.0.1."
             )
 
     def require_secret(self) -> str:
-        """The signing secret; raises SystemExit where none is set."""
+        """The signing secret; raises WrongSetting where none is set."""
         secret = self.secret.get_secret_value()
         if not secret:
-            raise SystemExit("MUSICGEN_SECRET is not set; try: export MUSICGEN_SECRET=$(openssl rand -hex 32)")
+            raise WrongSetting("MUSICGEN_SECRET is not set; try: export MUSICGEN_SECRET=$(openssl rand -hex 32)")
         return secret
 
     @property
@@ -168,12 +184,12 @@ def is_loopback(host: str) -> bool:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings from the environment; raises SystemExit with the variable's name and what is wrong with it."""
+    """The settings from the environment; raises WrongSetting with the variable's name and what is wrong with it."""
     _refuse_unknown_variables()
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValueError as error:
-        raise SystemExit(f"Wrong setting: {_explain(error)}") from error
+        raise WrongSetting(f"Wrong setting: {_explain(error)}") from error
 
 
 def _refuse_unknown_variables() -> None:
@@ -182,7 +198,7 @@ def _refuse_unknown_variables() -> None:
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise SystemExit(f"Unknown setting {name}{hint}")
+            raise WrongSetting(f"Unknown setting {name}{hint}")
 
 
 def _explain(error: ValueError) -> str:

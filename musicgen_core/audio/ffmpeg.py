@@ -24,7 +24,17 @@ import numpy as np
 from musicgen_core.audio.waveform import Waveform, mix_channels, to_pcm16
 from musicgen_core.errors import AudioDecodeError, AudioEncodeError
 
-FORMATS = "wav,w64,mp3,flac,ogg,mov,mp4,m4a,aac,matroska,webm,aiff,caf,au"
+DEMUXERS = (
+    *("wav", "w64", "mp3", "flac", "ogg", "mov", "mp4", "m4a", "aac", "matroska", "webm", "aiff", "caf", "au"),
+    *("avi", "flv", "mpegts", "mpeg", "asf", "ac3", "eac3", "amr", "wv", "tta"),
+)
+"""Each reads the one file it is given. Those that open what a file names (hls, concat, dash, sdp, vobsub, ...) are not
+among them; mov has such references too, which ffmpeg follows only where it is told to."""
+FORMATS = (
+    "WAV, MP3, FLAC, Ogg (Vorbis, Opus), AAC, M4A, AIFF, CAF, AU, AC-3, AMR, WavPack, TTA, WMA, or the first sound "
+    "track of an MP4, MOV, 3GP, Matroska, WebM, AVI, FLV or MPEG file"
+)
+"""The same for people."""
 MAX_CHANNELS = 16
 MIN_RATE, MAX_RATE = 4_000, 384_000
 WALL_CLOCK_SECONDS = 60.0
@@ -150,7 +160,9 @@ def _decoding(path: Path, *, seconds: float, **options: object) -> Iterator[IO[b
         if status < 0:
             raise AudioDecodeError("The audio takes too much time or memory to read.")
         if status or not read:
-            raise AudioDecodeError(f"The file holds no audio that can be read ({_last_line(messages)}).")
+            raise AudioDecodeError(
+                f"The file holds no audio that can be read ({_last_line(messages)}). Send {FORMATS}."
+            )
     finally:
         killer.cancel()
         process.kill()
@@ -169,7 +181,11 @@ def _keep_end(pipe: IO[bytes], kept: bytearray) -> None:
 
 def _command(path: Path, seconds: float, options: dict[str, object]) -> list[str]:
     source = ffmpeg.input(
-        f"file:{path}", protocol_whitelist="file,pipe", format_whitelist=FORMATS, threads=1, t=f"{seconds:.3f}"
+        f"file:{path}",
+        protocol_whitelist="file,pipe",
+        format_whitelist=",".join(DEMUXERS),
+        threads=1,
+        t=f"{seconds:.3f}",
     )
     target = ffmpeg.output(
         # The first audio track only: a film may have one for each language.

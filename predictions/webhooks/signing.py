@@ -16,14 +16,14 @@ from predictions.settings import Settings
 def signing_keys(settings: Settings) -> tuple[str, ...]:
     """The keys that sign every webhook, the current one first. There are several while receivers change keys.
 
-    Raises SystemExit where there is neither a key nor a secret to derive one from.
+    Raises WrongSetting where there is neither a key nor a secret to derive one from.
     """
     keys = tuple(secret.get_secret_value() for secret in settings.webhook_secrets)
     return keys or (derived_key(settings.require_secret()),)
 
 
 def current_key(settings: Settings) -> str:
-    """The key that receivers should use from now on. Raises SystemExit as `signing_keys` does."""
+    """The key that receivers should use from now on. Raises WrongSetting as `signing_keys` does."""
     return signing_keys(settings)[0]
 
 

@@ -33,6 +33,15 @@ CODECS = {
     "mov": ["-c:a", "pcm_s16le"],
     "webm": ["-c:a", "libopus"],
     "mka": ["-c:a", "flac"],
+    "avi": ["-c:a", "pcm_s16le"],
+    "flv": ["-c:a", "aac", "-b:a", "192k"],
+    "ts": ["-c:a", "aac", "-b:a", "192k"],
+    "mpg": ["-c:a", "mp2", "-b:a", "192k"],
+    "wma": ["-c:a", "wmav2", "-b:a", "192k"],
+    "ac3": ["-b:a", "192k"],
+    "eac3": ["-b:a", "192k"],
+    "wv": [],
+    "tta": [],
 }
 
 
@@ -81,6 +90,20 @@ def test_every_format_is_decoded(suffix: str, tmp_path: Path) -> None:
         middle = sound.samples[channel, RATE // 2 : 3 * RATE // 2]
         assert strongest(middle) == pytest.approx(frequency, abs=1)
         assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+
+
+def test_speech_of_a_telephone_is_decoded(tmp_path: Path) -> None:
+    """AMR, which not every ffmpeg can write: a second of frames at 12.2 kbit/s."""
+    path = tmp_path / "call.amr"
+    path.write_bytes(b"#!AMR\n" + (b"\x3c" + bytes(31)) * 50)
+    assert read(path).duration == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_format_that_is_not_read_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    path = tmp_path / "sound.voc"
+    ffmpeg("-f", "lavfi", "-i", "sine=440:duration=1:sample_rate=8000", path)
+    with pytest.raises(AudioDecodeError, match=r"Send WAV, MP3, FLAC, Ogg .* MPEG file\."):
+        read(path)
 
 
 def test_the_name_of_a_file_says_nothing(tmp_path: Path) -> None:
