@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Match
 
-from app import head
-from app.problems import bodies, fields, paths
+from app.problems import bodies, fields, paths, routes
 from app.problems.shown import cut
 from predictions.errors import (
     AcceptanceUnknown,
@@ -43,9 +40,10 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "5"
 MOST_ERRORS = 20
 """Errors in one answer."""
+LONGEST_DETAIL = 1000
+"""Characters of a detail that names no fields."""
 LONGEST_TEXT = 400
 """Characters of one error's message and of its remedy."""
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class FieldProblem(BaseModel):
@@ -126,7 +124,7 @@ async def _prediction_error(request: Request, error: Exception) -> JSONResponse:
             if status == 503:
                 logger.warning("%s: %s", title, error)
             headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
-            return problem_response(request, status, title, detail.format(error), headers=headers)
+            return problem_response(request, status, title, cut(detail.format(error), LONGEST_DETAIL), headers=headers)
     raise error
 
 
@@ -146,7 +144,7 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
         return _unreadable(request, 415, bodies.wrong_type(content_type, wants_file=True))
     if found[0]["type"] == "json_invalid":
         return _unreadable(request, 400, bodies.broken_json(error.body, found[0]["loc"][1], found[0]["ctx"]["error"]))
-    model = None if is_form else _body_model(request)
+    model = None if is_form else routes.body_model(request)
     if fields.misplaced(error.body, model):
         found = [item for item in found if item["loc"] != ("body", "input")] or found
     shown = [fields.explain(item, model) for item in found[:MOST_ERRORS]]
@@ -176,18 +174,12 @@ def _sentence(problem: FieldProblem) -> str:
     return f"{problem.field} {problem.message}: {problem.remedy}"
 
 
-def _body_model(request: Request) -> type[BaseModel] | None:
-    """Return the model of the JSON body that the request's route takes."""
-    field = getattr(request.scope.get("route"), "body_field", None)
-    return fields.model_of(field.field_info.annotation) if field else None
-
-
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == 404 and error.detail == "Not Found":
         return problem_response(request, 404, "No such path", _missing_path(request, "There is no {0}."))
     if error.status_code == 405:
-        allowed = ", ".join(_allowed(request))
+        allowed = ", ".join(routes.allowed(request))
         detail = _missing_path(request, f"There is no {{0}}; this path takes {allowed}.")
         return problem_response(request, 405, "Wrong method", detail, headers={"Allow": allowed})
     if error.status_code == 413 and error.detail == "Content Too Large":
@@ -196,35 +188,16 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
         return _unreadable(request, 400, bodies.unreadable(error.__cause__))
     headers = dict(error.headers) if error.headers else None
     return problem_response(
-        request, error.status_code, "Request refused", cut(str(error.detail), 1000), headers=headers
+        request, error.status_code, "Request refused", cut(str(error.detail), LONGEST_DETAIL), headers=headers
     )
 
 
 def _missing_path(request: Request, sentence: str) -> str:
     """Return what to say of a path that does not exist, with those that were most likely meant."""
     path = request.url.path
-    near = paths.suggestions(request.method, path, _operations(request))
+    near = paths.suggestions(request.method, path, routes.operations(request.app))
     question = f" Did you mean {' or '.join(near)}?" if near else ""
     return f"{sentence.format(f'{request.method} {cut(path)}')}{question} /docs lists every path."
-
-
-def _operations(request: Request) -> Iterator[paths.Operation]:
-    """Yield what can be asked for here, but for the files of the page and of the storage."""
-    for route in iter_route_contexts(request.app.routes):
-        if route.path and not route.path.endswith(":path}"):
-            yield from (paths.Operation(method, route.path) for method in sorted((route.methods or set()) - {"HEAD"}))
-
-
-def _allowed(request: Request) -> list[str]:
-    """Return the methods of all routes at the request's path; Starlette names only those of the first."""
-    routes: Sequence[BaseRoute] = request.app.routes
-
-    def takes(method: str) -> bool:
-        if method == "HEAD" and not head.is_excluded(request.scope["path"]):
-            method = "GET"
-        return any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-
-    return [method for method in METHODS if takes(method)]
 
 
 async def _unexpected(request: Request, _error: Exception) -> JSONResponse:
