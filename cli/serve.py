@@ -125,7 +125,7 @@ def _supervise(
 def _require_right_settings(children: Iterable[ChildProcess]) -> None:
     for child in children:
         if child.exit_status == WRONG_SETTING_STATUS:
-            raise WrongSetting(f"musicgen: {child.name} has ended because of a setting; its last line says which")
+            raise WrongSetting(f"{child.name} cannot serve with its settings, and says above which one is wrong")
 
 
 def _stop(redis: ChildProcess, others: list[ChildProcess]) -> None:

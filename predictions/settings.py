@@ -211,5 +211,6 @@ def _explain(error: ValueError) -> str:
     for item in error.errors(include_url=False, include_input=False):
         field = str(item["loc"][0]) if item["loc"] else ""
         name = field if field.isupper() else PREFIX + field.upper()
-        lines.append(f"{name}: {item['msg']}" if field else item["msg"])
+        message = item["msg"].replace("Input should", "it should").removeprefix("Value error, ")
+        lines.append(f"{name}: {message}" if field else message)
     return "; ".join(lines)

@@ -26,7 +26,7 @@ PYTHON = ("None", "True", "False", "<class", "dictionary", "b'", "Input should")
 def client(settings: Settings, announce: Callable[[Announcement], None]) -> Iterator[httpx.Client]:
     announce(CARD)
     small = settings.model_copy(update={"max_input_audio_mb": 0.1})
-    with api_server(small) as address, httpx.Client(base_url=address, trust_env=False) as client:
+    with api_server(small) as address, httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
         yield client
 
 
@@ -290,7 +290,7 @@ def test_a_file_of_this_service_is_known_by_every_name_of_this_machine(client: h
 def test_what_else_lies_at_this_service_is_to_be_uploaded(settings: Settings, announce: Callable[..., None]) -> None:
     announce(CARD)
     guarded = settings.model_copy(update={"outbound_allow": ()})
-    with api_server(guarded) as address, httpx.Client(base_url=address, trust_env=False) as client:
+    with api_server(guarded) as address, httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
         for path in ("/objects/predictions/x/1/output.wav?expires=1&signature=x", "/predictions/x"):
             answer = client.post("/predictions", json={"input": {"input_audio": f"{address}{path}"}})
             assert "POST /files" in problem_of(answer, 422)["detail"]
