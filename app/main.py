@@ -62,7 +62,6 @@ def create_app(settings: Settings) -> Application:
         generate_unique_id_function=_operation_id,
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
-    add_problem_handlers(app)
     app.add_middleware(HeadByGet)
     app.include_router(predictions.router)
     app.include_router(reruns.router)
@@ -75,6 +74,7 @@ def create_app(settings: Settings) -> Application:
     app.include_router(page_router(services.storage))
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
+    add_problem_handlers(app)
     return app
 
 

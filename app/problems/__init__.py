@@ -195,7 +195,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 def _missing_path(request: Request, sentence: str) -> str:
     """Return what to say of a path that does not exist, with those that were most likely meant."""
     path = request.url.path
-    near = paths.suggestions(request.method, path, routes.operations(request.app))
+    near = paths.suggestions(request.method, path, request.app.state.operations)
     question = f" Did you mean {' or '.join(near)}?" if near else ""
     return f"{sentence.format(f'{request.method} {cut(path)}')}{question} /docs lists every path."
 
@@ -206,7 +206,9 @@ async def _unexpected(request: Request, _error: Exception) -> JSONResponse:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Answer every error with problem details."""
+    """Answer every error with problem details. To be called once all routes are there, which answers may suggest."""
+    # Found here: it takes too long to be done while other requests wait.
+    app.state.operations = tuple(routes.operations(app))
     app.add_exception_handler(InvalidInput, _invalid_input)
     app.add_exception_handler(PredictionError, _prediction_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
