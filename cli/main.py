@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cli import convert, generate
+from cli import convert, generate, token_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
     generate.add_parser(commands)
     convert.add_parser(commands)
+    token_parser.add_parser(commands)
     return parser
 
 
