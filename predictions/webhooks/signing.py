@@ -21,13 +21,16 @@ FIRST = SecretState()
 class SigningKeys:
     """The keys that sign the webhooks of each owner. Raises SystemExit where there is no secret to derive them from.
 
-    An owner's keys follow from the operator's: nobody who knows one owner's can make another's. The operator's own
-    ones sign too where receivers may know no others: for a service without tokens, and beside the first key of an owner
-    whose token is of the plain list. They cease when that owner changes its key.
+    An owner's keys follow from the service's secret, which nobody is ever shown, or, where there is none, from each of
+    the operator's keys. So nobody who knows one owner's key can make another's. The operator's own keys sign too where
+    receivers may know no others: for a service without tokens, and beside the first key of an owner whose token is of
+    the plain list. They cease when that owner changes its key.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._operators = operators_keys(settings)
+        secret = settings.secret.get_secret_value()
+        self._secrets = (secret,) if secret else self._operators
 
     def of(self, owner: str, state: SecretState = FIRST) -> tuple[str, ...]:
         """The keys that sign this owner's webhooks, the current one first. Several where the owner or the operator has
@@ -43,7 +46,7 @@ class SigningKeys:
     def _numbered(self, owner: str, number: int) -> tuple[str, ...]:
         if number == 0 and owner == ANYONE:
             return self._operators
-        own = tuple(_owners_key(key, owner, number) for key in self._operators)
+        own = tuple(_owners_key(secret, owner, number) for secret in self._secrets)
         return own + self._operators if number == 0 and is_of_plain_list(owner) else own
 
 
@@ -61,8 +64,8 @@ def derived_key(secret: str) -> str:
     return _key(secret, "webhook signing key")
 
 
-def _owners_key(operators_key: str, owner: str, number: int) -> str:
-    return _key(operators_key, f"webhook signing key {number} of {owner}")
+def _owners_key(secret: str, owner: str, number: int) -> str:
+    return _key(secret, f"webhook signing key {number} of {owner}")
 
 
 def _key(secret: str, purpose: str) -> str:
