@@ -37,9 +37,9 @@ class Settings(BaseSettings):
     tokens_file: Path | None = None
     """The file of tenants and their tokens (predictions/token_file.py); they are accepted beside `api_tokens`."""
     secret: SecretStr = SecretStr("")
-    """Signs the URLs of local storage, and webhooks where `webhook_secrets` is empty; at least 16 characters."""
+    """Signs the URLs of local storage; each tenant's webhook secret follows from it. At least 16 characters."""
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Comma-separated (whsec_...); each signs every webhook, and the first is the current one."""
+    """The operator's, comma-separated (whsec_...): they sign for those who have no secret of their own."""
 
     # The prediction store and the queue.
     redis_url: str = "redis://127.0.0.1:6379/0"

@@ -51,7 +51,8 @@ class TokenFileError(ValueError):
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    # What is no number is written as such, and refused when it is read; null would stand for no limit.
+    model_config = ConfigDict(extra="forbid", strict=True, ser_json_inf_nan="constants")
 
 
 class LimitsEntry(_Entry):
