@@ -227,19 +227,19 @@ def test_a_tenant_takes_over_what_a_token_of_the_list_owns(client: httpx.Client,
 def test_over_the_rate_changes_are_refused_and_reads_are_slowed(
     client: httpx.Client, make: Callable[..., dict[str, str]]
 ) -> None:
-    ann, bob = make(tenant={"requests_per_second": 0.2}), make("bob")
+    ann, bob = make(tenant={"requests_per_second": 0.02}), make("bob")
     wait_for_status(client, bob, 200)
     first = client.post("/predictions", json=REQUEST, headers=ann)
     assert first.status_code == 202
     assert (first.headers["ratelimit-limit"], first.headers["ratelimit-remaining"]) == ("1", "0")
-    assert first.headers["ratelimit-reset"] == "5"
+    assert first.headers["ratelimit-reset"] == "50"
     for method, path in [("POST", "/predictions"), ("POST", "/v1/predictions"), ("DELETE", "/predictions/x")]:
         refused = client.request(method, path, json=REQUEST if method == "POST" else None, headers=ann)
         assert refused.status_code == 429
-        assert 1 <= int(refused.headers["retry-after"]) <= 5
+        assert 1 <= int(refused.headers["retry-after"]) <= 50
         assert refused.headers["ratelimit-remaining"] == "0"
         assert refused.json()["title"] == "Too many requests"
-        assert "0.2 times a second" in refused.json()["detail"]
+        assert "0.02 times a second" in refused.json()["detail"]
     # Whoever polls gets its answer, and every answer says how things stand.
     for path, wanted in [("/predictions", 200), (f"/v1/predictions/{first.json()['id']}", 200), ("/files/x", 404)]:
         polled = client.get(path, headers=ann)
