@@ -19,12 +19,21 @@ from anyio import to_thread
 
 from app.services import Services
 from predictions import addresses
-from predictions.errors import FieldError, FileNotFound, InvalidInput, StorageError, StoreUnavailable
+from predictions.errors import (
+    FieldError,
+    FileNotFound,
+    InvalidInput,
+    StorageError,
+    StorageLimitReached,
+    StoreUnavailable,
+)
 from predictions.files import commands
 from predictions.files.record import File, file_key, file_prefix
 from predictions.models.inputs import Input
+from predictions.record.command import UNLIMITED
 from predictions.record.prediction import new_id
 from predictions.settings import is_loopback
+from predictions.tenants import Limits
 
 V1 = "/v1"
 """Where the part of the API for Replicate's clients begins."""
@@ -43,8 +52,9 @@ class Upload:
 
 
 async def store(services: Services, owner: str, upload: Upload, metadata: Mapping[str, Any] | None = None) -> File:
-    """Keep an uploaded file: its bytes in object storage, its record in Redis."""
+    """Keep an uploaded file: its bytes in object storage, its record in Redis. Raises StorageLimitReached."""
     file_id = new_id()
+    limits = services.tokens.tenant_of(owner).limits
     # The record first: should this process die in between, retention finds the record and clears what there is.
     file = await services.store.run(
         commands.put_file(
@@ -55,8 +65,11 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
             size=len(upload.content),
             sha256=hashlib.sha256(upload.content).hexdigest(),
             metadata=metadata,
+            max_stored_bytes=max_stored_bytes(limits),
         )
     )
+    if file is None:
+        raise StorageLimitReached(limits.stored_mb or 0.0)
     try:
         await to_thread.run_sync(services.storage.put, file_key(file_id), upload.content, upload.content_type)
     except StorageError:
@@ -64,6 +77,11 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
             await delete(services, owner, file_id)
         raise
     return file
+
+
+def max_stored_bytes(limits: Limits) -> int:
+    """Return how many bytes may be kept for a tenant, UNLIMITED where it has no limit."""
+    return UNLIMITED if limits.stored_mb is None else int(limits.stored_mb * 1024 * 1024)
 
 
 async def read(services: Services, owner: str, file_id: str) -> File:
@@ -90,7 +108,8 @@ async def resolve_input_audio(services: Services, owner: str, base_url: str, val
     """Return the input to store, and the id of the uploaded file that its `input_audio` refers to, if it does.
 
     A data URI becomes an uploaded file, so that the queue and the records stay small. `base_url` belongs to the part of
-    the API that the client uses; files of either part are known. Raises InvalidInput, FileNotFound.
+    the API that the client uses; files of either part are known. Raises InvalidInput, FileNotFound,
+    StorageLimitReached.
     """
     uri = value.input_audio
     if uri is None:

@@ -22,6 +22,8 @@ from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
 from app.page import page_router
 from app.problems import add_problem_handlers
+from app.rate_headers import RateLimitHeaders
+from app.rates import Rates
 from app.retries.lost_answers import LostAnswers
 from app.retries.protocol import WatchingProtocol
 from app.routes import files, health, models, predictions, reruns, streams, webhooks
@@ -36,6 +38,7 @@ from predictions.storage import open_storage
 from predictions.storage.local import LocalStorage
 from predictions.storage.trial import require_storage
 from predictions.version import package_version
+from predictions.webhooks.signing import SigningKeys
 
 DESCRIPTION = """A prompt goes in, music comes out at a URL.
 
@@ -63,6 +66,7 @@ def create_app(settings: Settings) -> Application:
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
     app.add_middleware(HeadByGet)
+    app.add_middleware(RateLimitHeaders)
     app.include_router(predictions.router)
     app.include_router(reruns.router)
     app.include_router(models.router)
@@ -82,7 +86,9 @@ def _build_services(settings: Settings) -> Services:
     store = AsyncPredictionStore(settings.redis_url)
     return Services(
         settings=settings,
-        tokens=Tokens(settings.api_tokens),
+        tokens=Tokens(settings.api_tokens, settings.tokens_file),
+        rates=Rates(store),
+        signing_keys=SigningKeys(settings),
         store=store,
         storage=open_storage(settings),
         models=ServedModels(store, load_registry(settings)),

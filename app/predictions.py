@@ -25,6 +25,7 @@ from predictions.errors import (
     PredictionNotFound,
     QueueFull,
     StorageError,
+    StorageLimitReached,
     StoreFull,
     StoreUnavailable,
 )
@@ -33,6 +34,7 @@ from predictions.record import commands
 from predictions.record.commands import Created, Cursor
 from predictions.record.prediction import NewPrediction, Prediction, Webhook, new_id, output_prefix
 from predictions.record.schema import Outcome
+from predictions.tenants import Limits
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import Delivery
 
@@ -70,8 +72,8 @@ async def create(
     should it break, the next identical request gets this prediction (decision 0013). A request with an Idempotency-Key
     has no need of that.
 
-    Raises InvalidInput, FileNotFound, PredictionExists, IdempotencyMismatch, NoModel, QueueFull, StoreFull,
-    AcceptanceUnknown.
+    Raises InvalidInput, FileNotFound, PredictionExists, IdempotencyMismatch, NoModel, QueueFull, StorageLimitReached,
+    StoreFull, AcceptanceUnknown.
     """
     if connection is None or submission.idempotency_key is not None:
         return await _create(services, submission, value, version)
@@ -167,11 +169,13 @@ async def _create(
 ) -> Prediction:
     new = await _new_prediction(services, submission, value, version, original)
     file_id = new.input_file or ""
+    limits = services.tokens.tenant_of(submission.owner).limits
     command = commands.create(
         new,
         idempotency_key=submission.idempotency_key or "",
         remember_seconds=services.settings.remember_seconds,
         max_queued=services.settings.max_queued,
+        max_stored_bytes=files.max_stored_bytes(limits),
         take_offered=take_offered,
     )
     try:
@@ -184,7 +188,7 @@ async def _create(
         # The request was refused or repeated, and nobody will ask for the audio that came with it.
         with suppress(StorageError, StoreUnavailable):
             await files.delete(services, submission.owner, file_id)
-    return _accepted(created, new.id)
+    return _accepted(created, new.id, limits)
 
 
 async def _new_prediction(
@@ -218,7 +222,7 @@ async def _new_prediction(
     )
 
 
-def _accepted(created: Created, prediction_id: str) -> Prediction:
+def _accepted(created: Created, prediction_id: str, limits: Limits) -> Prediction:
     """Return the prediction that now stands; raises what stood in its way."""
     match created.outcome:
         case Outcome.CONFLICT:
@@ -227,6 +231,8 @@ def _accepted(created: Created, prediction_id: str) -> Prediction:
             raise IdempotencyMismatch(prediction_id)
         case Outcome.FULL:
             raise QueueFull("as many predictions wait as MUSICGEN_MAX_QUEUED allows")
+        case Outcome.STORAGE_FULL:
+            raise StorageLimitReached(limits.stored_mb or 0.0)
         case _:
             assert created.prediction is not None
             return created.prediction

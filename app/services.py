@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from app.live.followers import Followers
 from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
+from app.rates import Rates
 from app.retries.lost_answers import LostAnswers
 from app.tokens import Tokens
 from predictions.models import announcements
@@ -18,6 +19,7 @@ from predictions.record.schema import Queue
 from predictions.record.store import AsyncPredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
+from predictions.webhooks.signing import SigningKeys
 
 MODELS_MAX_AGE_SECONDS = 1.0
 
@@ -64,6 +66,8 @@ class Services:
 
     settings: Settings
     tokens: Tokens
+    rates: Rates
+    signing_keys: SigningKeys
     store: AsyncPredictionStore
     storage: AudioStorage
     models: ServedModels

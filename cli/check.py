@@ -94,9 +94,12 @@ def _secret(settings: Settings) -> str:
 
 
 def _tokens(settings: Settings) -> str:
-    if not settings.api_tokens:
+    from predictions.token_file import require_readable
+
+    if not settings.asks_for_tokens:
         return "none are asked for, so that only this machine is served"
-    return f"{len(settings.api_tokens)} in MUSICGEN_API_TOKENS"
+    named = sum(len(tenant.tokens) for tenant in require_readable(settings.tokens_file).tenants.values())
+    return f"{len(settings.api_tokens)} in MUSICGEN_API_TOKENS, {named} in MUSICGEN_TOKENS_FILE"
 
 
 def _redis(settings: Settings) -> str:

@@ -30,6 +30,7 @@ from predictions.models.registry import Registry, load_registry
 from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
+from predictions.token_file import require_readable
 
 STOP_SECONDS = 60.0
 """How long the processes may take to finish what they have begun."""
@@ -43,6 +44,7 @@ def run() -> int:
     """Serve until SIGINT or SIGTERM; return the exit status. Raises WrongSetting."""
     settings = load_settings()
     settings.require_safe_binding()
+    require_readable(settings.tokens_file)
     registry = load_registry(settings)
     _refuse_taken_port(settings)
     data = _data_folder(settings)

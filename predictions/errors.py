@@ -9,6 +9,8 @@ PredictionError
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
 ├── NotRepeatable           it cannot be repeated: it has not ended, or its model or audio is gone
 ├── InvalidInput            input fields are wrong; carries each field and its remedy
+├── RateExceeded            the tenant sends more requests a second than it may; try again later
+├── StorageLimitReached     what is kept for the tenant leaves no room for more, until some of it is deleted
 ├── LeaseLost               the worker no longer holds the prediction: another attempt does, or it has ended
 ├── QueueFull               too many predictions wait; try again later
 ├── NoModel                 no worker has announced the model yet; try again later
@@ -80,6 +82,21 @@ class InvalidInput(PredictionError):
     def __init__(self, *errors: FieldError) -> None:
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
         self.errors = errors
+
+
+class RateExceeded(PredictionError):
+    """The tenant sends more requests a second than it may."""
+
+    def __init__(self, per_second: float, retry_after_seconds: int) -> None:
+        super().__init__(f"{per_second:g}")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StorageLimitReached(PredictionError):
+    """What is kept for the tenant leaves no room for more."""
+
+    def __init__(self, limit_mb: float) -> None:
+        super().__init__(f"{limit_mb:g}")
 
 
 class LeaseLost(PredictionError):

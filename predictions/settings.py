@@ -38,10 +38,12 @@ class Settings(BaseSettings):
     """Base of the URLs in answers; without it, the address that the request was sent to."""
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Comma-separated bearer tokens; each sees only its own predictions. Without any, only loopback is served."""
+    tokens_file: Path | None = None
+    """The file of tenants and their tokens (predictions/token_file.py); they are accepted beside `api_tokens`."""
     secret: SecretStr = SecretStr("")
-    """Signs the URLs of local storage, and webhooks where `webhook_secrets` is empty; at least 16 characters."""
+    """Signs the URLs of local storage; each tenant's webhook secret follows from it. At least 16 characters."""
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Comma-separated (whsec_...); each signs every webhook, and the first is the current one."""
+    """The operator's, comma-separated (whsec_...): they sign for those who have no secret of their own."""
 
     # The prediction store and the queue.
     redis_url: str = "redis://127.0.0.1:6379/0"
@@ -101,6 +103,11 @@ class Settings(BaseSettings):
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("tokens_file", mode="before")
+    @classmethod
+    def _is_set(cls, value: object) -> object:
+        return None if value == "" else value
+
     @field_validator("public_url", "s3_endpoint", "s3_public_endpoint")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
@@ -139,12 +146,17 @@ class Settings(BaseSettings):
             raise ValueError("MUSICGEN_S3_ACCESS_KEY is set but MUSICGEN_S3_SECRET_KEY is not")
         return self
 
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether requests need a token."""
+        return bool(self.api_tokens) or self.tokens_file is not None
+
     def require_safe_binding(self) -> None:
         """Raise WrongSetting where other machines could reach the API without a token."""
-        if not self.api_tokens and not is_loopback(self.host):
+        if not self.asks_for_tokens and not is_loopback(self.host):
             raise WrongSetting(
                 f"MUSICGEN_HOST={self.host} is reachable from other machines: set MUSICGEN_API_TOKENS "
-                "(comma-separated), or bind to 127.0.0.1."
+                "(comma-separated) or MUSICGEN_TOKENS_FILE, or bind to 127.0.0.1."
             )
 
     def require_secret(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,7 @@ from predictions.record.store import PredictionStore
 from predictions.representation import represent
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
-from predictions.webhooks import body, deliveries, schedule, signing
+from predictions.webhooks import body, deliveries, schedule, secrets, signing
 from predictions.webhooks.deliveries import StartedAttempt
 from worker.network import outbound
 
@@ -48,7 +48,7 @@ class WebhookSender:
         self._store = store
         self._storage = storage
         self._settings = settings
-        self._keys = signing.signing_keys(settings)
+        self._keys = signing.SigningKeys(settings)
         self._due: deque[str] = deque()
         """Deliveries that were due when they were last read."""
         self._next_token = new_id()
@@ -74,9 +74,10 @@ class WebhookSender:
             prediction = self._store.run(commands.get(attempt.prediction_id))
         except PredictionNotFound:
             return
-        self._record(attempt, self._post(prediction, attempt))
+        keys = self._keys.of(prediction.owner, self._store.run(secrets.secret_state(prediction.owner)))
+        self._record(attempt, self._post(prediction, attempt, keys))
 
-    def _post(self, prediction: Prediction, attempt: StartedAttempt) -> Response:
+    def _post(self, prediction: Prediction, attempt: StartedAttempt, keys: Sequence[str]) -> Response:
         assert prediction.webhook is not None
         started = time.monotonic()
         try:
@@ -84,7 +85,7 @@ class WebhookSender:
             status, headers = outbound.post(
                 prediction.webhook.url,
                 content,
-                signing.signed_headers(self._keys, attempt.delivery_id, now(), content),
+                signing.signed_headers(keys, attempt.delivery_id, now(), content),
                 timeout_seconds=schedule.TIMEOUT_SECONDS,
                 allowed_networks=self._settings.outbound_allow,
             )

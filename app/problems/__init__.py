@@ -29,7 +29,9 @@ from predictions.errors import (
     PredictionExists,
     PredictionNotFound,
     QueueFull,
+    RateExceeded,
     StorageError,
+    StorageLimitReached,
     StoreFull,
     StoreUnavailable,
 )
@@ -82,6 +84,19 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
         "Idempotency-Key reused",
         "This Idempotency-Key was used with another body; send a new key with a new body.",
     ),
+    (
+        RateExceeded,
+        429,
+        "Too many requests",
+        "This token may change something {0} times a second; try again after as many seconds as Retry-After says.",
+    ),
+    (
+        StorageLimitReached,
+        507,
+        "Storage limit reached",
+        "What is kept for this token leaves no room for this: its files and outputs may take up {0} MB. Delete some by "
+        "DELETE /files/ID and DELETE /predictions/ID, or wait until the oldest ones are deleted by themselves.",
+    ),
     (QueueFull, 503, "Queue is full", "Too many predictions are waiting; try again later."),
     (NoModel, 503, "No model yet", "No worker has announced {0} yet; try again in a few seconds."),
     (
@@ -124,6 +139,8 @@ async def _prediction_error(request: Request, error: Exception) -> JSONResponse:
             if status == 503:
                 logger.warning("%s: %s", title, error)
             headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
+            if isinstance(error, RateExceeded):
+                headers = {"Retry-After": str(error.retry_after_seconds)}
             return problem_response(request, status, title, cut(detail.format(error), LONGEST_DETAIL), headers=headers)
     raise error
 

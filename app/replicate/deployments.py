@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from app.application import InjectedServices
-from app.auth import Owner
+from app.auth import AnyTenant
 from app.replicate.account import ACCOUNT, HARDWARE, AccountBody
 from app.replicate.models import UNKNOWN_TIME
 from app.replicate.pages import Page
@@ -47,14 +47,14 @@ class DeploymentBody(BaseModel):
 
 
 @router.get("/deployments")
-async def list_deployments(_owner: Owner, services: InjectedServices) -> Page[DeploymentBody]:
+async def list_deployments(_tenant: AnyTenant, services: InjectedServices) -> Page[DeploymentBody]:
     """List the deployments."""
     return Page(results=[_deployment(model) for model in await services.models.all() if model.versions])
 
 
 @router.get("/deployments/{model_owner}/{model_name}")
 async def get_deployment(
-    model_owner: ModelOwner, model_name: ModelName, _owner: Owner, services: InjectedServices
+    model_owner: ModelOwner, model_name: ModelName, _tenant: AnyTenant, services: InjectedServices
 ) -> DeploymentBody:
     """Read a deployment; 503 before a worker has announced its model."""
     return _deployment(await services.models.named(f"{model_owner}/{model_name}"))

@@ -15,7 +15,7 @@ from app.replicate.pages import Page
 from app.replicate.parameters import BaseUrl
 from app.routes.files import TOO_LARGE, FileBody, read_upload, represent
 from app.routes.parameters import FileId
-from app.routes.responses import MISSING, REFUSALS, UNREADABLE
+from app.routes.responses import MISSING, NO_ROOM, REFUSALS, UNREADABLE
 from predictions.errors import FieldError, InvalidInput
 
 router = APIRouter(tags=["files"], responses=REFUSALS)
@@ -25,7 +25,7 @@ MAX_METADATA = 4096
 """Characters of JSON."""
 
 
-@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE)
+@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE | NO_ROOM)
 async def upload_file(
     content: UploadFile,
     base_url: BaseUrl,

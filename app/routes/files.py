@@ -13,7 +13,7 @@ from app.application import BaseUrl, InjectedServices
 from app.auth import Owner
 from app.problems import Problem
 from app.routes.parameters import FileId
-from app.routes.responses import MISSING, REFUSALS, UNREADABLE, Responses
+from app.routes.responses import MISSING, NO_ROOM, REFUSALS, UNREADABLE, Responses
 from predictions.files.record import File
 
 router = APIRouter(tags=["files"], responses=REFUSALS)
@@ -41,7 +41,7 @@ class FileBody(BaseModel):
     urls: FileUrls
 
 
-@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE)
+@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE | NO_ROOM)
 async def upload_file(content: UploadFile, owner: Owner, services: InjectedServices, base_url: BaseUrl) -> FileBody:
     """Send an audio file as the form's part `content`. Then send its `urls.get` as `input_audio`."""
     upload = await read_upload(content, services.settings.max_input_audio_bytes)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from predictions.errors import PredictionNotFound
-from predictions.record.command import Arguments, Command, flat, pairs, read_time
+from predictions.record.command import UNLIMITED, Arguments, Command, flat, pairs, read_time
 from predictions.record.events import Chunk, Event
 from predictions.record.prediction import NewPrediction, Prediction, Progress, Provenance, Webhook
 from predictions.record.schema import EventEntry, EventName, Outcome, PredictionHash, Queue, Status, WebhookEvent
@@ -58,12 +58,14 @@ def create(
     idempotency_key: str = "",
     remember_seconds: int,
     max_queued: int,
+    max_stored_bytes: int = UNLIMITED,
     take_offered: bool = False,
 ) -> Command[Created]:
     """Create a prediction and enqueue it: both or neither.
 
     `idempotency_key` ("" for none) is remembered for `remember_seconds`. `max_queued` is how many may wait for the same
-    model. With `take_offered`, a prediction whose answer was lost (`offer`) will do, if its request was identical.
+    model; none is created where `max_stored_bytes` are kept for the owner already. With `take_offered`, a prediction
+    whose answer was lost (`offer`) will do, if its request was identical.
     """
     fields: PredictionHash = {
         "input": json.dumps(new.input),
@@ -89,6 +91,7 @@ def create(
             "idempotency_key": idempotency_key,
             "remember_seconds": remember_seconds,
             "max_queued": max_queued,
+            "max_stored_bytes": max_stored_bytes,
             "take_offered": take_offered,
         },
         lambda answer: Created(Outcome(answer[0]), _read_prediction(answer[1:]) if answer[1] else None),
@@ -177,10 +180,12 @@ def succeed(
     logs: str,
     progress: Progress,
     provenance: Provenance | None = None,
+    stored_bytes: int = 0,
 ) -> Command[bool]:
-    """End with an output; false where the lease is lost."""
+    """End with an output; false where the lease is lost. `stored_bytes`: what the attempt leaves in storage."""
     fields: PredictionHash = {
         "output_key": output_key,
+        "stored_bytes": str(stored_bytes),
         "metrics": json.dumps(metrics),
         "logs": logs,
         "provenance": _made_with(provenance),

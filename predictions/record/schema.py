@@ -88,6 +88,8 @@ class Outcome(StrEnum):
     """The Idempotency-Key came before with another body."""
     FULL = "full"
     """Too many predictions wait already."""
+    STORAGE_FULL = "storage_full"
+    """As much is kept for the owner already as may be."""
 
 
 class Queue(StrEnum):
@@ -154,6 +156,8 @@ class PredictionHash(TypedDict, total=False):
     live_chunks: str | None
     """How many chunks of audio the present attempt has announced."""
     output_key: str | None
+    stored_bytes: str | None
+    """The size of its output and of its chunks of audio, which counts as kept for its owner."""
     error: str | None
     metrics: str
     """JSON."""
@@ -195,10 +199,23 @@ class FileHash(TypedDict, total=False):
     content_type: str
     size: str
     """Bytes."""
+    stored_bytes: str | None
+    """The same, where it counts as kept for its owner; absent in records that are older than the counting."""
     sha256: str
     created_at: str
     metadata: str
     """JSON."""
+
+
+class WebhookSecretHash(TypedDict):
+    """Which of an owner's webhook secrets sign, as text. They are numbered from 0; none of them stands here."""
+
+    generation: str
+    """The current one's number."""
+    oldest: str
+    """The number of the oldest one that signs for a while after `rotated_at`."""
+    rotated_at: str
+    """When the current one took the place of the one before; seconds since 1970."""
 
 
 class IdempotencyHash(TypedDict):
@@ -298,6 +315,14 @@ class Keys:
     """Ids of uploaded files, by the time of their upload."""
     owner_files = Key("musicgen:owner-files:{owner}", "sorted set")
     """The same, of one owner."""
+
+    stored = Key("musicgen:stored:{owner}", "string")
+    """How many bytes of files and outputs are kept for an owner."""
+    rate = Key("musicgen:rate:{owner}:{kind}", "string")
+    """When an owner's bucket for one kind of requests will be full again."""
+    rate_answer = Key("musicgen:rate-answer:{token}", "string")
+    """JSON: what was answered to the command with this token, should it be repeated."""
+    webhook_secret = Key("musicgen:webhook-secret:{owner}", "hash", WebhookSecretHash)
 
     cards = Key("musicgen:cards", "hash")
     """Of each queue, what its workers announced last, as JSON."""

@@ -107,6 +107,14 @@ def test_strangers_are_not_served_without_tokens(monkeypatch: pytest.MonkeyPatch
         load_settings().require_safe_binding()
     monkeypatch.setenv("MUSICGEN_API_TOKENS", "token-of-ann")
     load_settings().require_safe_binding()
+    monkeypatch.delenv("MUSICGEN_API_TOKENS")
+    monkeypatch.setenv("MUSICGEN_TOKENS_FILE", "tokens.json")
+    load_settings().require_safe_binding()
+
+
+def test_an_empty_name_of_a_tokens_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGEN_TOKENS_FILE", "")
+    assert load_settings().tokens_file is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])

@@ -19,9 +19,11 @@ from predictions.record.schema import DeliveryState, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage import open_storage
+from predictions.token_file import ANYONE
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import Delivery
-from predictions.webhooks.signing import derived_key
+from predictions.webhooks.secrets import rotate_secret
+from predictions.webhooks.signing import SigningKeys, derived_key
 from tests.conftest import SECRET
 from tests.predictions.record.test_store import LEASE, create, succeed
 from tests.predictions.webhooks.test_deliveries import let_time_pass, log
@@ -33,6 +35,8 @@ from worker.webhooks import WebhookSender
 
 START, OUTPUT, LOGS, COMPLETED = WebhookEvent
 NEW_KEY = "whsec_" + "QUJD" * 12
+OWNER = "ann"
+"""Of all predictions here."""
 
 
 @pytest.fixture
@@ -69,7 +73,8 @@ def seconds_to_next(store: PredictionStore) -> float:
 
 def verified_bodies(hook: Receiver) -> dict[str, dict[str, object]]:
     """The bodies by webhook-id, each verified by the specification's own library."""
-    return {h["webhook-id"]: Verifier(derived_key(SECRET)).verify(body, h) for h, body in hook.received}
+    key = SigningKeys(Settings(secret=SECRET)).current(OWNER)
+    return {h["webhook-id"]: Verifier(key).verify(body, h) for h, body in hook.received}
 
 
 def test_each_event_has_its_own_body(store: PredictionStore, sender: WebhookSender) -> None:
@@ -95,11 +100,23 @@ def test_each_event_has_its_own_body(store: PredictionStore, sender: WebhookSend
 def test_while_secrets_are_rotated_both_verify(store: PredictionStore, settings: Settings) -> None:
     rotating = Settings(**{**settings.model_dump(), "webhook_secrets": f"{NEW_KEY},{derived_key(SECRET)}"})
     with receiver() as hook:
-        claimed(store, hook.url)
+        create(store, webhook=Webhook(hook.url, (START,)), owner=ANYONE)
+        claim(store, "one", LEASE)
         deliver(sender_for(store, rotating))
     [(headers, body)] = hook.received
     for key in (NEW_KEY, derived_key(SECRET)):
         assert Verifier(key).verify(body, headers)["id"] == "one"
+
+
+def test_an_owner_that_rotates_its_secret_is_sent_both_signatures(store: PredictionStore, settings: Settings) -> None:
+    before = SigningKeys(settings).current(OWNER)
+    with receiver() as hook:
+        claimed(store, hook.url)
+        store.run(rotate_secret(OWNER, "token"))
+        deliver(sender_for(store, settings))
+    [(headers, body)] = hook.received
+    assert len(headers["webhook-signature"].split(" ")) == 2
+    assert Verifier(before).verify(body, headers)["id"] == "one"
 
 
 def test_a_day_of_failures_is_ten_retries_under_one_id(store: PredictionStore, sender: WebhookSender) -> None:

@@ -162,7 +162,8 @@ class Generator:
         job = self._model.submit(generation_input(value, clip, live=prediction.live))
         lease.follow(_Meter(job, log).read)
         lease.when_lost(job.cancel)
-        audio = job.finish(on_chunk=LiveAudio(self._store, self._storage, lease) if prediction.live else None)
+        live = LiveAudio(self._store, self._storage, lease) if prediction.live else None
+        audio = job.finish(on_chunk=live)
         lease.check()
         key = output_key(prediction.id, lease.token, value.output_format)
         content = ENCODERS[value.output_format](audio)
@@ -170,7 +171,9 @@ class Generator:
         lease.check()
         content_type = CONTENT_TYPES[value.output_format]
         self._until_storage_answers(f"Storing {key}", lambda: self._storage.put(key, content, content_type), lease)
-        self._succeed(attempt, key, metrics(prediction, job, claimed_at, audio, delivered), job.total_steps)
+        stored_bytes = len(content) + (live.stored_bytes if live else 0)
+        measured = metrics(prediction, job, claimed_at, audio, delivered)
+        self._succeed(attempt, key, measured, job.total_steps, stored_bytes)
         with suppress(StoreUnavailable):  # the prediction has succeeded; estimates can miss a measurement
             self._store.run(measured_overhead(prediction, value, job))
 
@@ -216,7 +219,7 @@ class Generator:
                 lease.check()
         return work()
 
-    def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int) -> None:
+    def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int, stored_bytes: int) -> None:
         prediction_id, lease = attempt.prediction.id, attempt.lease
         succeeded = commands.succeed(
             prediction_id,
@@ -226,6 +229,7 @@ class Generator:
             logs=lease.reached().logs,
             progress=Progress(steps, steps),
             provenance=attempt.provenance,
+            stored_bytes=stored_bytes,
         )
         if not self._finish(succeeded):
             # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.

@@ -1,6 +1,6 @@
 -- Create a prediction and enqueue it: both or neither.
--- Given: id, owner, digest, idempotency_key ('' for none), remember_seconds, max_queued, queue, take_offered (whether a
--- prediction that was offered to an identical request will do), fields (a flat list).
+-- Given: id, owner, digest, idempotency_key ('' for none), remember_seconds, max_queued, max_stored_bytes (-1 for no limit),
+-- queue, take_offered (whether a prediction that was offered to an identical request will do), fields (a flat list).
 -- Returns {outcome, flat record, queue position or -1}.
 local id, owner, digest, queue = given.id, given.owner, given.digest, given.queue
 local key, memory = KEY.prediction(id), KEY.idempotency(owner, given.idempotency_key)
@@ -30,6 +30,9 @@ if exists(id) then
   return answer(known[1] == owner and known[2] == digest and OUTCOME.replayed or OUTCOME.conflict, id)
 end
 if redis.call('ZCARD', KEY.queued(queue)) >= given.max_queued then return answer(OUTCOME.full, id) end
+if given.max_stored_bytes >= 0 and stored_bytes(owner) >= given.max_stored_bytes then
+  return answer(OUTCOME.storage_full, id)
+end
 
 local time = clock()
 redis.call('HSET', key, 'id', id, 'owner', owner, 'digest', digest, 'status', STATUS.starting, 'attempt', 0,

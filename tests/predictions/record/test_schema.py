@@ -15,6 +15,7 @@ from predictions.estimates import forecast, throughput
 from predictions.files import commands as file_commands
 from predictions.models import announcements
 from predictions.models.card import Announcement
+from predictions.rates import commands as rates
 from predictions.record import commands, messages
 from predictions.record.command import Command
 from predictions.record.events import Chunk
@@ -35,14 +36,15 @@ from predictions.record.schema import (
     Status,
     Task,
     WebhookEvent,
+    WebhookSecretHash,
 )
 from predictions.record.scripts import PRELUDES, render_schema, source
 from predictions.record.store import PredictionStore
-from predictions.webhooks import deliveries
+from predictions.webhooks import deliveries, secrets
 from predictions.webhooks.deliveries import StartedAttempt, Verdict
 from tests.predictions.record.lua_checker import check
 
-MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries)
+MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries, secrets, rates)
 NEW = NewPrediction(
     id="one", owner="ann", digest="d", input={}, model="m", version="v", queue="generation", base_url="http://host"
 )
@@ -82,6 +84,9 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "end": deliveries.end(BEGUN, Verdict.RETRY, status=None, error=None, seconds=1.0),
     "of": deliveries.of("one"),
     "redeliver": deliveries.redeliver("one", "one-start"),
+    "secret_state": secrets.secret_state("ann"),
+    "rotate_secret": secrets.rotate_secret("ann", "t"),
+    "spend": rates.spend("ann", rates.Kind.READS, "t", per_second=1.0, patience_seconds=1.0),
 }
 
 
@@ -192,6 +197,10 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "file": "musicgen:file:{id}",
         "files": "musicgen:files",
         "owner_files": "musicgen:owner-files:{owner}",
+        "stored": "musicgen:stored:{owner}",
+        "rate": "musicgen:rate:{owner}:{kind}",
+        "rate_answer": "musicgen:rate-answer:{token}",
+        "webhook_secret": "musicgen:webhook-secret:{owner}",
         "cards": "musicgen:cards",
         "workers": "musicgen:workers:{queue}",
         "throughput": "musicgen:pace:{queue}:{version}",
@@ -207,10 +216,13 @@ def test_the_keys_and_fields_of_stored_data() -> None:
     assert words(
         "alone attempt base_url completed_at created_at deaths digest enqueues error id input input_file lease_token "
         "live live_chunks logs metrics model output_key owner progress provenance queue rerun_of started_at status "
-        "stream_token suspicions version wanted_audio_sha256 webhook webhook_events webhook_gone"
+        "stored_bytes stream_token suspicions version wanted_audio_sha256 webhook webhook_events webhook_gone"
     ) == set(PredictionHash.__annotations__)
     assert words("attempts created_at due event id prediction state token tries") == set(DeliveryHash.__annotations__)
-    assert words("content_type created_at id metadata name owner sha256 size") == set(FileHash.__annotations__)
+    assert words("content_type created_at id metadata name owner sha256 size stored_bytes") == set(
+        FileHash.__annotations__
+    )
+    assert words("generation oldest rotated_at") == set(WebhookSecretHash.__annotations__)
     assert words("digest id") == set(IdempotencyHash.__annotations__)
 
 
