@@ -19,6 +19,7 @@ from predictions.errors import (
     FileNotFound,
     IdempotencyMismatch,
     InvalidInput,
+    LimitReached,
     ModelNotFound,
     NoModel,
     NotRepeatable,
@@ -27,9 +28,11 @@ from predictions.errors import (
     PredictionExists,
     PredictionNotFound,
     QueueFull,
+    SecondsUsedUp,
     StorageError,
     StoreFull,
     StoreUnavailable,
+    TooManyWaiting,
 )
 
 logger = logging.getLogger(__name__)
@@ -76,6 +79,19 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
         "This Idempotency-Key was used with another body; send a new key with a new body.",
     ),
     (QueueFull, 503, "Queue is full", "Too many predictions are waiting; try again later."),
+    (
+        TooManyWaiting,
+        429,
+        "Too many waiting",
+        "{0} predictions of this token wait, which is as many as may; try again when one of them has started.",
+    ),
+    (
+        SecondsUsedUp,
+        429,
+        "Seconds used up",
+        "This token may ask for {0} seconds of music in 24 hours, and too few are left for this request; ask for less, "
+        "or try again after the seconds that Retry-After names.",
+    ),
     (NoModel, 503, "No model yet", "No worker has announced {0} yet; try again in a few seconds."),
     (
         AcceptanceUnknown,
@@ -109,6 +125,8 @@ async def _prediction_error(request: Request, error: Exception) -> JSONResponse:
             if status == 503:
                 logger.warning("%s: %s", title, error)
             headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
+            if isinstance(error, LimitReached):
+                headers = {"Retry-After": str(error.retry_after)}
             return problem_response(request, status, title, detail.format(error), headers=headers)
     raise error
 

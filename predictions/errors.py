@@ -11,6 +11,9 @@ PredictionError
 ├── InvalidInput            input fields are wrong; carries each field and its remedy
 ├── LeaseLost               the worker no longer holds the prediction: another attempt does, or it has ended
 ├── QueueFull               too many predictions wait; try again later
+├── LimitReached            the tenant has used what it may; try again after the seconds that the error carries
+│   ├── TooManyWaiting      as many of its predictions wait as may
+│   └── SecondsUsedUp       its seconds of music of this day are used up
 ├── NoModel                 no worker has announced the model yet; try again later
 ├── StoreUnavailable        Redis cannot be reached; try again later
 │   ├── StoreFull           Redis has no room and refuses writes; nothing was changed
@@ -79,6 +82,22 @@ class LeaseLost(PredictionError):
 
 class QueueFull(PredictionError):
     """Too many predictions wait already."""
+
+
+class LimitReached(PredictionError):
+    """A tenant has used what it may for now; `retry_after`: in how many seconds to try again."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooManyWaiting(LimitReached):
+    """As many of the tenant's predictions wait as may."""
+
+
+class SecondsUsedUp(LimitReached):
+    """The tenant's seconds of music of this day are used up."""
 
 
 class NoModel(PredictionError):

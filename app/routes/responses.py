@@ -18,6 +18,7 @@ Responses = dict[int | str, dict[str, Any]]
 REFUSALS: Responses = {
     401: {"model": Problem, "description": "The token is missing or wrong."},
     422: {"model": Problem, "description": "A field is wrong; `errors` names it and what to send instead."},
+    429: {"model": Problem, "description": "A limit of this token is reached; try again after `Retry-After` seconds."},
     503: {"model": Problem, "description": "Nothing was accepted; try again after `Retry-After` seconds."},
 }
 MISSING: Responses = {404: {"model": Problem, "description": "It does not exist, or belongs to another token."}}

@@ -34,6 +34,7 @@ from predictions.record.schema import (
     Queue,
     Status,
     Task,
+    TenantHash,
     WebhookEvent,
 )
 from predictions.record.scripts import PRELUDES, render_schema, source
@@ -63,6 +64,7 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "wanted": commands.wanted(["one"]),
     "events": commands.events("one"),
     "cancel": commands.cancel("one"),
+    "cancel_overdue": commands.cancel_overdue(),
     "delete": commands.delete("one"),
     "reap": commands.reap(1),
     "expired": commands.expired(1.0),
@@ -182,6 +184,17 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "offered": "musicgen:offered:{owner}:{digest}",
         "chosen": "musicgen:chosen:{token}",
         "queues": "musicgen:queues",
+        "waiting": "musicgen:waiting:{queue}",
+        "tenant_waiting": "musicgen:tenant-waiting:{queue}:{owner}",
+        "tenant_queues": "musicgen:tenant-queues:{owner}",
+        "returned": "musicgen:returned:{queue}",
+        "turns": "musicgen:turns:{queue}",
+        "virtual_time": "musicgen:virtual-time:{queue}",
+        "served": "musicgen:served:{queue}",
+        "tenant": "musicgen:tenant:{owner}",
+        "tenant_running": "musicgen:tenant-running:{owner}",
+        "accepted": "musicgen:accepted:{owner}",
+        "deadlines": "musicgen:deadlines",
         "queued": "musicgen:queued:{queue}",
         "running": "musicgen:running:{queue}",
         "leases": "musicgen:leases",
@@ -211,6 +224,7 @@ def test_the_keys_and_fields_of_stored_data() -> None:
     ) == set(PredictionHash.__annotations__)
     assert words("attempts created_at due event id prediction state token tries") == set(DeliveryHash.__annotations__)
     assert words("content_type created_at id metadata name owner sha256 size") == set(FileHash.__annotations__)
+    assert words("running_limit weight") == set(TenantHash.__annotations__)
     assert words("digest id") == set(IdempotencyHash.__annotations__)
 
 
