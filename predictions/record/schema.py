@@ -310,7 +310,7 @@ class Keys:
     deadlines = Key("musicgen:deadlines", "sorted set")
     """Ids that are cancelled unless they have ended by then, by that time."""
     queued = Key("musicgen:queued:{queue}", "sorted set")
-    """Ids that a version without tenants has put there, by the time of their creation; workers move them to `waiting`."""
+    """Ids that a version without tenants put there, by the time of their creation; workers move them to `waiting`."""
     running = Key("musicgen:running:{queue}", "set")
     """Ids that run."""
     leases = Key("musicgen:leases", "sorted set")

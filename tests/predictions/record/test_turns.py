@@ -142,7 +142,7 @@ def test_priority_decides_inside_a_tenant_and_age_among_equals(store: Prediction
     for name, priority in (("b-low", -10), ("a-old", 0), ("c-high", 10), ("b-new", 0), ("d-high", 10)):
         create(store, name, priority=priority)
     create(store, "bob", "bob")
-    assert get(store, "d-high").queue_position == 1
+    assert get(store, "d-high").queue_position == 2
     # Ties go to the tenant whose name comes first.
     assert takes(store) == ["c-high", "bob", "d-high", "a-old", "b-new", "b-low"]
 
@@ -206,6 +206,29 @@ def test_what_waits_again_counts_as_running_until_it_is_cancelled(store: Predict
     lose_lease(store, "ann-0")
     store.run(commands.cancel("ann-0"))
     assert takes(store) == ["ann-1"]
+
+
+def test_a_take_that_is_repeated_is_one_turn(store: PredictionStore) -> None:
+    for n in range(3):
+        create(store, f"ann-{n}", limits=Limits(running=2))
+        create(store, f"bob-{n}", "bob")
+    command = commands.take(QUEUE, "token", LEASE)
+    taken, before = store.run(command), everything(store)
+    assert store.run(command) == taken
+    assert everything(store) == before
+    assert takes(store, 3) == ["bob-0", "ann-1", "bob-1"]
+
+
+def test_an_end_that_is_repeated_frees_one_slot(store: PredictionStore) -> None:
+    for n in range(5):
+        create(store, f"ann-{n}", limits=Limits(running=2))
+    first, second = take(store), take(store)
+    assert first is not None
+    assert second is not None
+    for _ in range(2):
+        assert succeed(store, first)
+        store.run(commands.cancel(first.id))
+    assert takes(store) == ["ann-2"]
 
 
 def test_cancelled_before_its_turn_costs_nothing_and_after_it_everything(store: PredictionStore) -> None:
