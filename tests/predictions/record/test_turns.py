@@ -510,15 +510,15 @@ def test_whatever_happens_the_order_is_that_of_a_small_model(store: PredictionSt
 
 def test_far_behind_a_place_is_reckoned_from_what_is_before(store: PredictionStore) -> None:
     """More tenants, and more predictions of each, than are looked at; of lengths that repeat."""
-    for n in range(70):
-        for owner in range(36):
+    for n in range(30):
+        for owner in range(12):
             create(store, f"{owner:02}-{n:02}", f"t{owner:02}", seconds=5 + 5 * ((n + owner) % 3))
-    asked = [f"{owner:02}-{n:02}" for owner in (0, 20, 35) for n in (0, 10, 63, 64, 69)]
+    asked = [f"{owner:02}-{n:02}" for owner in (0, 5, 11) for n in (0, 10, 15, 16, 29)]
     places = {name: get(store, name).queue_position for name in asked}
-    order = takes(store, 5000)
-    assert len(order) == 36 * 70
+    order = takes(store)
+    assert len(order) == 12 * 30
     for name, place in places.items():
-        assert place == pytest.approx(order.index(name), rel=0.05, abs=36)
+        assert place == pytest.approx(order.index(name), rel=0.1, abs=12)
 
 
 def test_estimates_follow_the_turns(store: PredictionStore) -> None:

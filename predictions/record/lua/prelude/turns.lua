@@ -7,7 +7,7 @@
 -- More than any time in seconds since 1970: age decides only among equal priorities.
 local PRIORITY_SPAN = 1e10
 -- How much is looked at to tell a place in the queue: tenants, and predictions of each.
-local TENANTS_SEEN, SEEN_OF_EACH = 32, 64
+local TENANTS_SEEN, SEEN_OF_EACH = 8, 16
 
 local function weight_of(owner)
   return tonumber(redis.call('HGET', KEY.tenant(owner), 'weight') or 1)
@@ -100,73 +100,89 @@ local function charge(queue, owner, id)
   redis.call('ZREM', KEY.turns(queue), owner)
 end
 
--- A tenant's next predictions in a queue: {ids, the virtual time at which each has its turn, that after the last one}.
-local function next_of(queue, owner)
-  local ids = redis.call('ZRANGE', KEY.tenant_waiting(queue, owner), 0, SEEN_OF_EACH - 1)
-  local times, time = {}, virtual_time_of(queue, owner)
-  if #ids == 0 then return { ids, times, time } end
-  local seconds, weight = redis.call('HMGET', KEY.waiting(queue), unpack(ids)), weight_of(owner)
-  for place = 1, #ids do
-    times[place] = time
-    time = time + tonumber(seconds[place] or 0) / weight
-  end
-  return { ids, times, time }
+-- Some of a tenant's predictions that wait for its turn, from `first` on: ids, and the virtual time that each costs.
+local function costs_of(queue, owner, first, count)
+  local ids = redis.call('ZRANGE', KEY.tenant_waiting(queue, owner), first, first + count - 1)
+  if #ids == 0 then return ids, {} end
+  local costs, weight = redis.call('HMGET', KEY.waiting(queue), unpack(ids)), weight_of(owner)
+  for place = 1, #ids do costs[place] = tonumber(costs[place] or 0) / weight end
+  return ids, costs
 end
 
 -- The ids that are taken next, where nothing changes meanwhile: those that have had their turn, then by turns.
 local function next_in_turn(queue, count)
-  local found = redis.call('ZRANGE', KEY.returned(queue), 0, count - 1)
-  local line = {}
-  for _, owner in ipairs(redis.call('ZRANGE', KEY.turns(queue), 0, count - 1)) do
-    local following = next_of(queue, owner)
-    for place, id in ipairs(following[1]) do line[#line + 1] = { id, following[2][place], owner, place } end
+  local found, line = redis.call('ZRANGE', KEY.returned(queue), 0, count - 1), {}
+  local turns = redis.call('ZRANGE', KEY.turns(queue), 0, count - 1, 'WITHSCORES')
+  for place = 1, #turns, 2 do
+    line[#line + 1] = { owner = turns[place], time = tonumber(turns[place + 1]), first = 0, place = 0, ids = {} }
   end
-  table.sort(line, function(one, other)
-    if one[2] ~= other[2] then return one[2] < other[2] end
-    if one[3] ~= other[3] then return one[3] < other[3] end
-    return one[4] < other[4]
-  end)
-  for place = 1, math.min(#line, count - #found) do found[#found + 1] = line[place][1] end
+  while #found < count and #line > 0 do
+    local least = 1
+    for place = 2, #line do
+      local one, other = line[place], line[least]
+      if one.time < other.time or (one.time == other.time and one.owner < other.owner) then least = place end
+    end
+    local tenant = line[least]
+    if tenant.place == #tenant.ids then
+      tenant.first, tenant.place = tenant.first + #tenant.ids, 0
+      tenant.ids, tenant.costs = costs_of(queue, tenant.owner, tenant.first, SEEN_OF_EACH)
+    end
+    if #tenant.ids == 0 then
+      table.remove(line, least)
+    else
+      tenant.place = tenant.place + 1
+      found[#found + 1], tenant.time = tenant.ids[tenant.place], tenant.time + tenant.costs[tenant.place]
+    end
+  end
   return found
 end
 
 -- Lists ask for many places at once; nothing that waits changes meanwhile.
-local looked_at = {}
+local seen = {}
 
+-- The virtual times at which a tenant's next predictions have their turn, and that after the last one that is looked at.
 local function look_at(queue, owner)
   local known = queue .. ' ' .. owner
-  looked_at[known] = looked_at[known] or next_of(queue, owner)
-  return unpack(looked_at[known])
+  if not seen[known] then
+    local times, time = {}, virtual_time_of(queue, owner)
+    local ids, costs = costs_of(queue, owner, 0, SEEN_OF_EACH)
+    for place = 1, #ids do
+      times[place] = time
+      time = time + costs[place]
+    end
+    seen[known] = { times = times, last = time }
+  end
+  return seen[known].times, seen[known].last
 end
 
 -- How many of a tenant's predictions have their turn before this virtual time, or at it where `at_once`.
 local function count_before(queue, owner, time, at_once)
-  local ids, times, last = look_at(queue, owner)
-  for place = 1, #ids do
+  local times, last = look_at(queue, owner)
+  for place = 1, #times do
     if times[place] > time or (times[place] == time and not at_once) then return place - 1 end
   end
-  local further = redis.call('ZCARD', KEY.tenant_waiting(queue, owner)) - #ids
-  if further <= 0 or last <= times[1] then return #ids end
+  local further = #times < SEEN_OF_EACH and 0 or redis.call('ZCARD', KEY.tenant_waiting(queue, owner)) - #times
+  if further == 0 or last <= times[1] then return #times end
   -- Those that follow are taken to be as long as those that were looked at.
-  return #ids + math.min(further, math.ceil(math.max(0, time - last) * #ids / (last - times[1])))
+  return #times + math.min(further, math.ceil(math.max(0, time - last) * #times / (last - times[1])))
 end
 
 -- How many of all others have their turn before a tenant's prediction that `rank` of its own precede.
 local function count_others_before(queue, owner, rank)
-  local ids, times, last = look_at(queue, owner)
-  local time = times[rank + 1] or last + (rank - #ids) * (last - times[1]) / #ids
-  local count, seen = 0, 0
+  local times, last = look_at(queue, owner)
+  local time = times[rank + 1] or last + (rank - #times) * (last - times[1]) / #times
   local line = redis.call('ZRANGEBYSCORE', KEY.turns(queue), '-inf', time, 'LIMIT', 0, TENANTS_SEEN + 1)
+  local count, others = 0, 0
   for _, other in ipairs(line) do
-    if other ~= owner and seen < TENANTS_SEEN then
-      seen = seen + 1
+    if other ~= owner and others < TENANTS_SEEN then
+      others = others + 1
       count = count + count_before(queue, other, time, other < owner)
     end
   end
   if #line <= TENANTS_SEEN then return count end
-  -- Of many tenants, the others are taken to be like those that were looked at.
+  -- Where there are many tenants, the others are taken to be like those that were looked at.
   local own = redis.call('ZSCORE', KEY.turns(queue), owner) and 1 or 0
-  return math.floor(count * (redis.call('ZCOUNT', KEY.turns(queue), '-inf', time) - own) / seen)
+  return math.floor(count * (redis.call('ZCOUNT', KEY.turns(queue), '-inf', time) - own) / others)
 end
 
 -- How many are taken before a prediction that waits in this queue, where nothing changes meanwhile; -1 where it does not
