@@ -6,8 +6,10 @@
 
 -- More than any time in seconds since 1970: age decides only among equal priorities.
 local PRIORITY_SPAN = 1e10
--- How much is looked at to tell a place in the queue: tenants, and predictions of each.
-local TENANTS_SEEN, SEEN_OF_EACH = 8, 16
+-- How much is looked at to tell a place in the queue: other tenants, and predictions in all.
+local TENANTS_SEEN, PREDICTIONS_SEEN = 6, 64
+-- How many of a tenant's predictions are read at once where turns are gone through.
+local READ_AT_ONCE = 8
 
 local function weight_of(owner)
   return tonumber(redis.call('HGET', KEY.tenant(owner), 'weight') or 1)
@@ -125,7 +127,7 @@ local function next_in_turn(queue, count)
     local tenant = line[least]
     if tenant.place == #tenant.ids then
       tenant.first, tenant.place = tenant.first + #tenant.ids, 0
-      tenant.ids, tenant.costs = costs_of(queue, tenant.owner, tenant.first, SEEN_OF_EACH)
+      tenant.ids, tenant.costs = costs_of(queue, tenant.owner, tenant.first, READ_AT_ONCE)
     end
     if #tenant.ids == 0 then
       table.remove(line, least)
@@ -141,11 +143,14 @@ end
 local seen = {}
 
 -- The virtual times at which a tenant's next predictions have their turn, and that after the last one that is looked at.
-local function look_at(queue, owner)
+-- `time` is the tenant's own.
+local function look_at(queue, owner, time)
   local known = queue .. ' ' .. owner
   if not seen[known] then
-    local times, time = {}, virtual_time_of(queue, owner)
-    local ids, costs = costs_of(queue, owner, 0, SEEN_OF_EACH)
+    -- Each of few tenants is looked at more closely.
+    local line = math.max(2, math.min(redis.call('ZCARD', KEY.turns(queue)), TENANTS_SEEN + 1))
+    local times = {}
+    local ids, costs = costs_of(queue, owner, 0, math.floor(PREDICTIONS_SEEN / line))
     for place = 1, #ids do
       times[place] = time
       time = time + costs[place]
@@ -155,13 +160,14 @@ local function look_at(queue, owner)
   return seen[known].times, seen[known].last
 end
 
--- How many of a tenant's predictions have their turn before this virtual time, or at it where `at_once`.
-local function count_before(queue, owner, time, at_once)
-  local times, last = look_at(queue, owner)
+-- How many of a tenant's predictions, the first of which has its turn at `first`, have theirs before `time`, or at it
+-- where `at_once`.
+local function count_before(queue, owner, first, time, at_once)
+  local times, last = look_at(queue, owner, first)
   for place = 1, #times do
     if times[place] > time or (times[place] == time and not at_once) then return place - 1 end
   end
-  local further = #times < SEEN_OF_EACH and 0 or redis.call('ZCARD', KEY.tenant_waiting(queue, owner)) - #times
+  local further = redis.call('ZCARD', KEY.tenant_waiting(queue, owner)) - #times
   if further == 0 or last <= times[1] then return #times end
   -- Those that follow are taken to be as long as those that were looked at.
   return #times + math.min(further, math.ceil(math.max(0, time - last) * #times / (last - times[1])))
@@ -169,17 +175,18 @@ end
 
 -- How many of all others have their turn before a tenant's prediction that `rank` of its own precede.
 local function count_others_before(queue, owner, rank)
-  local times, last = look_at(queue, owner)
+  local times, last = look_at(queue, owner, virtual_time_of(queue, owner))
   local time = times[rank + 1] or last + (rank - #times) * (last - times[1]) / #times
-  local line = redis.call('ZRANGEBYSCORE', KEY.turns(queue), '-inf', time, 'LIMIT', 0, TENANTS_SEEN + 1)
+  local line = redis.call('ZRANGEBYSCORE', KEY.turns(queue), '-inf', time, 'WITHSCORES', 'LIMIT', 0, TENANTS_SEEN + 1)
   local count, others = 0, 0
-  for _, other in ipairs(line) do
+  for place = 1, #line, 2 do
+    local other = line[place]
     if other ~= owner and others < TENANTS_SEEN then
       others = others + 1
-      count = count + count_before(queue, other, time, other < owner)
+      count = count + count_before(queue, other, tonumber(line[place + 1]), time, other < owner)
     end
   end
-  if #line <= TENANTS_SEEN then return count end
+  if #line <= 2 * TENANTS_SEEN then return count end
   -- Where there are many tenants, the others are taken to be like those that were looked at.
   local own = redis.call('ZSCORE', KEY.turns(queue), owner) and 1 or 0
   return math.floor(count * (redis.call('ZCOUNT', KEY.turns(queue), '-inf', time) - own) / others)
