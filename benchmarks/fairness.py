@@ -23,7 +23,7 @@ from tests.servers import redis_server
 WAITING = (10, 1_000, 100_000)
 TENANTS = (1, 1_000)
 CALLS = 400
-AT_ONCE, BATCH = 500, 20
+AT_ONCE, BATCH = 50, 20
 SLOTS = 8
 
 
