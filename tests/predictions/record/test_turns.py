@@ -509,7 +509,7 @@ def test_whatever_happens_the_order_is_that_of_a_small_model(store: PredictionSt
 
 
 def test_far_behind_a_place_is_reckoned_from_what_is_before(store: PredictionStore) -> None:
-    """More tenants, and more predictions of each, than are looked at; of lengths that repeat."""
+    """More tenants, and more predictions of each, than are looked at; of lengths that repeat: within two of each."""
     for n in range(30):
         for owner in range(12):
             create(store, f"{owner:02}-{n:02}", f"t{owner:02}", seconds=5 + 5 * ((n + owner) % 3))
@@ -518,7 +518,7 @@ def test_far_behind_a_place_is_reckoned_from_what_is_before(store: PredictionSto
     order = takes(store)
     assert len(order) == 12 * 30
     for name, place in places.items():
-        assert place == pytest.approx(order.index(name), rel=0.1, abs=12)
+        assert place == pytest.approx(order.index(name), rel=0.1, abs=24)
 
 
 def test_estimates_follow_the_turns(store: PredictionStore) -> None:
