@@ -80,7 +80,7 @@ async def _spend(request: Request, services: Services, tenant: Tenant) -> None:
         return
     note_allowance(request.scope, allowance)
     if not allowance.granted:
-        raise RateExceeded(tenant.limits.requests_per_second or 0.0, max(math.ceil(allowance.wait_seconds), 1))
+        raise RateExceeded(f"{tenant.limits.requests_per_second:g}", max(math.ceil(allowance.wait_seconds), 1))
 
 
 def _not_permitted(tenant: Tenant, scope: Scope) -> HTTPException:

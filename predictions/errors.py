@@ -9,10 +9,13 @@ PredictionError
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
 ├── NotRepeatable           it cannot be repeated: it has not ended, or its model or audio is gone
 ├── InvalidInput            input fields are wrong; carries each field and its remedy
-├── RateExceeded            the tenant sends more requests a second than it may; try again later
 ├── StorageLimitReached     what is kept for the tenant leaves no room for more, until some of it is deleted
 ├── LeaseLost               the worker no longer holds the prediction: another attempt does, or it has ended
 ├── QueueFull               too many predictions wait; try again later
+├── LimitReached            the tenant has used what it may; try again after the seconds that the error carries
+│   ├── TooManyWaiting      as many of its predictions wait as may
+│   ├── SecondsUsedUp       its seconds of music of this day are used up
+│   └── RateExceeded        it sends more requests a second than it may
 ├── NoModel                 no worker has announced the model yet; try again later
 ├── StoreUnavailable        Redis cannot be reached; try again later
 │   ├── StoreFull           Redis has no room and refuses writes; nothing was changed
@@ -84,14 +87,6 @@ class InvalidInput(PredictionError):
         self.errors = errors
 
 
-class RateExceeded(PredictionError):
-    """The tenant sends more requests a second than it may."""
-
-    def __init__(self, per_second: float, retry_after_seconds: int) -> None:
-        super().__init__(f"{per_second:g}")
-        self.retry_after_seconds = retry_after_seconds
-
-
 class StorageLimitReached(PredictionError):
     """What is kept for the tenant leaves no room for more."""
 
@@ -105,6 +100,26 @@ class LeaseLost(PredictionError):
 
 class QueueFull(PredictionError):
     """Too many predictions wait already."""
+
+
+class LimitReached(PredictionError):
+    """A tenant has used what it may for now; `retry_after`: in how many seconds to try again."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooManyWaiting(LimitReached):
+    """As many of the tenant's predictions wait as may."""
+
+
+class SecondsUsedUp(LimitReached):
+    """The tenant's seconds of music of this day are used up."""
+
+
+class RateExceeded(LimitReached):
+    """The tenant sends more requests a second than it may."""
 
 
 class NoModel(PredictionError):

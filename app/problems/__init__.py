@@ -21,6 +21,7 @@ from predictions.errors import (
     FileNotFound,
     IdempotencyMismatch,
     InvalidInput,
+    LimitReached,
     ModelNotFound,
     NoModel,
     NotRepeatable,
@@ -30,10 +31,12 @@ from predictions.errors import (
     PredictionNotFound,
     QueueFull,
     RateExceeded,
+    SecondsUsedUp,
     StorageError,
     StorageLimitReached,
     StoreFull,
     StoreUnavailable,
+    TooManyWaiting,
 )
 
 logger = logging.getLogger(__name__)
@@ -97,6 +100,19 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
         "What is kept for this token leaves no room for this: its files and outputs may take up {0} MB. Delete some by "
         "DELETE /files/ID and DELETE /predictions/ID, or wait until the oldest ones are deleted by themselves.",
     ),
+    (
+        TooManyWaiting,
+        429,
+        "Too many waiting",
+        "{0} predictions of this token wait, which is as many as may; try again when one of them has started.",
+    ),
+    (
+        SecondsUsedUp,
+        429,
+        "Seconds used up",
+        "This token may ask for {0} seconds of music in 24 hours, and too few are left for this request; ask for less, "
+        "or try again after the seconds that Retry-After names.",
+    ),
     (QueueFull, 503, "Queue is full", "Too many predictions are waiting; try again later."),
     (NoModel, 503, "No model yet", "No worker has announced {0} yet; try again in a few seconds."),
     (
@@ -139,8 +155,8 @@ async def _prediction_error(request: Request, error: Exception) -> JSONResponse:
             if status == 503:
                 logger.warning("%s: %s", title, error)
             headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
-            if isinstance(error, RateExceeded):
-                headers = {"Retry-After": str(error.retry_after_seconds)}
+            if isinstance(error, LimitReached):
+                headers = {"Retry-After": str(error.retry_after)}
             return problem_response(request, status, title, cut(detail.format(error), LONGEST_DETAIL), headers=headers)
     raise error
 

@@ -9,11 +9,26 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app.predictions import Submission
+from app.routes.parameters import deadline_seconds
 from predictions.models.inputs import Input
 from predictions.record.prediction import Webhook
 from predictions.record.schema import WebhookEvent
 
 EXAMPLE: dict[str, Any] = {"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}
+
+
+class Prioritized(BaseModel):
+    """What a client may say of the order of its own predictions."""
+
+    priority: Annotated[
+        int,
+        Field(
+            ge=-10,
+            le=10,
+            strict=True,
+            description="Of this token's predictions that wait, those with a higher priority are started first.",
+        ),
+    ] = 0
 
 
 class Subscription(BaseModel):
@@ -48,8 +63,9 @@ class Subscription(BaseModel):
         *,
         prediction_id: str | None = None,
         idempotency_key: str | None = None,
+        cancel_after: str | None = None,
     ) -> Submission:
-        """Return what the use cases need of the request beside the input."""
+        """Return what the use cases need of the request beside the input; raises InvalidInput for `cancel_after`."""
         return Submission(
             owner=owner,
             base_url=base_url,
@@ -58,6 +74,8 @@ class Subscription(BaseModel):
             idempotency_key=idempotency_key,
             webhook=self.webhook_target(),
             live=self.stream,
+            priority=self.priority if isinstance(self, Prioritized) else 0,
+            cancel_after=deadline_seconds(cancel_after),
         )
 
     def digest(self) -> str:
@@ -73,8 +91,8 @@ class Subscription(BaseModel):
         return Webhook(self.webhook, tuple(self.webhook_events_filter or WebhookEvent))
 
 
-class PredictionRequest(Subscription):
-    """A request for a prediction."""
+class MusicRequest(Subscription):
+    """What every request for music says."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
@@ -92,5 +110,9 @@ class PredictionRequest(Subscription):
     ] = None
 
 
-class RerunRequest(Subscription):
+class PredictionRequest(MusicRequest, Prioritized):
+    """A request for a prediction."""
+
+
+class RerunRequest(Subscription, Prioritized):
     """How the client wants to follow the rerun; nothing of this is taken over from the original prediction."""

@@ -19,7 +19,7 @@ REFUSALS: Responses = {
     401: {"model": Problem, "description": "The token is missing, wrong or expired."},
     403: {"model": Problem, "description": "The token's scopes do not permit this."},
     422: {"model": Problem, "description": "A field is wrong; `errors` names it and what to send instead."},
-    429: {"model": Problem, "description": "Over a limit of the token; try again after `Retry-After` seconds."},
+    429: {"model": Problem, "description": "A limit of the token is reached; try again after `Retry-After` seconds."},
     503: {"model": Problem, "description": "Nothing was accepted; try again after `Retry-After` seconds."},
 }
 MISSING: Responses = {404: {"model": Problem, "description": "It does not exist, or belongs to another token."}}

@@ -90,6 +90,10 @@ class Outcome(StrEnum):
     """Too many predictions wait already."""
     STORAGE_FULL = "storage_full"
     """As much is kept for the owner already as may be."""
+    TENANT_FULL = "tenant_full"
+    """As many of the tenant's predictions wait as may."""
+    USED_UP = "used_up"
+    """The tenant's seconds of music of this day are used up."""
 
 
 class Queue(StrEnum):
@@ -218,6 +222,15 @@ class WebhookSecretHash(TypedDict):
     """When the current one took the place of the one before; seconds since 1970."""
 
 
+class TenantHash(TypedDict, total=False):
+    """What the scripts know of a tenant, as text; what is absent is the default."""
+
+    weight: str
+    """1 where it is absent."""
+    running_limit: str
+    """How many predictions may run at once."""
+
+
 class IdempotencyHash(TypedDict):
     """The request that came with an Idempotency-Key."""
 
@@ -292,8 +305,29 @@ class Keys:
 
     queues = Key("musicgen:queues", "set")
     """The queues that workers have served or that predictions were put in."""
+    waiting = Key("musicgen:waiting:{queue}", "hash")
+    """Of each id that waits in a queue, the seconds of music it asks for. The Celery message is only a hint."""
+    tenant_waiting = Key("musicgen:tenant-waiting:{queue}:{owner}", "sorted set")
+    """A tenant's ids that wait for their first attempt: by priority, then by the time of their creation."""
+    tenant_queues = Key("musicgen:tenant-queues:{owner}", "set")
+    """The queues in which a tenant has such ids."""
+    returned = Key("musicgen:returned:{queue}", "sorted set")
+    """Ids that wait for another attempt, by the time of their creation. They are before all others."""
+    turns = Key("musicgen:turns:{queue}", "sorted set")
+    """The tenants that wait for their turn, by virtual time: those with ids of which one may start."""
+    virtual_time = Key("musicgen:virtual-time:{queue}", "string")
+    """The virtual time of the tenant that had its turn last, before it had it."""
+    served = Key("musicgen:served:{queue}", "sorted set")
+    """Tenants by virtual time, as far as it is later than the queue's own."""
+    tenant = Key("musicgen:tenant:{owner}", "hash", TenantHash)
+    tenant_running = Key("musicgen:tenant-running:{owner}", "set")
+    """A tenant's ids that have been taken and have not ended; those that wait for another attempt are among them."""
+    accepted = Key("musicgen:accepted:{owner}", "hash")
+    """Of each of the last hours, counted since 1970, a limited tenant's accepted seconds of music."""
+    deadlines = Key("musicgen:deadlines", "sorted set")
+    """Ids that are cancelled unless they have ended by then, by that time."""
     queued = Key("musicgen:queued:{queue}", "sorted set")
-    """Ids that wait, by the time of their creation. Workers take from here; the Celery message is only a hint."""
+    """Ids that a version without tenants put there, by the time of their creation; workers move them to `waiting`."""
     running = Key("musicgen:running:{queue}", "set")
     """Ids that run."""
     leases = Key("musicgen:leases", "sorted set")

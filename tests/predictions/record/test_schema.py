@@ -35,6 +35,7 @@ from predictions.record.schema import (
     Queue,
     Status,
     Task,
+    TenantHash,
     WebhookEvent,
     WebhookSecretHash,
 )
@@ -65,6 +66,7 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "wanted": commands.wanted(["one"]),
     "events": commands.events("one"),
     "cancel": commands.cancel("one"),
+    "cancel_overdue": commands.cancel_overdue(),
     "delete": commands.delete("one"),
     "reap": commands.reap(1),
     "expired": commands.expired(1.0),
@@ -187,6 +189,17 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "offered": "musicgen:offered:{owner}:{digest}",
         "chosen": "musicgen:chosen:{token}",
         "queues": "musicgen:queues",
+        "waiting": "musicgen:waiting:{queue}",
+        "tenant_waiting": "musicgen:tenant-waiting:{queue}:{owner}",
+        "tenant_queues": "musicgen:tenant-queues:{owner}",
+        "returned": "musicgen:returned:{queue}",
+        "turns": "musicgen:turns:{queue}",
+        "virtual_time": "musicgen:virtual-time:{queue}",
+        "served": "musicgen:served:{queue}",
+        "tenant": "musicgen:tenant:{owner}",
+        "tenant_running": "musicgen:tenant-running:{owner}",
+        "accepted": "musicgen:accepted:{owner}",
+        "deadlines": "musicgen:deadlines",
         "queued": "musicgen:queued:{queue}",
         "running": "musicgen:running:{queue}",
         "leases": "musicgen:leases",
@@ -223,6 +236,7 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         FileHash.__annotations__
     )
     assert words("generation oldest rotated_at") == set(WebhookSecretHash.__annotations__)
+    assert words("running_limit weight") == set(TenantHash.__annotations__)
     assert words("digest id") == set(IdempotencyHash.__annotations__)
 
 
