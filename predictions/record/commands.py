@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from predictions.addresses import receiver_of
 from predictions.errors import PredictionNotFound
 from predictions.record.command import Arguments, Command, flat, pairs, read_time
 from predictions.record.events import Chunk, Event
@@ -71,11 +72,13 @@ def create(
         "version": new.version,
         "base_url": new.base_url,
         "input_file": new.input_file,
+        "needs_audio": "1" if new.input.get("input_audio") is not None else None,
         "stream_token": new.stream_token,
         "live": "1" if new.live else None,
         "rerun_of": new.rerun_of,
         "wanted_audio_sha256": new.wanted_audio_sha256,
         "webhook": new.webhook.url if new.webhook else None,
+        "webhook_host": receiver_of(new.webhook.url) if new.webhook else None,
         "webhook_events": ",".join(new.webhook.events) if new.webhook else None,
     }
     return Command(
@@ -126,13 +129,20 @@ def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Pred
 
 
 def take(
-    queue: str, token: str, lease_seconds: float, held: Mapping[str, str] | None = None
+    queue: str,
+    token: str,
+    lease_seconds: float,
+    held: Mapping[str, str] | None = None,
+    *,
+    no_audio: bool = False,
+    no_audio_of: Sequence[str] = (),
 ) -> Command[Prediction | None]:
     """Take the prediction that has waited longest, and its lease; None where there is none to take now.
 
     `token`: random text, new for each lease; with it the holder proves its right to write. `held`: the ids of the
     predictions that the same worker works on, by the tokens of its leases. A prediction with which a worker has died is
-    never taken beside others.
+    never taken beside others. `no_audio`: pass over predictions whose input audio has to be fetched; `no_audio_of`:
+    those of these owners.
     """
     held = held or {}
     arguments: Arguments = {
@@ -141,6 +151,8 @@ def take(
         "lease_seconds": lease_seconds,
         "beside": list(held.values()),
         "held": list(held),
+        "no_audio": no_audio,
+        "no_audio_of": no_audio_of,
     }
     return Command("record/take", arguments, lambda answer: _read_prediction(answer) if answer else None)
 
@@ -210,9 +222,12 @@ def _made_with(provenance: Provenance | None) -> str | None:
     return None if provenance is None else json.dumps(asdict(provenance))
 
 
-def give_back(prediction_id: str, token: str) -> Command[bool]:
-    """Have the prediction tried again, alone: it may be the cause of what happened; false where the lease is lost."""
-    return Command("record/give_back", {"id": prediction_id, "token": token}, bool)
+def give_back(prediction_id: str, token: str, *, suspect: bool) -> Command[bool]:
+    """Have the prediction tried again; false where the lease is lost.
+
+    `suspect`: whether it may be the cause of what happened; then it is tried alone.
+    """
+    return Command("record/give_back", {"id": prediction_id, "token": token, "suspect": suspect}, bool)
 
 
 def announce_chunk(prediction_id: str, chunk: Chunk) -> Command[bool]:

@@ -233,7 +233,7 @@ def test_no_write_of_an_earlier_life_of_an_id_is_accepted(store: PredictionStore
     assert not store.run(commands.renew("one", earlier, LEASE, logs="ann's"))
     assert not store.run(commands.announce_chunk("one", Chunk(1, earlier, 0, 0.0, 0.5)))
     assert not store.run(commands.fail("one", earlier, error="ann's URL", logs=""))
-    assert not store.run(commands.give_back("one", earlier))
+    assert not store.run(commands.give_back("one", earlier, suspect=True))
     assert not succeed(store, earlier)
     bobs = get(store)
     assert (bobs.status, bobs.error, bobs.logs) == (Status.PROCESSING, None, "")
@@ -278,8 +278,8 @@ def test_a_death_beside_others_counts_for_nobody(store: PredictionStore) -> None
 def test_what_may_have_failed_a_shared_step_is_tried_again_alone(store: PredictionStore) -> None:
     create(store)
     token = claim(store, "one", LEASE)
-    assert store.run(commands.give_back("one", token))
-    assert not store.run(commands.give_back("one", token)), "a repetition changes nothing"
+    assert store.run(commands.give_back("one", token, suspect=True))
+    assert not store.run(commands.give_back("one", token, suspect=True)), "a repetition changes nothing"
     assert get(store).status is Status.STARTING
     assert store.run(commands.take("generation", "t", LEASE, {"t0": "other"})) is None
     assert claim(store, "one", LEASE)
