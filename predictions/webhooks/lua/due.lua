@@ -28,8 +28,8 @@ local function collect(owner)
   local most = given.limit + #given.hosts + #given.lanes
   for _, host in ipairs(redis.call('ZRANGEBYSCORE', KEY.webhook_hosts(owner), '-inf', time, 'LIMIT', 0, most)) do
     if not hosts[host] and not (lanes[owner] and lanes[owner][host]) then
-      local lane = KEY.webhooks(owner, host)
-      for _, delivery in ipairs(redis.call('ZRANGEBYSCORE', lane, '-inf', time, 'LIMIT', 0, given.each_lane)) do
+      local lane, room = KEY.webhooks(owner, host), math.min(given.each_lane, given.limit - #found)
+      for _, delivery in ipairs(redis.call('ZRANGEBYSCORE', lane, '-inf', time, 'LIMIT', 0, room)) do
         found[#found + 1] = { delivery, owner, host }
       end
     end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -160,6 +161,38 @@ def test_a_worker_needs_no_message(store: PredictionStore) -> None:
     assert due(store) == ["one-start"]
 
 
+def test_what_is_due_stands_by_owner_and_host_and_busy_ones_are_passed_over(store: PredictionStore) -> None:
+    for n, (owner, host) in enumerate([("ann", "slow"), ("ann", "slow"), ("ann", "fast:8080"), ("bob", "slow")]):
+        create(store, f"p{n}", owner=owner, webhook=Webhook(f"http://{host}/hook", (START,)))
+        claim(store, f"p{n}", LEASE)
+
+    def due_ids(**given: Any) -> list[str]:
+        return [item.id for item in store.run(deliveries.due(**given))]
+
+    assert store.run(deliveries.due(limit=1)) == [DueDelivery("p0-start", "ann", "slow:80")]
+    assert due_ids() == ["p0-start", "p1-start", "p2-start", "p3-start"]
+    assert due_ids(each_lane=1) == ["p0-start", "p2-start", "p3-start"]
+    assert due_ids(owners=["ann"]) == ["p3-start"]
+    assert due_ids(hosts=["slow:80"]) == ["p2-start"]
+    assert due_ids(lanes=[("ann", "slow:80")]) == ["p2-start", "p3-start"]
+    assert due_ids(owners=["ann"], lanes=[("bob", "slow:80")], limit=1) == []
+
+
+def test_deliveries_of_an_earlier_version_are_found(store: PredictionStore) -> None:
+    """They wait in one set for all, and their record names no host."""
+    running(store, START)
+    store.redis.delete(*store.redis.keys("musicgen:webhook*"))
+    store.redis.hdel("musicgen:prediction:one", "webhook_host")
+    store.redis.zadd("musicgen:webhooks", {"one-start": 1, "gone-start": 1})
+    [found] = store.run(deliveries.due())
+    assert found == DueDelivery("one-start", "ann", "")
+    assert not store.redis.exists("musicgen:webhooks")
+    begun = store.run(deliveries.begin(found, "token"))
+    assert begun is not None
+    end(store, begun, Verdict.DELIVERED, 200)
+    assert waiting(store) == []
+
+
 def test_an_attempt_whose_beginning_was_not_heard_of_is_begun_once(store: PredictionStore) -> None:
     running(store, START)
     command = deliveries.begin(DueDelivery("one-start", "ann", HOST), "token")
@@ -261,5 +294,5 @@ def test_deliveries_are_forgotten_with_their_prediction(store: PredictionStore) 
     late = deliveries.end(begun, Verdict.RETRY, status=500, error=None, seconds=1.0, retry_in_seconds=5.0)
     assert not store.run(late)
     assert try_to_begin(store, "one-completed") is None
-    assert [key for key in store.redis.keys("musicgen:*") if "one" in key] == []
+    assert store.redis.keys("musicgen:*:one*") == []
     assert waiting(store) == []
