@@ -301,10 +301,10 @@ def test_what_is_given_back_without_suspicion_keeps_its_place_and_is_taken_besid
 
 
 def test_input_audio_that_has_no_place_is_passed_over(store: PredictionStore) -> None:
-    for number in range(120):
-        create(store, f"audio-{number:03}", input_audio="http://slow/a.wav", max_queued=1000)
-    create(store, "bobs", owner="bob", input_audio="http://slow/a.wav", max_queued=1000)
-    create(store, "anns", max_queued=1000)
+    for number in range(40):
+        create(store, f"audio-{number:03}", input_audio="http://slow/a.wav")
+    create(store, "bobs", owner="bob", input_audio="http://slow/a.wav")
+    create(store, "anns")
 
     def take_one(**passed_over: Any) -> str | None:
         taken = store.run(commands.take("generation", new_id(), LEASE, **passed_over))
