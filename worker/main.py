@@ -38,8 +38,6 @@ from worker.watchdog import Watchdog
 if TYPE_CHECKING:
     from musicgen_core import MusicGen
 
-WEBHOOK_THREADS = 32
-"""Deliveries at once: most of the time each waits for its receiver."""
 ENGINE_STUCK_SECONDS = 180.0
 """No decoding step and no stretch of other work takes this long, not even the first on a slow machine."""
 
@@ -76,14 +74,20 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
             measure=job.measure,
             hear_of_hints=consumer.stall.watch,
         )
+        job.when_changed(dispatcher.tell)
+
+        def drain() -> None:
+            job.stop_taking()
+            dispatcher.close()
+
         watchdog.watch("dispatcher", lambda: dispatcher.is_stuck)
         watchdog.watch("housekeeping", lambda: housekeeper.is_stuck)
-        watchdog.watch("message consumer", lambda: consumer.stall.is_stuck, before_exit=dispatcher.close)
+        watchdog.watch("message consumer", lambda: consumer.stall.is_stuck, before_exit=drain)
         for part in (housekeeper, dispatcher, watchdog):
             part.start()
         # Closed in reverse: what runs is finished while the worker is still announced.
         cleanup.callback(housekeeper.close)
-        cleanup.callback(dispatcher.close)
+        cleanup.callback(drain)
         cleanup.callback(job.stop_waiting)
         cleanup.callback(watchdog.close)
         consumer.run()
@@ -100,6 +104,9 @@ class _Job:
     threads: int
     card: Announcement | None = None
     measure: Callable[[], Command[bool] | None] | None = None
+    when_changed: Callable[[Callable[[], None]], None] = lambda _: None
+    """Is given what to call when `take` may give something though nothing was put into the queue."""
+    stop_taking: Callable[[], None] = lambda: None
     stop_waiting: Callable[[], None] = lambda: None
 
 
@@ -152,7 +159,15 @@ def _prepare_generation(
     watchdog.watch("keeper of leases", lambda: leases.is_stuck)
     generator = Generator(model, store, storage, leases, settings, card)
     meter = StepMeter(model, entry.queue, card.version)
-    return _Job(generator.take, card.threads, card, meter.read, generator.stop_waiting)
+    return _Job(
+        generator.take,
+        card.threads,
+        card,
+        meter.read,
+        generator.when_changed,
+        generator.stop_taking,
+        generator.stop_waiting,
+    )
 
 
 def _load(settings: Settings, entry: ModelEntry) -> MusicGen:
@@ -175,9 +190,9 @@ def _load(settings: Settings, entry: ModelEntry) -> MusicGen:
 
 
 def _prepare_webhooks(store: PredictionStore, storage: AudioStorage, settings: Settings) -> _Job:
-    from worker.webhooks import WebhookSender
+    from worker.webhooks import PLACES, WebhookSender
 
-    return _Job(WebhookSender(store, storage, settings).take, WEBHOOK_THREADS)
+    return _Job(WebhookSender(store, storage, settings).take, PLACES.total)
 
 
 def _announcement(model: MusicGen, revision: str) -> Announcement:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from predictions.addresses import receiver_of
 from predictions.errors import PredictionNotFound
 from predictions.record.command import UNLIMITED, Arguments, Command, flat, pairs, read_time
 from predictions.record.events import Chunk, Event
@@ -85,11 +86,13 @@ def create(
         "version": new.version,
         "base_url": new.base_url,
         "input_file": new.input_file,
+        "needs_audio": "1" if new.input.get("input_audio") is not None else None,
         "stream_token": new.stream_token,
         "live": "1" if new.live else None,
         "rerun_of": new.rerun_of,
         "wanted_audio_sha256": new.wanted_audio_sha256,
         "webhook": new.webhook.url if new.webhook else None,
+        "webhook_host": receiver_of(new.webhook.url) if new.webhook else None,
         "webhook_events": ",".join(new.webhook.events) if new.webhook else None,
     }
     return Command(
@@ -153,7 +156,14 @@ def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Pred
 
 
 def take(
-    queue: str, token: str, lease_seconds: float, held: Mapping[str, str] | None = None, limit: int = 100
+    queue: str,
+    token: str,
+    lease_seconds: float,
+    held: Mapping[str, str] | None = None,
+    limit: int = 100,
+    *,
+    no_audio: bool = False,
+    no_audio_of: Sequence[str] = (),
 ) -> Command[Prediction | None]:
     """Take the next prediction, and its lease; None where there is none to take now.
 
@@ -162,7 +172,8 @@ def take(
 
     `token`: random text, new for each lease; with it the holder proves its right to write. `held`: the ids of the
     predictions that the same worker works on, by the tokens of its leases. A prediction with which a worker has died is
-    never taken beside others. `limit`: how many of those past their deadline are cancelled on the way.
+    never taken beside others. `limit`: how many of those past their deadline are cancelled on the way. `no_audio`: pass
+    over predictions whose input audio has to be fetched; `no_audio_of`: those of these owners.
     """
     held = held or {}
     arguments: Arguments = {
@@ -173,6 +184,8 @@ def take(
         "held": list(held),
         "limit": limit,
         "overdue_error": DEADLINE_PASSED,
+        "no_audio": no_audio,
+        "no_audio_of": no_audio_of,
     }
     return Command("record/take", arguments, lambda answer: _read_prediction(answer) if answer else None)
 
@@ -244,9 +257,12 @@ def _made_with(provenance: Provenance | None) -> str | None:
     return None if provenance is None else json.dumps(asdict(provenance))
 
 
-def give_back(prediction_id: str, token: str) -> Command[bool]:
-    """Have the prediction tried again, alone: it may be the cause of what happened; false where the lease is lost."""
-    return Command("record/give_back", {"id": prediction_id, "token": token}, bool)
+def give_back(prediction_id: str, token: str, *, suspect: bool) -> Command[bool]:
+    """Have the prediction tried again; false where the lease is lost.
+
+    `suspect`: whether it may be the cause of what happened; then it is tried alone.
+    """
+    return Command("record/give_back", {"id": prediction_id, "token": token, "suspect": suspect}, bool)
 
 
 def announce_chunk(prediction_id: str, chunk: Chunk) -> Command[bool]:

@@ -147,6 +147,8 @@ class PredictionHash(TypedDict, total=False):
     version: str
     base_url: str
     input_file: str | None
+    needs_audio: str | None
+    """The text `1` where input audio has to be fetched."""
     stream_token: str | None
     live: str | None
     """The text `1`, or absent."""
@@ -169,6 +171,8 @@ class PredictionHash(TypedDict, total=False):
     """JSON."""
     webhook: str | None
     """The receiver's URL."""
+    webhook_host: str | None
+    """Its host and port; absent in a record of an earlier version."""
     webhook_events: str | None
     """The events that the client wants, separated by commas."""
     webhook_gone: str | None
@@ -335,8 +339,14 @@ class Keys:
     ended = Key("musicgen:ended", "sorted set")
     """Ids that have ended, by the time of their end."""
 
-    webhooks = Key("musicgen:webhooks", "sorted set")
-    """Webhook-ids of pending deliveries, by the time of their next attempt. Workers take from here."""
+    webhooks = Key("musicgen:webhooks:{owner}:{host}", "sorted set")
+    """A lane: webhook-ids of one owner's pending deliveries to one host, by the time of their next attempt."""
+    webhook_hosts = Key("musicgen:webhook-hosts:{owner}", "sorted set")
+    """The hosts of an owner's lanes, by the first time in each lane."""
+    webhook_owners = Key("musicgen:webhook-owners", "sorted set")
+    """The owners of pending deliveries, by the first time in their lanes. Workers look here for what is due."""
+    all_webhooks = Key("musicgen:webhooks", "sorted set")
+    """Webhook-ids of an earlier version's pending deliveries, by the time of their next attempt."""
     delivery = Key(
         "musicgen:delivery:{webhook_id}", "hash", DeliveryHash, (Field.attempt_started, Field.attempt_outcome)
     )

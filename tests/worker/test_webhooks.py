@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,8 @@ from tests.records import claim
 from tests.servers import wait_until
 from tests.webhook_receiver import HANG, Receiver, receiver
 from tests.worker.network.servers import resolver
-from worker.webhooks import WebhookSender
+from worker.dispatcher import Dispatcher
+from worker.webhooks import PLACES, WebhookSender
 
 START, OUTPUT, LOGS, COMPLETED = WebhookEvent
 NEW_KEY = "whsec_" + "QUJD" * 12
@@ -200,6 +201,63 @@ def test_addresses_are_checked_at_each_attempt(
     first, *refused = delivery(store).attempts
     assert first.status == 500
     assert ["may not be reached" in (attempt.error or "") for attempt in refused] == [True, True]
+
+
+def owe(store: PredictionStore, owner: str, urls: list[str]) -> list[str]:
+    """Predictions that a worker has taken, each with a webhook that is due; returns their ids."""
+    ids = [f"{owner}-{number}" for number in range(len(urls))]
+    for prediction_id, url in zip(ids, urls, strict=True):
+        create(store, prediction_id, owner=owner, webhook=Webhook(url, (START,)))
+        claim(store, prediction_id, LEASE)
+    return ids
+
+
+def attempts(store: PredictionStore, prediction_id: str) -> int:
+    [found] = store.run(deliveries.of(prediction_id))
+    return len(found.attempts)
+
+
+def is_delivered(store: PredictionStore, prediction_id: str) -> bool:
+    return store.run(deliveries.of(prediction_id))[0].state is DeliveryState.DELIVERED
+
+
+@contextmanager
+def sending(sender: WebhookSender) -> Iterator[None]:
+    dispatcher = Dispatcher(sender.take, PLACES.total)
+    dispatcher.start()
+    try:
+        yield
+    finally:
+        dispatcher.close()
+
+
+def test_a_receiver_that_hangs_keeps_nobody_waiting(store: PredictionStore, sender: WebhookSender) -> None:
+    with sending(sender), receiver(*[HANG] * 1000) as slow, receiver() as fast:
+        anns = owe(store, "ann", [slow.url] * 70 + [fast.url])
+        bobs = owe(store, "bob", [fast.url])
+        wait_until(lambda: is_delivered(store, bobs[0]) and is_delivered(store, anns[-1]))
+        tried = [prediction_id for prediction_id in anns[:-1] if attempts(store, prediction_id)]
+        assert len(slow.received) >= PLACES.each_lane
+        # Without a share, bob's would have waited for all of them; in rounds of so many, few have been tried.
+        assert len(tried) < 35
+
+
+def test_an_owner_of_many_receivers_that_hang_keeps_no_other_waiting(
+    store: PredictionStore, sender: WebhookSender
+) -> None:
+    with sending(sender), ExitStack() as running:
+        slow = [running.enter_context(receiver(*[HANG] * 100)) for _ in range(12)]
+        anns = owe(store, "ann", [hook.url for hook in slow] * 10)
+        fast = running.enter_context(receiver())
+        bobs = owe(store, "bob", [fast.url] * 10)
+        wait_until(lambda: all(is_delivered(store, prediction_id) for prediction_id in bobs))
+        assert sum(attempts(store, prediction_id) > 0 for prediction_id in anns) < 60
+
+
+def test_places_are_free_again_after_attempts(store: PredictionStore, sender: WebhookSender) -> None:
+    with sending(sender), receiver(*[500] * 10) as hook:
+        ids = owe(store, "ann", [hook.url] * 40)
+        wait_until(lambda: all(attempts(store, prediction_id) for prediction_id in ids))
 
 
 @contextmanager

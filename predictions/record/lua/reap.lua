@@ -15,7 +15,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.leases, '-inf', clock(), 'LI
       end_prediction(id, STATUS.failed, {})
       failed = failed + 1
     else
-      send_back(id)
+      send_back(id, 1)
       requeued = requeued + 1
     end
   end

@@ -1,7 +1,8 @@
 -- Take the next prediction, and the lease on it: one that has had its turn before, else the first one of the tenant whose
 -- turn it is.
 -- Given: queue, token (that of the new lease), lease_seconds, beside (ids that the same worker works on already), held
--- (the tokens of its leases on them), limit (of what is put right on the way), overdue_error.
+-- (the tokens of its leases on them), no_audio (whether it has no place to fetch input audio in), no_audio_of (owners
+-- who have no such place there), limit (of what is put right on the way), overdue_error.
 -- Returns {flat record, -1}; nothing where none waits, or where the next one may not be taken now.
 local queue = given.queue
 
@@ -16,16 +17,33 @@ adopt(queue, given.limit)
 for _, id in ipairs(given.beside) do
   if is_suspect(id) then return false end
 end
-local mine = {}
+local mine, without_place = {}, {}
 for _, token in ipairs(given.held) do mine[token] = true end
+for _, owner in ipairs(given.no_audio_of) do without_place[owner] = true end
+
+-- How much is looked at behind what is passed over: what has been given back, tenants, and predictions of each.
+local RETURNED_SEEN, OWNERS_SEEN, SEEN_OF_AN_OWNER = 100, 20, 50
+
+local function is_passed_over(id)
+  local record = redis.call('HMGET', KEY.prediction(id), 'lease_token', 'needs_audio', 'owner')
+  -- One that this worker holds waits only because its lease ran out; its next renewal takes it up again.
+  return mine[record[1]] or record[2] and (given.no_audio or without_place[record[3]])
+end
+
+local function first_of(ids)
+  for _, id in ipairs(ids) do
+    if not is_passed_over(id) then return id end
+  end
+end
 
 -- The next one, and its tenant where it has its turn now.
 local function next_one()
-  for _, waiting in ipairs(redis.call('ZRANGE', KEY.returned(queue), 0, #given.held)) do
-    -- One that this worker holds waits only because its lease ran out; its next renewal takes it up again.
-    if not mine[redis.call('HGET', KEY.prediction(waiting), 'lease_token')] then return waiting end
+  local returned = first_of(redis.call('ZRANGE', KEY.returned(queue), 0, #given.held + RETURNED_SEEN))
+  if returned then return returned end
+  for _, owner in ipairs(redis.call('ZRANGE', KEY.turns(queue), 0, OWNERS_SEEN - 1)) do
+    local id = first_of(redis.call('ZRANGE', KEY.tenant_waiting(queue, owner), 0, SEEN_OF_AN_OWNER - 1))
+    if id then return id, owner end
   end
-  return first_in_turn(queue)
 end
 
 local id, owner = next_one()

@@ -7,7 +7,7 @@ import struct
 import subprocess
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from musicgen_core.audio import ffmpeg as ffmpeg_module
-from musicgen_core.audio.ffmpeg import encode_mp3, ffmpeg_path
+from musicgen_core.audio.ffmpeg import encode_mp3, ffmpeg_path, read_audio
 from musicgen_core.audio.files import encode_wav, write_audio
 from musicgen_core.errors import AudioDecodeError, AudioEncodeError
 from tests.musicgen_core.audio.signals import RATE, read, sine, waveform
@@ -343,3 +343,19 @@ def test_a_failing_encoder_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ffmpeg_module, "ffmpeg_path", lambda: str(failing))
     with pytest.raises(AudioEncodeError, match="no space left"):
         encode_mp3(waveform(sine(440, 0.1)))
+
+
+def test_whoever_stops_reading_has_ffmpeg_killed(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    write_audio(path, waveform(np.zeros(60 * RATE)))
+    killed = []
+
+    @contextmanager
+    def at_once(kill: Callable[[], object]) -> Iterator[None]:
+        kill()
+        killed.append(1)
+        yield
+
+    with pytest.raises(AudioDecodeError):
+        read_audio(path, sample_rate=RATE, channels=1, max_seconds=100, stoppable=at_once)
+    assert len(killed) == 1

@@ -42,7 +42,7 @@ from predictions.record.schema import (
 from predictions.record.scripts import PRELUDES, render_schema, source
 from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries, secrets
-from predictions.webhooks.deliveries import StartedAttempt, Verdict
+from predictions.webhooks.deliveries import DueDelivery, StartedAttempt, Verdict
 from tests.predictions.record.lua_checker import check
 
 MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries, secrets, rates)
@@ -61,7 +61,7 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "succeed": commands.succeed("one", "t", output_key="k", metrics={}, logs="", progress=Progress(1, 1)),
     "fail": commands.fail("one", "t", error="e", logs=""),
     "announce_chunk": commands.announce_chunk("one", Chunk(1, "t", 0, 0.0, 1.0)),
-    "give_back": commands.give_back("one", "t"),
+    "give_back": commands.give_back("one", "t", suspect=True),
     "hints": commands.hints("generation"),
     "wanted": commands.wanted(["one"]),
     "events": commands.events("one"),
@@ -82,7 +82,7 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "measured_other": throughput.measured_other("generation", "v", seconds=1.0, diffusion=False),
     "forecast_queue": forecast.forecast_queue("generation"),
     "due": deliveries.due(),
-    "begin": deliveries.begin("one-start", "t"),
+    "begin": deliveries.begin(DueDelivery("one-start", "ann", "host:80"), "t"),
     "end": deliveries.end(BEGUN, Verdict.RETRY, status=None, error=None, seconds=1.0),
     "of": deliveries.of("one"),
     "redeliver": deliveries.redeliver("one", "one-start"),
@@ -204,7 +204,10 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "running": "musicgen:running:{queue}",
         "leases": "musicgen:leases",
         "ended": "musicgen:ended",
-        "webhooks": "musicgen:webhooks",
+        "webhooks": "musicgen:webhooks:{owner}:{host}",
+        "webhook_hosts": "musicgen:webhook-hosts:{owner}",
+        "webhook_owners": "musicgen:webhook-owners",
+        "all_webhooks": "musicgen:webhooks",
         "delivery": "musicgen:delivery:{webhook_id}",
         "deliveries": "musicgen:deliveries:{id}",
         "file": "musicgen:file:{id}",
@@ -228,8 +231,9 @@ def test_the_keys_and_fields_of_stored_data() -> None:
     }
     assert words(
         "alone attempt base_url completed_at created_at deaths digest enqueues error id input input_file lease_token "
-        "live live_chunks logs metrics model output_key owner progress provenance queue rerun_of started_at status "
-        "stored_bytes stream_token suspicions version wanted_audio_sha256 webhook webhook_events webhook_gone"
+        "live live_chunks logs metrics model needs_audio output_key owner progress provenance queue rerun_of "
+        "started_at status stored_bytes stream_token suspicions version wanted_audio_sha256 webhook webhook_events "
+        "webhook_gone webhook_host"
     ) == set(PredictionHash.__annotations__)
     assert words("attempts created_at due event id prediction state token tries") == set(DeliveryHash.__annotations__)
     assert words("content_type created_at id metadata name owner sha256 size stored_bytes") == set(

@@ -33,11 +33,11 @@ local function write_fields(id, fields)
   end
 end
 
--- Have a prediction that runs wait again, as one with which a worker has died.
-local function send_back(id)
+-- Have a prediction that runs wait again, with so many more suspicions that its worker died with it.
+local function send_back(id, suspicions)
   local key = KEY.prediction(id)
   drop_lease(id)
-  redis.call('HINCRBY', key, 'suspicions', 1)
+  redis.call('HINCRBY', key, 'suspicions', suspicions)
   redis.call('HSET', key, 'status', STATUS.starting)
   redis.call('HDEL', key, 'progress')
   emit(id, EVENT.status, STATUS.starting)

@@ -85,12 +85,6 @@ local function count_waiting(owner)
   return count
 end
 
--- The tenant whose turn it is, and its first prediction; nothing where nobody waits for a turn.
-local function first_in_turn(queue)
-  local owner = redis.call('ZRANGE', KEY.turns(queue), 0, 0)[1]
-  if owner then return redis.call('ZRANGE', KEY.tenant_waiting(queue, owner), 0, 0)[1], owner end
-end
-
 -- Charge a tenant for its turn with a prediction that still waits.
 local function charge(queue, owner, id)
   local start = virtual_time_of(queue, owner)
