@@ -28,10 +28,15 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-async def _services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
+    """Return the services of the application that handles the request."""
     application = request.app
     assert isinstance(application, Application)
     return application.services
+
+
+async def _services(request: Request) -> Services:
+    return services_of(request)
 
 
 InjectedServices = Annotated[Services, Depends(_services)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, HTTPException
+from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.application import InjectedServices
+from app.application import InjectedServices, services_of
 
 bearer = HTTPBearer(auto_error=False, description="One of the tokens in MUSICGEN_API_TOKENS.")
 
@@ -25,3 +25,8 @@ async def authenticate(services: InjectedServices, credentials: Credentials) -> 
 
 
 Owner = Annotated[str, Depends(authenticate)]
+
+
+async def admit(request: Request) -> None:
+    """Refuse a request without a valid token before anything of its body is read; raises 401."""
+    await authenticate(services_of(request), await bearer(request))

@@ -13,16 +13,19 @@ from collections.abc import AsyncIterator
 
 import uvicorn
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
 from app import replicate
 from app.application import Application
+from app.guard.browser import BrowserGuard
+from app.guard.connections import connections_for
+from app.guard.protocol import protocol_factory
 from app.live.followers import Followers
 from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
 from app.page import page_router
 from app.problems import add_problem_handlers
 from app.retries.lost_answers import LostAnswers
-from app.retries.protocol import WatchingProtocol
 from app.routes import files, health, models, predictions, reruns, streams, webhooks
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
@@ -60,6 +63,7 @@ def create_app(settings: Settings) -> Application:
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
     add_problem_handlers(app)
+    _guard_browsers(app, settings)
     app.include_router(predictions.router)
     app.include_router(reruns.router)
     app.include_router(models.router)
@@ -72,6 +76,21 @@ def create_app(settings: Settings) -> Application:
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
     return app
+
+
+def _guard_browsers(app: Application, settings: Settings) -> None:
+    """Let pages of other sites use the API where the operator says so, and nowhere else."""
+    if not settings.api_tokens:
+        app.add_middleware(BrowserGuard, settings=settings)
+    if settings.cors_origins:
+        # Added last, so that it is outermost, and pages can read refusals too.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
 
 
 def _build_services(settings: Settings) -> Services:
@@ -125,7 +144,9 @@ def run() -> None:
         app,
         host=settings.host,
         port=settings.port,
-        http=WatchingProtocol,
+        http=protocol_factory(connections_for(settings)),
+        ws="none",
+        forwarded_allow_ips=[str(network) for network in settings.proxies],
         log_level=settings.log_level.lower(),
         log_config=None,
         access_log=False,
