@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 
 import uvicorn
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
@@ -42,6 +43,8 @@ DESCRIPTION = """A prompt goes in, music comes out at a URL.
 POST a prediction to `/predictions`, then poll `urls.get` until `status` is `succeeded`; `output` is then the URL of the
 audio. Or send `Prefer: wait`, or name a `webhook`."""
 
+DOCUMENT = "/openapi.json"
+
 # A data URI is a third larger than the file it holds; the rest of a body is small.
 BODY_OVERHEAD = 1.4
 BODY_ALLOWANCE_BYTES = 64 * 1024
@@ -58,7 +61,7 @@ def create_app(settings: Settings) -> Application:
         # /docs is ours: FastAPI's would load its scripts from another host.
         docs_url=None,
         redoc_url=None,
-        lifespan=lambda _app: _running(services),
+        lifespan=_running,
         generate_unique_id_function=_operation_id,
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
@@ -73,6 +76,7 @@ def create_app(settings: Settings) -> Application:
     app.include_router(health.router)
     app.include_router(replicate.router, include_in_schema=False)
     app.include_router(page_router(services.storage))
+    app.include_router(_document_router(app))
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
     return app
@@ -93,6 +97,17 @@ def _guard_browsers(app: Application, settings: Settings) -> None:
         )
 
 
+def _document_router(app: Application) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route(DOCUMENT, methods=["GET", "HEAD"])
+    async def get_openapi_document() -> Response:
+        """Describe the service's own API."""
+        return await app.document(DOCUMENT, app.openapi)
+
+    return router
+
+
 def _build_services(settings: Settings) -> Services:
     store = AsyncPredictionStore(settings.redis_url)
     return Services(
@@ -109,8 +124,11 @@ def _build_services(settings: Settings) -> Services:
 
 
 @contextlib.asynccontextmanager
-async def _running(services: Services) -> AsyncIterator[None]:
+async def _running(app: FastAPI) -> AsyncIterator[None]:
     """Keep the parts that listen to Redis running while the application serves."""
+    assert isinstance(app, Application)
+    app.prepare_routes()
+    services = app.services
     listening = [asyncio.create_task(part.listen()) for part in (services.ended, services.followers)]
     try:
         yield
@@ -126,7 +144,7 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _calm_garbage_collector() -> None:
+def calm_garbage_collector() -> None:
     """Collect less often, and never what lives as long as the process, which halves the slowest answers."""
     gc.collect()
     gc.freeze()
@@ -139,7 +157,7 @@ def run() -> None:
     settings.require_safe_binding()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s api %(levelname)s %(name)s: %(message)s")
     app = create_app(settings)
-    _calm_garbage_collector()
+    calm_garbage_collector()
     uvicorn.run(
         app,
         host=settings.host,

@@ -14,25 +14,35 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from predictions.addresses import IPNetwork
 from predictions.settings import Settings
 
-HEADER_SECONDS = 10.0
-"""From the opening of a connection, or the last answer, to the end of a request's headers."""
-BODY_SECONDS = 20.0
-"""The time in which MIN_BODY_BYTES of a body must arrive."""
-MIN_BODY_BYTES = 20 * 1024
-LINGER_SECONDS = 30.0
-"""How long the rest of a refused body is read, so that its client gets to read why."""
-UNREAD_SECONDS = 300.0
-"""How long a client may read nothing of its answer. A player that is paused reads nothing for a while."""
-SWEEP_SECONDS = 1.0
 RESERVED_DESCRIPTORS = 96
 """For Redis, storage and files that are being read."""
 WANTED_DESCRIPTORS = 65_536
 MAX_CONNECTIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Patience:
+    """For how many seconds a client may keep its connection waiting."""
+
+    header: float = 10.0
+    """From the opening of a connection, or the last answer, to the end of a request's headers."""
+    body: float = 20.0
+    """The time in which MIN_BODY_BYTES of a body must arrive."""
+    linger: float = 30.0
+    """How long the rest of a refused body is read, so that its client gets to read why."""
+    unread: float = 300.0
+    """How long a client may read nothing of its answer. A player that is paused reads nothing for a while."""
+    sweep: float = 1.0
+    """How often it is looked for connections that wait for too long."""
+
+
+MIN_BODY_BYTES = 20 * 1024
 
 
 class Guarded(Protocol):
@@ -50,8 +60,14 @@ class Guarded(Protocol):
 class Connections:
     """The open connections of a process; what opens and closes them tells it."""
 
-    def __init__(self, most: int, most_of_address: int, proxies: Sequence[IPNetwork] = ()) -> None:
-        self.most, self.most_of_address = most, most_of_address
+    def __init__(
+        self,
+        most: int,
+        most_of_address: int,
+        proxies: Sequence[IPNetwork] = (),
+        patience: Patience = Patience(),
+    ) -> None:
+        self.most, self.most_of_address, self.patience = most, most_of_address, patience
         self._proxies = proxies
         self._open: set[Guarded] = set()
         self._of_address: Counter[str] = Counter()
@@ -67,7 +83,7 @@ class Connections:
         self._of_address[connection.address] += 1
         self._waiting[connection] = None
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_overdue)
+            self._look_again()
         return True
 
     def close(self, connection: Guarded) -> None:
@@ -111,8 +127,12 @@ class Connections:
         now = time.monotonic()
         for connection in [item for item in self._open if item.is_overdue(now)]:
             connection.close_overdue()
-        again = bool(self._open)
-        self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_overdue) if again else None
+        self._sweep = None
+        if self._open:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(self.patience.sweep, self._close_overdue)
 
 
 def connections_for(settings: Settings) -> Connections:

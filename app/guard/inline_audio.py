@@ -14,13 +14,17 @@ import re
 from tempfile import SpooledTemporaryFile
 from urllib.parse import unquote_to_bytes
 
-from anyio import to_thread
+from anyio import lowlevel, to_thread
 from pydantic_core import from_json
 
 from app.files import InlineAudio
 from predictions.errors import FieldError, InvalidInput
 
+PIECE_BYTES = 32 * 1024
+"""What is looked at before others get their turn."""
+WRITE_BYTES = 256 * 1024
 IN_MEMORY_BYTES = 1024 * 1024
+"""Longer audio is in a file on disk."""
 HEAD_BYTES = 300
 """What a data URI may have before its data; that much of a string is looked at to see whether it is one."""
 
@@ -45,8 +49,17 @@ class AudioExtractor:
         self._decoder: DataDecoder | None = None
         self._in_audio = False
 
-    async def feed(self, data: bytes, *, is_last: bool = False) -> None:
+    async def feed(self, data: bytes) -> None:
         """Go on with the next piece of the body; raises BodyTooLarge, InvalidInput."""
+        for start in range(0, len(data), PIECE_BYTES):
+            await self._feed(data[start : start + PIECE_BYTES])
+            await lowlevel.checkpoint()
+
+    async def finish(self) -> None:
+        """Go on to the end of the body."""
+        await self._feed(b"", is_last=True)
+
+    async def _feed(self, data: bytes, *, is_last: bool = False) -> None:
         data = self._tail + data
         self._tail = b""
         position = 0
@@ -114,7 +127,7 @@ class AudioExtractor:
         await self._decoder.feed(data[position:end])
         if end < len(data) and data[end : end + 1] == b'"':
             self._in_audio = False
-            self._keep(f'{self._decoder.finish()}"'.encode())
+            self._keep(f'{await self._decoder.finish()}"'.encode())
             return end + 1
         self._tail = data[end:]
         return -1
@@ -140,6 +153,7 @@ class DataDecoder:
         self._max_bytes = max_bytes
         self._escape = self._quantum = b""
         self._is_padded = False
+        self._unwritten: list[bytes] = []
         self._size = 0
         self._sha256 = hashlib.sha256()
 
@@ -159,13 +173,13 @@ class DataDecoder:
                 FieldError("input_audio", f"holds more than {self._max_bytes} bytes", "send a shorter or smaller file")
             )
         self._sha256.update(content)
-        if self._size <= IN_MEMORY_BYTES:
-            self.file.write(content)
-        else:
-            await to_thread.run_sync(self.file.write, content)
+        self._unwritten.append(content)
+        if sum(map(len, self._unwritten)) >= WRITE_BYTES:
+            await self._write()
 
-    def finish(self) -> str:
+    async def finish(self) -> str:
         """Return the short URI that stands for the whole; raises InvalidInput where the data was cut off."""
+        await self._write()
         if self._quantum:
             raise broken_base64()
         if self._escape:
@@ -176,6 +190,13 @@ class DataDecoder:
         """Return the audio."""
         digest = self._sha256.hexdigest()
         return InlineAudio(f"data:{self._head};sha256={digest},", self._head, self.file)
+
+    async def _write(self) -> None:
+        content, self._unwritten = b"".join(self._unwritten), []
+        if self._size <= IN_MEMORY_BYTES:
+            self.file.write(content)
+        else:
+            await to_thread.run_sync(self.file.write, content)
 
     def _unquote(self, piece: bytes) -> bytes:
         if not self._escape and b"%" not in piece:

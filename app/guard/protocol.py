@@ -7,14 +7,7 @@ import time
 from enum import Enum, auto
 from typing import Any, cast
 
-from app.guard.connections import (
-    BODY_SECONDS,
-    HEADER_SECONDS,
-    LINGER_SECONDS,
-    MIN_BODY_BYTES,
-    UNREAD_SECONDS,
-    Connections,
-)
+from app.guard.connections import MIN_BODY_BYTES, Connections
 from app.retries.protocol import WatchingProtocol
 
 READ_BYTES = 64 * 1024
@@ -51,7 +44,7 @@ class GuardedProtocol(WatchingProtocol):
     def __init__(self, registry: Connections, **options: Any) -> None:
         super().__init__(**options)
         self.address = ""
-        self._registry = registry
+        self._registry, self._patience = registry, registry.patience
         self._awaited = Awaited.HEADERS
         self._since = time.monotonic()
         """When it began to wait, or, for a body, when the bytes were last counted from nothing."""
@@ -150,9 +143,9 @@ class GuardedProtocol(WatchingProtocol):
         waited = now - self._since
         match self._awaited:
             case Awaited.HEADERS:
-                return waited > HEADER_SECONDS and self._is_idle()
+                return waited > self._patience.header and self._is_idle()
             case Awaited.REST:
-                return waited > LINGER_SECONDS
+                return waited > self._patience.linger
             case Awaited.BODY:
                 return self._body_is_overdue(now, waited)
         return False
@@ -168,7 +161,7 @@ class GuardedProtocol(WatchingProtocol):
             self.transport.close()
 
     def _body_is_overdue(self, now: float, waited: float) -> bool:
-        if not self.flow.read_paused and waited <= BODY_SECONDS:
+        if not self.flow.read_paused and waited <= self._patience.body:
             return False
         if not self.flow.read_paused and self._body_bytes < MIN_BODY_BYTES:
             return True
@@ -180,7 +173,7 @@ class GuardedProtocol(WatchingProtocol):
         unread = self.transport.get_write_buffer_size()
         if not unread or unread != self._unread:
             self._unread, self._unread_since = unread, now
-        return now - self._unread_since > UNREAD_SECONDS
+        return now - self._unread_since > self._patience.unread
 
     def _is_idle(self) -> bool:
         """Whether all requests have been answered."""
@@ -215,8 +208,8 @@ class SmallReads(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Pass it on."""
-        assert isinstance(transport, asyncio.Transport)
-        self._protocol.connection_made(transport)
+        # Not every event loop's transports are subclasses of it.
+        self._protocol.connection_made(cast("asyncio.Transport", transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass it on."""

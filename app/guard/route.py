@@ -11,7 +11,7 @@ from fastapi import params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.application import services_of
@@ -89,10 +89,13 @@ class _ReadRequest(Request):
 async def _read_start(pieces: AsyncGenerator[bytes, None]) -> bytes:
     """Return the whole body, or, of a long one, a beginning of more than MAX_JSON_BYTES."""
     body = b""
-    async for piece in pieces:
-        body = body + piece if body else piece
-        if len(body) > MAX_JSON_BYTES:
-            break
+    try:
+        async for piece in pieces:
+            body = body + piece if body else piece
+            if len(body) > MAX_JSON_BYTES:
+                break
+    except ClientDisconnect as error:
+        raise _disconnected() from error
     return body
 
 
@@ -102,9 +105,11 @@ async def _extract(start: bytes, pieces: AsyncGenerator[bytes, None], extractor:
         await extractor.feed(start)
         async for piece in pieces:
             await extractor.feed(piece)
-        await extractor.feed(b"", is_last=True)
+        await extractor.finish()
     except BodyTooLarge as error:
         raise _too_large() from error
+    except ClientDisconnect as error:
+        raise _disconnected() from error
     INLINE_AUDIO.set(extractor.audio())
 
 
@@ -132,3 +137,7 @@ def _too_large() -> HTTPException:
     return HTTPException(
         413, f"The body has more than {MAX_JSON_BYTES} bytes beside its audio; upload audio with POST /files."
     )
+
+
+def _disconnected() -> HTTPException:
+    return HTTPException(400, "The body ended too early.")

@@ -14,9 +14,9 @@ from app.guard.json_limits import RefusedJSON, parse_json
 from app.guard.route import GuardedRoute
 from app.replicate.pages import Page
 from app.replicate.parameters import BaseUrl
-from app.routes.files import TOO_LARGE, FileBody, represent, store_upload
+from app.routes.files import UPLOADED, FileBody, represent, store_upload
 from app.routes.parameters import FileId
-from app.routes.responses import MISSING, REFUSALS, UNREADABLE
+from app.routes.responses import MISSING, REFUSALS
 from predictions.errors import FieldError, InvalidInput
 
 router = APIRouter(tags=["files"], responses=REFUSALS, route_class=GuardedRoute)
@@ -26,7 +26,7 @@ MAX_METADATA = 4096
 """Characters of JSON."""
 
 
-@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE)
+@router.post("/files", status_code=201, responses=UPLOADED)
 async def upload_file(
     content: UploadFile,
     base_url: BaseUrl,

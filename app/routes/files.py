@@ -20,7 +20,11 @@ from predictions.files.record import File
 
 router = APIRouter(tags=["files"], responses=REFUSALS, route_class=GuardedRoute)
 
-TOO_LARGE: Responses = {413: {"model": Problem, "description": "The file is too large."}}
+UPLOADED: Responses = {
+    **UNREADABLE,
+    413: {"model": Problem, "description": "The file is too large."},
+    415: {"model": Problem, "description": "The body is not a multipart form."},
+}
 
 
 class FileUrls(BaseModel):
@@ -43,7 +47,7 @@ class FileBody(BaseModel):
     urls: FileUrls
 
 
-@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE)
+@router.post("/files", status_code=201, responses=UPLOADED)
 async def upload_file(content: UploadFile, owner: Owner, services: InjectedServices, base_url: BaseUrl) -> FileBody:
     """Send an audio file as the form's part `content`. Then send its `urls.get` as `input_audio`."""
     return represent(await store_upload(services, owner, content), base_url)

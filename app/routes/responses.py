@@ -21,7 +21,10 @@ REFUSALS: Responses = {
     503: {"model": Problem, "description": "Nothing was accepted; try again after `Retry-After` seconds."},
 }
 MISSING: Responses = {404: {"model": Problem, "description": "It does not exist, or belongs to another token."}}
-UNREADABLE: Responses = {400: {"model": Problem, "description": "The body cannot be read."}}
+UNREADABLE: Responses = {
+    400: {"model": Problem, "description": "The body cannot be read."},
+    413: {"model": Problem, "description": "The body is too large."},
+}
 CREATED: Responses = {
     200: {"model": PredictionBody, "description": "It ended while you waited, or had ended before."},
     202: {"model": PredictionBody, "description": "Accepted; poll `urls.get`."},
