@@ -104,6 +104,11 @@ class Connections:
         """Note that a request has come by the connection."""
         self._waiting.pop(connection, None)
 
+    @property
+    def serving(self) -> int:
+        """How many connections something is being done for."""
+        return len(self._open) - len(self._waiting)
+
     def _make_room(self, new: Guarded) -> bool:
         if self._of_address[new.address] >= self.most_of_address and not self._is_proxy(new.address):
             return self._close_longest_waiting(new.address)

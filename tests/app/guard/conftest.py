@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.api.server import server
 from predictions.models import announcements
+from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from tests.app.conftest import CARD
 from tests.app.guard.exchange import WatchedApi
@@ -26,7 +27,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedApi]:
     # Not pytest's own folder for Redis: its path may be too long for a Unix socket.
     with tempfile.TemporaryDirectory(prefix="redis-") as folder, redis_server(Path(folder)) as url:
         store = PredictionStore(url)
-        store.run(announcements.announce("worker", CARD, 3600.0))
+        store.run(announcements.announce("worker", CARD, 3600.0, queue=Queue.GENERATION))
         store.close()
         port = free_port()
         environment = {
