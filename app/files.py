@@ -95,8 +95,11 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
     try:
         await to_thread.run_sync(services.storage.put, file_key(file_id), upload.content, upload.content_type)
     except StorageError:
-        with suppress(StorageError, StoreUnavailable):
-            await delete(services, owner, file_id)
+        # The record in any case: what may be left of the bytes belongs to nobody, and housekeeping deletes it.
+        with suppress(StorageError):
+            await to_thread.run_sync(services.storage.delete_prefix, file_prefix(file_id))
+        with suppress(StoreUnavailable):
+            await services.store.run(commands.delete_file(file_id))
         raise
     return file
 

@@ -45,6 +45,8 @@ def run() -> int:
     settings.require_safe_binding()
     registry = load_registry(settings)
     _refuse_taken_port(settings)
+    # What our processes and Redis write is for nobody else to read.
+    os.umask(0o077)
     data = settings.data_dir.resolve()
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_folder(data / "objects")
