@@ -83,7 +83,9 @@ class GuardedProtocol(WatchingProtocol):
     def on_message_begin(self) -> None:
         """Begin to count."""
         super().on_message_begin()
-        self._head_bytes = self._header_bytes = self._header_count = 0
+        # Not 0: a request has begun. What it begins with was read together with what came before.
+        self._head_bytes = 1
+        self._header_bytes = self._header_count = 0
         self._await(Awaited.HEADERS)
 
     def on_url(self, url: bytes) -> None:
