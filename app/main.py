@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 
 import uvicorn
+from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
@@ -128,6 +129,8 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     """Keep the parts that listen to Redis running while the application serves."""
     assert isinstance(app, Application)
     app.prepare_routes()
+    # What the first use of a thread loads, no request should wait for.
+    await to_thread.run_sync(lambda: None)
     services = app.services
     listening = [asyncio.create_task(part.listen()) for part in (services.ended, services.followers)]
     try:

@@ -71,14 +71,20 @@ class WatchedApi:
         return found
 
     def check(self, pieces: Iterable[bytes]) -> tuple[int, bytes]:
-        """Send a request; fails where it holds up the loop, or takes much memory. Returns the answer."""
-        self.watched()
-        answer = exchange(self.port, pieces)
-        found = self.watched()
-        assert found["longest"] < MAX_SECONDS, found
-        assert found["added_mb"] < MAX_MB, found
-        return answer
+        """Send a request; fails where it holds up the loop, or takes much memory. Returns the answer.
+
+        What a request causes, it causes each time; what happened beside it is not found again.
+        """
+        sent = list(pieces)
+        for _ in range(TRIES):
+            self.watched()
+            answer = exchange(self.port, sent)
+            found = self.watched()
+            if found["longest"] < MAX_SECONDS and found["added_mb"] < MAX_MB:
+                return answer
+        raise AssertionError(f"{found}: {sent[0][:500]!r}")
 
 
+TRIES = 3
 MAX_SECONDS = 0.050
 MAX_MB = 64

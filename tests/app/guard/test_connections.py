@@ -84,10 +84,9 @@ def test_an_answer_that_nobody_reads_is_given_up(settings: Settings, announce: C
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", port))
         page = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        # Until the buffers of both sides are full, and then until the server resets the connection.
         with connection, pytest.raises((ConnectionResetError, BrokenPipeError)):
-            # Until the buffers of both sides are full, and then until the server resets the connection.
-            for _ in range(100_000):
-                connection.sendall(page)
+            connection.sendall(page * 100_000)
 
 
 def test_a_request_that_waits_for_its_prediction_is_not_given_up(port: int) -> None:
