@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.application import InjectedServices
+from app.application import InjectedServices, services_of
 from app.rate_headers import note_allowance
 from app.services import Services
 from app.tokens import TokenExpired
@@ -48,6 +48,14 @@ async def authenticate(services: Services, credentials: HTTPAuthorizationCredent
             401, "Send a valid token: `Authorization: Bearer TOKEN`.", headers={"WWW-Authenticate": "Bearer"}
         )
     return tenant
+
+
+async def admit_before_body(request: Request) -> None:
+    """Admit a request whose body changes something before anything of that body is read.
+
+    Raises 401, 403, RateExceeded.
+    """
+    await admit(request, services_of(request), await bearer(request), scope_of(request.method))
 
 
 async def admit(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.live.followers import Followers
 from app.live.forecasts import Forecasts
@@ -22,6 +23,8 @@ from predictions.storage.protocol import AudioStorage
 from predictions.webhooks.signing import SigningKeys
 
 MODELS_MAX_AGE_SECONDS = 1.0
+LARGE_FILES = 8
+"""How many uploaded files are in memory at once, on their way to storage; the others wait on disk."""
 
 
 class ServedModels:
@@ -75,3 +78,5 @@ class Services:
     followers: Followers
     forecasts: Forecasts
     lost_answers: LostAnswers
+    large_files: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES))
+    """Held by whoever has a whole uploaded file in memory."""

@@ -47,6 +47,8 @@ def run() -> int:
     require_readable(settings.tokens_file)
     registry = load_registry(settings)
     _refuse_taken_port(settings)
+    # What our processes and Redis write is for nobody else to read.
+    os.umask(0o077)
     data = _data_folder(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)

@@ -9,6 +9,7 @@ import base64
 import difflib
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -22,6 +23,7 @@ PREFIX = "MUSICGEN_"
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A finite number greater than 0."""
 HOUR_SECONDS, DAY_SECONDS, YEAR_HOURS = 3600, 86_400, 8760
+_ORIGIN = re.compile(r"https?://[^/\s?#@]+", re.IGNORECASE)
 MAX_DURATION = 300
 """Seconds: the highest cap that an operator can set."""
 
@@ -40,6 +42,17 @@ class Settings(BaseSettings):
     """Comma-separated bearer tokens; each sees only its own predictions. Without any, only loopback is served."""
     tokens_file: Path | None = None
     """The file of tenants and their tokens (predictions/token_file.py); they are accepted beside `api_tokens`."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins whose pages may use the API from a browser; `*`: all, where there are tokens."""
+    proxies: Annotated[tuple[IPNetwork, ...], NoDecode] = (
+        ipaddress.IPv4Network("127.0.0.0/8"),
+        ipaddress.IPv6Network("::1/128"),
+    )
+    """Comma-separated networks (CIDR) of reverse proxies; believed when they say for whom they ask."""
+    max_connections: int = Field(0, ge=0)
+    """Connections to an API process at once; 0: as many as the process may open files for, up to 10,000."""
+    max_connections_per_address: int = Field(0, ge=0)
+    """The same for one address, unless it is a proxy's; 0: a quarter of all."""
     secret: SecretStr = SecretStr("")
     """Signs the URLs of local storage; each tenant's webhook secret follows from it. At least 16 characters."""
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
@@ -98,7 +111,7 @@ class Settings(BaseSettings):
     revision: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$")
     """The source's revision, for provenance. The images set it; in a git checkout it is read from git."""
 
-    @field_validator("api_tokens", "webhook_secrets", "outbound_allow", mode="before")
+    @field_validator("api_tokens", "webhook_secrets", "outbound_allow", "cors_origins", "proxies", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -129,6 +142,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must be a redis://, rediss:// or unix:// URL ({error})") from error
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in value):
+            raise ValueError("each is an origin, such as https://music.example.com: a scheme, a host, perhaps a port")
+        return tuple(origin.lower() for origin in value)
+
     @field_validator("webhook_secrets")
     @classmethod
     def _are_webhook_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -142,6 +162,8 @@ class Settings(BaseSettings):
             raise ValueError("MUSICGEN_SECRET must have at least 16 characters; try: openssl rand -hex 32")
         if any(len(token.get_secret_value()) < 8 for token in self.api_tokens):
             raise ValueError("every token in MUSICGEN_API_TOKENS must have at least 8 characters")
+        if "*" in self.cors_origins and not self.api_tokens:
+            raise ValueError("MUSICGEN_CORS_ORIGINS=* needs MUSICGEN_API_TOKENS: every page could use the service")
         if self.storage == "s3" and self.s3_access_key and not self.s3_secret_key:
             raise ValueError("MUSICGEN_S3_ACCESS_KEY is set but MUSICGEN_S3_SECRET_KEY is not")
         return self

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from app.application import InjectedServices
 from app.auth import AnyTenant
+from app.guard.route import GuardedRoute
 from app.replicate.account import ACCOUNT, HARDWARE, AccountBody
 from app.replicate.models import UNKNOWN_TIME
 from app.replicate.pages import Page
@@ -16,7 +17,7 @@ from app.routes.responses import MISSING, REFUSALS, UNREADABLE
 from predictions.models.served import ServedModel
 from predictions.representation import PredictionBody
 
-router = APIRouter(tags=["deployments"], responses=REFUSALS | MISSING)
+router = APIRouter(tags=["deployments"], responses=REFUSALS | MISSING, route_class=GuardedRoute)
 
 
 class Configuration(BaseModel):

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
-from app import predictions
+from app import files, predictions
 from app.application import InjectedServices
 from app.auth import Owner
+from app.guard.route import GuardedRoute
 from app.predictions import Submission
 from app.replicate.parameters import BaseUrl, ModelName, ModelOwner
 from app.retries.connection import connection_of
@@ -23,7 +24,7 @@ from predictions.record.prediction import Prediction, Webhook
 from predictions.record.schema import Status, WebhookEvent
 from predictions.representation import PredictionBody
 
-router = APIRouter(tags=["predictions"], responses=REFUSALS)
+router = APIRouter(tags=["predictions"], responses=REFUSALS, route_class=GuardedRoute)
 
 PAGE = 100
 
@@ -69,6 +70,9 @@ class Posted:
 
     async def answer(self) -> Response:
         """Create the prediction, wait where that is asked for, and answer as the clients expect it."""
+        if self.body.webhook_completed is not None:
+            # The use case looks only at the one that is used; `webhook` wins where both are sent.
+            files.require_reachable(self.services, "webhook_completed", self.body.webhook_completed)
         prediction = await predictions.create(
             self.services,
             self._submission(),

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app import predictions
 from app.application import BaseUrl, InjectedServices
 from app.auth import Owner
+from app.guard.route import GuardedRoute
 from app.problems import Problem
 from app.retries.connection import connection_of
 from app.routes.pages import PredictionPage, page_of
@@ -17,7 +18,7 @@ from app.routes.requests import PredictionRequest
 from app.routes.responses import CREATED, MISSING, REFUSALS, answer, answer_created
 from predictions.representation import PredictionBody
 
-router = APIRouter(tags=["predictions"], responses=REFUSALS)
+router = APIRouter(tags=["predictions"], responses=REFUSALS, route_class=GuardedRoute)
 
 
 @router.post("/predictions", status_code=202, response_model=PredictionBody, responses=CREATED)

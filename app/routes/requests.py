@@ -6,10 +6,11 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
 from app.predictions import Submission
 from app.routes.parameters import deadline_seconds
+from predictions.errors import FieldError, InvalidInput
 from predictions.models.inputs import Input
 from predictions.record.prediction import Webhook
 from predictions.record.schema import WebhookEvent
@@ -52,9 +53,18 @@ class Subscription(BaseModel):
         list[WebhookEvent] | None,
         Field(
             min_length=1,
+            max_length=len(WebhookEvent),
+            json_schema_extra={"uniqueItems": True},
             description="The events to send; all of them if left out. `output` and `logs`: at most twice a second.",
         ),
     ] = None
+
+    @field_validator("webhook_events_filter")
+    @classmethod
+    def _name_each_once(cls, events: list[WebhookEvent] | None) -> list[WebhookEvent] | None:
+        if events is not None and len(set(events)) < len(events):
+            raise InvalidInput(FieldError("webhook_events_filter", "names an event twice", "name each event once"))
+        return events
 
     def submission(
         self,

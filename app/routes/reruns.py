@@ -7,13 +7,14 @@ from fastapi import APIRouter, Response
 from app import predictions
 from app.application import BaseUrl, InjectedServices
 from app.auth import Owner
+from app.guard.route import GuardedRoute
 from app.problems import Problem
 from app.routes.parameters import CancelAfter, IdempotencyKey, PredictionId, Prefer
 from app.routes.requests import RerunRequest
 from app.routes.responses import CREATED, MISSING, REFUSALS, Responses, answer_created
 from predictions.representation import PredictionBody
 
-router = APIRouter(tags=["predictions"], responses=REFUSALS | MISSING)
+router = APIRouter(tags=["predictions"], responses=REFUSALS | MISSING, route_class=GuardedRoute)
 
 NOT_REPEATABLE: Responses = {
     409: {

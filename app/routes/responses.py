@@ -25,6 +25,7 @@ REFUSALS: Responses = {
 MISSING: Responses = {404: {"model": Problem, "description": "It does not exist, or belongs to another token."}}
 UNREADABLE: Responses = {
     400: {"model": Problem, "description": "The body cannot be read."},
+    413: {"model": Problem, "description": "The body is too large."},
     415: {"model": Problem, "description": "The body has another Content-Type than this request takes."},
 }
 NO_ROOM: Responses = {

@@ -18,6 +18,8 @@ from predictions.models.card import ModelCard
 
 MAX_EXACT = 2**53
 """Beyond it, not every integer is a float."""
+MAX_URL_LENGTH = 2000
+"""Characters of an `input_audio` that is a URL; a data URI may be as long as the file it holds."""
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """A JSON number: neither a string nor a boolean is one."""
@@ -147,6 +149,14 @@ def _conflicts(value: Input) -> list[FieldError]:
         errors.append(
             FieldError("prompt", "is missing, and so is input_audio", "send a prompt, an input_audio, or both")
         )
+    if value.input_audio is not None and _is_too_long(value.input_audio):
+        errors.append(
+            FieldError(
+                "input_audio",
+                f"has {len(value.input_audio)} characters",
+                f"send a URL of at most {MAX_URL_LENGTH} characters, a data URI, or upload the file with POST /files",
+            )
+        )
     if value.continuation and value.input_audio is None:
         errors.append(
             FieldError("continuation", "needs an audio file", "send input_audio, or set continuation to false")
@@ -161,6 +171,10 @@ def _conflicts(value: Input) -> list[FieldError]:
             )
         )
     return errors
+
+
+def _is_too_long(uri: str) -> bool:
+    return len(uri) > MAX_URL_LENGTH and uri[:5].lower() != "data:"
 
 
 def check_duration(value: Input, max_duration: int) -> None:
