@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from starlette.types import Receive, Scope, Send
 
+from app.access import Access
 from app.openapi import TAGS, complete
 from app.problems.limits import explaining
 from app.services import Services
@@ -38,8 +39,10 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http":
-            send = explaining(scope, send, self.max_body_size)
-        await super().__call__(scope, receive, send)
+            access = Access(scope, explaining(scope, send, self.max_body_size))
+            await access.handle(super().__call__, receive)
+        else:
+            await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, with what FastAPI cannot derive from the routes."""

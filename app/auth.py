@@ -16,6 +16,7 @@ from app.rate_headers import note_allowance
 from app.services import Services
 from app.tokens import TokenExpired
 from predictions.errors import RateExceeded
+from predictions.observability.logs import note
 from predictions.rates.commands import Kind
 from predictions.tenants import Scope, Tenant
 
@@ -70,6 +71,7 @@ async def admit(
     if scope is not None and scope not in tenant.scopes:
         raise _not_permitted(tenant, scope)
     if admitted is None:
+        note(tenant=tenant.name)
         await _spend(request, services, tenant)
         request.scope[TENANT] = tenant
     return tenant

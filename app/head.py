@@ -27,7 +27,12 @@ class HeadByGet:
         async def send_head(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        await self.app({**scope, "method": "GET"}, receive, send_head)
+        inner = {**scope, "method": "GET"}
+        try:
+            await self.app(inner, receive, send_head)
+        finally:
+            # For whoever tells of the request.
+            scope.update({name: inner[name] for name in ("route", "path_params") if name in inner})
 
 
 def is_excluded(path: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 from collections.abc import AsyncIterator
 
 import uvicorn
@@ -30,17 +29,26 @@ from app.page import page_router
 from app.problems import add_problem_handlers
 from app.rate_headers import RateLimitHeaders
 from app.rates import Rates
+from app.readiness import Readiness
 from app.retries.lost_answers import LostAnswers
 from app.routes import files, health, models, predictions, reruns, streams, webhooks
+from app.routes.metrics import metrics_router
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
 from app.tokens import Tokens
 from predictions.models.registry import load_registry
-from predictions.record.store import AsyncPredictionStore
+from predictions.observability.logs import configure_logging
+from predictions.observability.metrics import Exposition, name_build, observe_redis
+from predictions.observability.metrics import streams as streams_open
+from predictions.observability.queues import QueueCollector
+from predictions.observability.server import Checks, MetricsServer
+from predictions.observability.storage import ObservedStorage
+from predictions.record.store import AsyncPredictionStore, PredictionStore
 from predictions.record.trial import require_redis
 from predictions.settings import Settings, load_settings
 from predictions.storage import open_storage
 from predictions.storage.local import LocalStorage
+from predictions.storage.protocol import AudioStorage
 from predictions.storage.trial import require_storage
 from predictions.version import package_version
 from predictions.webhooks.signing import SigningKeys
@@ -57,9 +65,10 @@ BODY_OVERHEAD = 1.4
 BODY_ALLOWANCE_BYTES = 64 * 1024
 
 
-def create_app(settings: Settings) -> Application:
-    """Return the application with everything it needs."""
-    services = _build_services(settings)
+def create_app(settings: Settings, exposition: Exposition | None = None) -> Application:
+    """Return the application with everything it needs; `exposition`: the metrics that it shows to an admin's token."""
+    local = open_storage(settings)
+    services = _build_services(settings, ObservedStorage(local))
     app = Application(
         services,
         title="MusicGen Server",
@@ -85,8 +94,11 @@ def create_app(settings: Settings) -> Application:
     app.include_router(replicate.router, include_in_schema=False)
     app.include_router(page_router(services.storage))
     app.include_router(_document_router(app))
-    if isinstance(services.storage, LocalStorage):
-        app.include_router(objects_router(services.storage))
+    if isinstance(local, LocalStorage):
+        app.include_router(objects_router(local))
+    if exposition is not None and settings.asks_for_tokens:
+        # Nobody gets them from the public address without a token.
+        app.include_router(metrics_router(exposition))
     add_problem_handlers(app)
     return app
 
@@ -117,20 +129,21 @@ def _document_router(app: Application) -> APIRouter:
     return router
 
 
-def _build_services(settings: Settings) -> Services:
-    store = AsyncPredictionStore(settings.redis_url)
+def _build_services(settings: Settings, storage: AudioStorage) -> Services:
+    store = AsyncPredictionStore(settings.redis_url, observe_redis)
     return Services(
         settings=settings,
         tokens=Tokens(settings.api_tokens, settings.tokens_file),
         rates=Rates(store),
         signing_keys=SigningKeys(settings),
         store=store,
-        storage=open_storage(settings),
+        storage=storage,
         models=ServedModels(store, load_registry(settings)),
         ended=EndedListener(store),
         followers=Followers(store),
         forecasts=Forecasts(store),
         lost_answers=LostAnswers(store),
+        readiness=Readiness(store),
     )
 
 
@@ -152,6 +165,14 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
         await services.store.close()
 
 
+def _queue_collector(settings: Settings, services: Services) -> QueueCollector:
+    """Return what reads the queues, by a connection of its own: the metrics are shown by another thread."""
+    models = {entry.queue: entry.name for entry in load_registry(settings).entries}
+    tenants = services.tokens.tenants if settings.metrics_tenants else tuple
+    folder = settings.data_dir if settings.storage == "local" else None
+    return QueueCollector(PredictionStore(settings.redis_url, observe_redis), models, tenants, folder)
+
+
 def _operation_id(route: APIRoute) -> str:
     """Return the name that generated clients give to the route's method."""
     return route.name
@@ -169,10 +190,18 @@ def run() -> None:
     settings = load_settings()
     settings.require_safe_binding()
     settings.require_secret()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s api %(levelname)s %(name)s: %(message)s")
+    configure_logging(settings, "api")
+    name_build()
+    for kind in ("events", "audio"):
+        streams_open.labels(kind)
     require_redis(settings.redis_url)
     require_storage(settings)
-    app = create_app(settings)
+    exposition = Exposition()
+    app = create_app(settings, exposition)
+    queues = _queue_collector(settings, app.services)
+    exposition.add(queues)
+    # Clients and Kubernetes ask the API itself, whose event loop then answers.
+    MetricsServer(settings, exposition, Checks(ready=queues.wrong, startup=queues.wrong)).start()
     calm_garbage_collector()
     uvicorn.run(
         app,

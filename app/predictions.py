@@ -33,6 +33,8 @@ from predictions.errors import (
     TooManyWaiting,
 )
 from predictions.models.inputs import Input, check_abilities, check_duration, with_defaults
+from predictions.observability import life
+from predictions.observability.logs import FIELDS
 from predictions.record import commands
 from predictions.record.commands import Created, Cursor
 from predictions.record.prediction import NewPrediction, Prediction, Webhook, new_id, output_prefix
@@ -199,7 +201,9 @@ async def _create(
         # The request was refused or repeated, and nobody will ask for the audio that came with it.
         with suppress(StorageError, StoreUnavailable):
             await files.delete(services, submission.owner, file_id)
-    return _accepted(created, new.id, tenant.limits)
+    prediction = _accepted(created, new.id, tenant.limits)
+    life.accepted(prediction)
+    return prediction
 
 
 async def _new_prediction(
@@ -231,6 +235,7 @@ async def _new_prediction(
         live=submission.live,
         rerun_of=original.id if original else None,
         wanted_audio_sha256=original.audio_sha256 if original else None,
+        request_id=FIELDS.get({}).get("request_id"),
         priority=submission.priority,
         cancel_after=submission.cancel_after,
     )

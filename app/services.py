@@ -10,6 +10,7 @@ from app.live.followers import Followers
 from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
 from app.rates import Rates
+from app.readiness import Readiness
 from app.retries.lost_answers import LostAnswers
 from app.tokens import Tokens
 from predictions.models import announcements
@@ -78,5 +79,6 @@ class Services:
     followers: Followers
     forecasts: Forecasts
     lost_answers: LostAnswers
+    readiness: Readiness
     large_files: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES))
     """Held by whoever has a whole uploaded file in memory."""

@@ -61,6 +61,10 @@ class Tokens:
         """Return the tenant of this owner, as its limits stand; one whose tokens are gone has none."""
         return self._tenants.get(owner, EVERYTHING if owner == ANYONE else Tenant(owner, owner))
 
+    def tenants(self) -> Sequence[Tenant]:
+        """Return all tenants, as they were last read."""
+        return tuple(self._tenants.values()) or (EVERYTHING,)
+
     def _accept(self, file: TokenFile) -> None:
         tenants = file.by_owner()
         plain = {sha256: Holder(plain_tenant(sha256), None) for sha256 in self._plain}

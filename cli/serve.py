@@ -16,7 +16,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -65,13 +65,38 @@ def run() -> int:
             ChildProcess("api", _musicgen("api"), environment, signs.of_api),
             ChildProcess("webhooks", _musicgen("worker", "--queues", "webhooks"), environment, signs.of_worker),
         ]
-        try:
-            _supervise(redis, workers, others, settings, registry, data)
-        except Interrupted:
-            say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
-        finally:
-            _stop(redis, [*workers, *others])
+        with _metrics(settings, [*workers, *others], Path(private)):
+            try:
+                _supervise(redis, workers, others, settings, registry, data)
+            except Interrupted:
+                say("stopping: running predictions are finished first; Ctrl-C again to stop at once")
+            finally:
+                _stop(redis, [*workers, *others])
     return 0
+
+
+@contextlib.contextmanager
+def _metrics(settings: Settings, children: Sequence[ChildProcess], folder: Path) -> Iterator[None]:
+    """Show the metrics of all processes on the one port, where the settings name one. Raises WrongSetting."""
+    if not settings.metrics_port:
+        yield
+        return
+    # Imported here: without a port there is no need of it.
+    from cli.merged_metrics import MergedMetrics, sockets_for
+    from predictions.observability.metrics import Exposition
+    from predictions.observability.server import Checks, MetricsServer
+
+    sockets = sockets_for([child.name for child in children], folder)
+    for child in children:
+        child.environment = {**child.environment, "MUSICGEN_METRICS_SOCKET": str(sockets[child.name])}
+    merged = MergedMetrics(sockets)
+    checks = Checks(*(merged.check(f"/health/{path}") for path in ("live", "ready", "startup")))
+    server = MetricsServer(settings, Exposition([merged], counted=False), checks)
+    server.start()
+    try:
+        yield
+    finally:
+        server.close()
 
 
 def _workers(

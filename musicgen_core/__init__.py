@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from musicgen_core.audio.waveform import Waveform
     from musicgen_core.checkpoints.noise_model import write_noise_model
     from musicgen_core.engine.engine import EngineStatistics
+    from musicgen_core.engine.measures import Distribution, EngineMeasures
     from musicgen_core.engine.sampling_params import SamplingParams
     from musicgen_core.generation_input import GenerationInput
     from musicgen_core.job import Job
@@ -50,6 +51,8 @@ __all__ = [
     "AudioEncodeError",
     "CheckpointError",
     "ContinuationMode",
+    "Distribution",
+    "EngineMeasures",
     "EngineStatistics",
     "GenerationCancelled",
     "GenerationInput",
@@ -81,6 +84,8 @@ _HOMES = {
     "SamplingParams": "engine.sampling_params",
     "Waveform": "audio.waveform",
     "EngineStatistics": "engine.engine",
+    "EngineMeasures": "engine.measures",
+    "Distribution": "engine.measures",
     "decode_wav": "audio.files",
     "encode_mp3": "audio.ffmpeg",
     "encode_wav": "audio.files",

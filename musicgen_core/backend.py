@@ -9,6 +9,7 @@ from torch import Tensor
 from musicgen_core.abilities import Abilities
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.engine import EngineStatistics
+from musicgen_core.engine.measures import EngineMeasures
 from musicgen_core.executor import Executor
 from musicgen_core.generation_input import ResolvedInput
 from musicgen_core.job import Decoder, Job
@@ -57,6 +58,10 @@ class Backend(Protocol):
     @property
     def statistics(self) -> EngineStatistics:
         """The decoding steps made so far, and how long they took."""
+
+    @property
+    def measures(self) -> EngineMeasures:
+        """What the engine has done, and does now, for whoever watches it."""
 
     @property
     def busy_seconds(self) -> float:

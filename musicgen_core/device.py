@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -35,6 +36,25 @@ def choose_device(name: str) -> torch.device:
             "The model was to run on CUDA, but there is no CUDA device; choose MUSICGEN_DEVICE=cpu or --device cpu."
         )
     return device
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Memory of a GPU, in bytes."""
+
+    reserved: int
+    """What this process holds."""
+    used: int
+    """What all processes hold."""
+    total: int
+
+
+def cuda_memory() -> DeviceMemory | None:
+    """The memory of the present GPU; None where this process uses none."""
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return DeviceMemory(torch.cuda.memory_reserved(), total - free, total)
 
 
 def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -51,6 +52,8 @@ class Job:
         self._diffusion_steps = 0
         self._streaming = streaming
         self._cancelled = False
+        self.decoding_seconds = 0.0
+        """How long making the sound of its tokens has taken; in a diffusion, waiting for other work included."""
 
     @property
     def seed(self) -> int:
@@ -160,7 +163,20 @@ class Job:
 
     def _compute(self, sound: Resumable[Tensor]) -> Tensor:
         """Have sound computed, in stretches between which others get their turn."""
-        return run_to_end(sound, self._executor, self._refuse_cancelled)
+        return run_to_end(self._timed(sound), self._executor, self._refuse_cancelled)
+
+    def _timed(self, sound: Resumable[Tensor]) -> Resumable[Tensor]:
+        """The same work, whose stretches are timed."""
+        while True:
+            began = time.monotonic()
+            try:
+                next(sound)
+            except StopIteration as ended:
+                result: Tensor = ended.value
+                return result
+            finally:
+                self.decoding_seconds += time.monotonic() - began
+            yield
 
     def _waveform(self, samples: Tensor) -> Waveform:
         return Waveform(samples=samples.cpu().numpy(), sample_rate=self._decoder.sample_rate)
@@ -178,6 +194,8 @@ class Job:
             if on_progress is not None:
                 on_progress(self.completed_steps, self.total_steps)
 
+        began = time.monotonic()
         samples = diffusion.decode(codes, self.seed, before_step)
+        self.decoding_seconds += time.monotonic() - began
         self._diffusion_steps = diffusion.steps
         return samples

@@ -23,6 +23,7 @@ from musicgen_core.backend import Backend, BackendName, Codec
 from musicgen_core.device import Dtype
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.engine import EngineStatistics
+from musicgen_core.engine.measures import EngineMeasures
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import InvalidRequest
 from musicgen_core.generation_input import GenerationInput, resolve
@@ -119,6 +120,11 @@ class MusicGen:
     def statistics(self) -> EngineStatistics:
         """The decoding steps made so far, and how long they took."""
         return self.backend.statistics
+
+    @property
+    def measures(self) -> EngineMeasures:
+        """What the engine has done, and does now, for whoever watches it."""
+        return self.backend.measures
 
     @property
     def busy_seconds(self) -> float:

@@ -20,6 +20,7 @@ from musicgen_core.continuation import frames_of
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.engine import Engine, EngineStatistics
 from musicgen_core.engine.long_form import AnyGeneration, LongFormGeneration, Window, plan_windows
+from musicgen_core.engine.measures import EngineMeasures
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.errors import UnsupportedByModel
 from musicgen_core.executor import Resumable
@@ -80,6 +81,11 @@ class NativeBackend:
     def statistics(self) -> EngineStatistics:
         """The decoding steps made so far, and how long they took."""
         return self._engine.statistics
+
+    @property
+    def measures(self) -> EngineMeasures:
+        """What the engine has done, and does now, for whoever watches it."""
+        return self._engine.measures
 
     @property
     def busy_seconds(self) -> float:

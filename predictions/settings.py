@@ -107,7 +107,17 @@ class Settings(BaseSettings):
     """Seconds that a prediction may ask for; more than 30 are generated in windows of 30 s."""
     extend_stride: Amount = Field(18.0, ge=1, le=29)
     """Seconds between the beginnings of two windows."""
+
+    # What an operator sees.
+    metrics_port: int = Field(0, ge=0, le=65535)
+    """The port of metrics and health of each process, apart from the API's; 0: none."""
+    metrics_host: str = "127.0.0.1"
+    metrics_socket: Path | None = None
+    """A Unix socket in the place of the port; `musicgen serve` sets it for its processes, and shows them together."""
+    metrics_tenants: bool = False
+    """Whether what waits and runs is shown for each tenant too."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
     revision: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$")
     """The source's revision, for provenance. The images set it; in a git checkout it is read from git."""
 

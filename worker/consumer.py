@@ -59,6 +59,11 @@ class StallDetector:
         self._heard = self._heard_before = 0
         self._watched_at = self._quiet_since = self._connected_at = 0.0
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether messages have waited for long while none was heard."""
+        return self._watched_at - self._quiet_since > STALL_SECONDS
+
     def hear(self) -> None:
         """A message was heard."""
         self._heard += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,6 +33,7 @@ class Dispatcher:
         self._told = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+        self._looked_at: float | None = None
 
     def start(self) -> None:
         """Begin to take work."""
@@ -54,6 +56,11 @@ class Dispatcher:
         """Whether its thread has died."""
         return self._thread.ident is not None and not self._thread.is_alive() and not self._closed.is_set()
 
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago it last began to look for work; 0 before it has started."""
+        return 0.0 if self._looked_at is None else time.monotonic() - self._looked_at
+
     def _run(self) -> None:
         while not self._closed.is_set():
             self._told.clear()
@@ -63,6 +70,7 @@ class Dispatcher:
 
     def _take_one(self) -> bool:
         """Take one piece of work, if there is room and there is any."""
+        self._looked_at = time.monotonic()
         if not self._room.acquire(blocking=False):
             return False
         work: Work | None = None

@@ -68,6 +68,8 @@ class Housekeeper:
         self._measure = measure
         self._hear_of_hints = hear_of_hints
         self._closed = threading.Event()
+        self.announced_at: float | None = None
+        """When the worker last announced itself, by `time.monotonic`."""
         self._failing: set[str] = set()
         """The steps that failed the last time."""
         self._next_deletion = 0.0
@@ -134,6 +136,7 @@ class Housekeeper:
     def _announce(self) -> None:
         command = announcements.announce(self._worker, self._card, ANNOUNCEMENT_SECONDS, queue=self._queue)
         self._store.run(command, patience=0.0)
+        self.announced_at = time.monotonic()
 
     def _record_throughput(self) -> None:
         if self._measure is not None and (measurement := self._measure()) is not None:

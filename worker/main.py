@@ -22,6 +22,10 @@ from predictions.errors import StoreUnavailable, WrongSetting
 from predictions.models import announcements
 from predictions.models.card import Announcement
 from predictions.models.registry import ModelEntry, worker_entry
+from predictions.observability.logs import configure_logging
+from predictions.observability.metrics import Exposition, name_build, observe_redis
+from predictions.observability.server import Checks, MetricsServer
+from predictions.observability.storage import ObservedStorage
 from predictions.record.command import Command
 from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
@@ -32,6 +36,7 @@ from predictions.storage.trial import require_storage
 from worker.code_version import code_version
 from worker.consumer import HintConsumer
 from worker.dispatcher import Dispatcher, Work
+from worker.health import WorkerHealth
 from worker.housekeeping import Housekeeper
 from worker.watchdog import Watchdog
 
@@ -52,14 +57,19 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
     queue = entry.queue if entry else Queue.WEBHOOKS
     _configure_logging(settings)
     name = _worker_name(queue, str(os.getpid()))
+    name_build()
     require_redis(settings.redis_url)
     with ExitStack() as cleanup:
-        store = PredictionStore(settings.redis_url)
+        exposition, health = Exposition(), WorkerHealth()
+        server = MetricsServer(settings, exposition, Checks(health.live, health.ready, health.startup))
+        server.start()
+        cleanup.callback(server.close)
+        store = PredictionStore(settings.redis_url, observe_redis)
         cleanup.callback(store.close)
-        storage = require_storage(settings)
+        storage = ObservedStorage(require_storage(settings))
         watchdog = Watchdog()
         if entry is not None:
-            job = _prepare_generation(store, storage, settings, entry, watchdog, cleanup)
+            job = _prepare_generation(store, storage, settings, entry, watchdog, exposition, cleanup)
         else:
             job = _prepare_webhooks(store, storage, settings)
         dispatcher = Dispatcher(job.take, job.threads)
@@ -85,6 +95,13 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
         watchdog.watch("message consumer", lambda: consumer.stall.is_stuck, before_exit=drain)
         for part in (housekeeper, dispatcher, watchdog):
             part.start()
+        health.watch(
+            stuck=watchdog.stuck,
+            announced_at=lambda: housekeeper.announced_at,
+            dispatcher_silent=lambda: dispatcher.silent_seconds,
+            consumer_stalled=lambda: consumer.stall.is_stalled,
+            engine_busy=job.engine_busy,
+        )
         # Closed in reverse: what runs is finished while the worker is still announced.
         cleanup.callback(housekeeper.close)
         cleanup.callback(drain)
@@ -106,6 +123,8 @@ class _Job:
     measure: Callable[[], Command[bool] | None] | None = None
     when_changed: Callable[[Callable[[], None]], None] = lambda _: None
     """Is given what to call when `take` may give something though nothing was put into the queue."""
+    engine_busy: Callable[[], float] = lambda: 0.0
+    """How long the engine has worked on the present step or task, in seconds."""
     stop_taking: Callable[[], None] = lambda: None
     stop_waiting: Callable[[], None] = lambda: None
 
@@ -125,7 +144,7 @@ def is_alive(settings: Settings) -> bool:
 
 
 def _configure_logging(settings: Settings) -> None:
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s worker %(levelname)s %(name)s: %(message)s")
+    configure_logging(settings, "worker")
     # They write a line for each poll of a connection and each task.
     for chatty in ("celery.app.trace", "celery.worker.strategy", "httpcore", "kombu"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -143,9 +162,11 @@ def _prepare_generation(
     settings: Settings,
     entry: ModelEntry,
     watchdog: Watchdog,
+    exposition: Exposition,
     cleanup: ExitStack,
 ) -> _Job:
     from worker.generation.attempt import Generator
+    from worker.generation.engine_metrics import EngineCollector
     from worker.generation.leases import LeaseKeeper
     from worker.generation.metrics import StepMeter
 
@@ -158,6 +179,7 @@ def _prepare_generation(
     watchdog.watch("engine", lambda: model.busy_seconds > ENGINE_STUCK_SECONDS)
     watchdog.watch("keeper of leases", lambda: leases.is_stuck)
     generator = Generator(model, store, storage, leases, settings, card)
+    exposition.add(EngineCollector(model, card.name))
     meter = StepMeter(model, entry.queue, card.version)
     return _Job(
         generator.take,
@@ -165,6 +187,7 @@ def _prepare_generation(
         card,
         meter.read,
         generator.when_changed,
+        lambda: model.busy_seconds,
         generator.stop_taking,
         generator.stop_waiting,
     )

@@ -27,6 +27,10 @@ class Watchdog:
         """Look after a part. `before_exit`: finishes what can be finished without it."""
         self._parts.append((part, is_stuck, before_exit))
 
+    def stuck(self) -> list[str]:
+        """The parts that are stuck; any thread may ask."""
+        return [part for part, is_stuck, _ in self._parts if is_stuck()]
+
     def start(self) -> None:
         """Begin to watch."""
         self._thread.start()

@@ -6,7 +6,6 @@ that are made at once, and what is due beyond that is passed over until a place 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from predictions.errors import PredictionNotFound, StorageError
+from predictions.observability import life
 from predictions.record import commands
 from predictions.record.prediction import Prediction, new_id, now
 from predictions.record.schema import Verdict
@@ -25,8 +25,6 @@ from predictions.webhooks import body, deliveries, schedule, secrets, signing
 from predictions.webhooks.deliveries import DueDelivery, StartedAttempt
 from worker.network import outbound
 from worker.shares import Places, Shares
-
-logger = logging.getLogger(__name__)
 
 PLACES = Places(total=32, each_owner=8, each_host=16, each_lane=4)
 """Attempts at once: most of the time each waits for its receiver."""
@@ -138,9 +136,14 @@ class WebhookSender:
                 retry_in_seconds=delay,
             )
         )
-        outcome = response.error or f"status {response.status}"
-        retry = f" in {delay:.0f} s" if verdict is Verdict.RETRY else ""
-        logger.info("Webhook %s, attempt %d: %s: %s%s", attempt.delivery_id, attempt.number, outcome, verdict, retry)
+        life.webhook_attempted(
+            attempt.prediction_id,
+            attempt.delivery_id,
+            attempt.number,
+            verdict,
+            seconds=response.seconds,
+            outcome=response.error or f"status {response.status}",
+        )
 
 
 def _verdict(response: Response, tries: int) -> tuple[Verdict, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
@@ -12,6 +13,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from app.access import note_refusal
 from app.problems import bodies, fields, paths, routes
 from app.problems.shown import cut
 from predictions.errors import (
@@ -49,6 +51,8 @@ LONGEST_DETAIL = 1000
 """Characters of a detail that names no fields."""
 LONGEST_TEXT = 400
 """Characters of one error's message and of its remedy."""
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+"""Between the words of a class's name."""
 
 
 class FieldProblem(BaseModel):
@@ -152,6 +156,7 @@ def too_large(request: Request, max_bytes: int | None) -> JSONResponse:
 async def _prediction_error(request: Request, error: Exception) -> JSONResponse:
     for kind, status, title, detail in PROBLEMS:
         if isinstance(error, kind):
+            note_refusal(request.scope, _WORDS.sub("_", kind.__name__).lower())
             if status == 503:
                 logger.warning("%s: %s", title, error)
             headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
@@ -186,6 +191,7 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
 
 def _wrong_fields(request: Request, found: Sequence[FieldError], more: int = 0) -> JSONResponse:
     """Answer 422 with the first of the errors; `more`: how many there are beside those in `found`."""
+    note_refusal(request.scope, "invalid_input")
     more += len(found[MOST_ERRORS:])
     errors = [_field_problem(item) for item in found[:MOST_ERRORS]]
     detail = "; ".join(_sentence(item) for item in errors) + (f"; … and {more} more" if more else "")

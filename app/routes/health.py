@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.application import InjectedServices
 from app.routes.models import ModelUsage, usage
+from app.routes.responses import Responses
 from predictions.errors import StoreUnavailable
 from predictions.models.card import ModelCard
 from predictions.models.served import ServedModel
@@ -58,3 +59,37 @@ def _status(models: Sequence[ServedModel], webhook_workers: int) -> str:
     if not any(serving):
         return "no workers"
     return "ready" if all(serving) and webhook_workers else "degraded"
+
+
+class Probe(BaseModel):
+    """What a probe finds."""
+
+    status: str = Field(description="`ok` or `failing`.")
+    wrong: dict[str, str] = Field({}, description="What is wrong, by part.")
+
+
+def _found(response: Response, wrong: dict[str, str]) -> Probe:
+    response.status_code = 503 if wrong else 200
+    return Probe(status="failing" if wrong else "ok", wrong=wrong)
+
+
+FAILING: Responses = {503: {"model": Probe, "description": "`wrong` says what fails."}}
+
+
+@router.get("/health/live")
+async def live() -> Probe:
+    """Tell that the process answers. Where it does not, start it again."""
+    return Probe(status="ok")
+
+
+@router.get("/health/ready", responses=FAILING)
+async def ready(response: Response, services: InjectedServices) -> Probe:
+    """Tell whether predictions are accepted now: Redis answers and takes writes. Where it does not, 503."""
+    return _found(response, await services.readiness.wrong())
+
+
+@router.get("/health/startup", responses=FAILING)
+async def startup(response: Response, services: InjectedServices) -> Probe:
+    """Tell whether the process has been ready since its start; then it stays so."""
+    wrong = {} if services.readiness.was_ready else await services.readiness.wrong()
+    return _found(response, wrong)

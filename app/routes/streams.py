@@ -19,6 +19,7 @@ from app.problems import Problem
 from app.routes.parameters import PredictionId
 from app.routes.responses import MISSING, REFUSALS, Responses
 from app.services import Services
+from predictions.observability import metrics
 from predictions.record import commands
 from predictions.record.events import Chunk, Event
 from predictions.record.prediction import Prediction
@@ -95,21 +96,28 @@ async def get_audio(prediction: Followed, services: InjectedServices) -> Streami
     """Listen to the music while it is made, before normalization, as a WAV file that grows. It plays at once."""
     if not prediction.live:
         raise HTTPException(409, 'This prediction was created without "stream": true; read its output instead.')
-    sound = growing_wav(services.store, services.followers, services.storage, prediction)
+    sound = _counted(growing_wav(services.store, services.followers, services.storage, prediction))
     # Asks nginx to pass on each piece as it comes.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(sound, media_type="audio/wav", headers=headers)
 
 
+async def _counted(sound: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    with metrics.streams.labels("audio").track_inprogress():
+        async for piece in sound:
+            yield piece
+
+
 async def _stream(prediction: Prediction, services: Services, after: str) -> AsyncIterator[ServerSentEvent]:
     known, ended = after, False
-    async for event in services.followers.follow(prediction.id, after):
-        parts = _parts(event, prediction, services)
-        for part in parts[:-1]:
-            # One entry, several events: only with the last of them is the entry's place reached.
-            yield ServerSentEvent(event=part[0], raw_data=part[1], id=known)
-        yield ServerSentEvent(event=parts[-1][0], raw_data=parts[-1][1], id=event.id)
-        known, ended = event.id, event.ends
+    with metrics.streams.labels("events").track_inprogress():
+        async for event in services.followers.follow(prediction.id, after):
+            parts = _parts(event, prediction, services)
+            for part in parts[:-1]:
+                # One entry, several events: only with the last of them is the entry's place reached.
+                yield ServerSentEvent(event=part[0], raw_data=part[1], id=known)
+            yield ServerSentEvent(event=parts[-1][0], raw_data=parts[-1][1], id=event.id)
+            known, ended = event.id, event.ends
     if not ended:
         # It had ended before, or has been deleted: a client that reconnects learns to stop.
         yield ServerSentEvent(event="done", raw_data="{}", id=known)

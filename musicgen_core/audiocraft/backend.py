@@ -25,6 +25,7 @@ from musicgen_core.codec.encodec import match_channels
 from musicgen_core.device import Dtype, choose_device
 from musicgen_core.engine.engine import EngineStatistics
 from musicgen_core.engine.generation import Generation
+from musicgen_core.engine.measures import EngineMeasures
 from musicgen_core.errors import CheckpointError, GenerationCancelled, UnsupportedByModel
 from musicgen_core.executor import CallerThread, Resumable, in_one_stretch
 from musicgen_core.generation_input import ResolvedInput
@@ -62,6 +63,11 @@ class AudiocraftBackend:
     def statistics(self) -> EngineStatistics:
         """Nothing: the steps are not counted, and there are no estimates for this backend."""
         return EngineStatistics()
+
+    @property
+    def measures(self) -> EngineMeasures:
+        """Nothing but the one place: the steps are not counted."""
+        return EngineMeasures(slots=1)
 
     @property
     def busy_seconds(self) -> float:

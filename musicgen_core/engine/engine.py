@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
 from musicgen_core.engine.generation import Generation
+from musicgen_core.engine.measures import ADMISSION_SECONDS, BATCH_SIZES, STEP_SECONDS, Counted, EngineMeasures
 from musicgen_core.engine.request import Request, check_request
 from musicgen_core.engine.scheduler import Scheduler
 from musicgen_core.errors import GenerationCancelled, StepFailed
@@ -80,6 +81,7 @@ class Engine:
         `BatchDecoder`.
         """
         self._limits = (max_frames, max_text_tokens)
+        self._max_requests = max_requests
         self._decoder = BatchDecoder(
             model,
             slots=max_requests,
@@ -96,6 +98,8 @@ class Engine:
         """The slot that is being filled, and what is still to be done for it. The next in line waits for its end."""
         self._together = 0
         self._uncounted = 0.0
+        self._steps, self._batches = Counted(STEP_SECONDS), Counted(BATCH_SIZES)
+        self._admissions, self._admission_seconds = Counted(ADMISSION_SECONDS), 0.0
         self._busy_since: float | None = None
         self.statistics = EngineStatistics()
         """Replaced, never changed; counted while the engine's own thread runs it."""
@@ -104,6 +108,19 @@ class Engine:
     def slot_bytes(self) -> int:
         """Memory of one slot's keys and values, bytes."""
         return self._decoder.cache.slot_bytes
+
+    @property
+    def measures(self) -> EngineMeasures:
+        """What it has done, and does now; any thread may ask."""
+        return EngineMeasures(
+            slots=self._max_requests,
+            slots_in_use=len(self._scheduler.running),
+            slot_bytes=self.slot_bytes,
+            waiting_tasks=len(self._tasks),
+            steps=self._steps.read(),
+            batches=self._batches.read(),
+            admissions=self._admissions.read(),
+        )
 
     @property
     def waiting_tasks(self) -> int:
@@ -222,6 +239,8 @@ class Engine:
             self._settle_finished()
         except Exception as error:
             self._fail_running(error)
+        self._steps.add(time.monotonic() - began)
+        self._batches.add(len(running))
         return True
 
     def start(self) -> None:
@@ -331,11 +350,15 @@ class Engine:
                 return False
             slot, admission = admitted
             self._entering = slot, self._decoder.admit(slot, admission.request)
+            self._admission_seconds = 0.0
         slot, work = self._entering
+        began = time.monotonic()
         try:
             next(work)
+            self._admission_seconds += time.monotonic() - began
         except StopIteration:
             self._entering = None
+            self._admissions.add(self._admission_seconds + time.monotonic() - began)
         except Exception as error:
             self._release(slot).fail(error)
         return True

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from predictions.addresses import receiver_of
 from predictions.errors import PredictionNotFound
 from predictions.record.command import UNLIMITED, Arguments, Command, flat, pairs, read_time
 from predictions.record.events import Chunk, Event
 from predictions.record.prediction import NewPrediction, Prediction, Progress, Provenance, Webhook
-from predictions.record.schema import EventEntry, EventName, Outcome, PredictionHash, Queue, Status, WebhookEvent
+from predictions.record.schema import (
+    Cause,
+    EventEntry,
+    EventName,
+    Outcome,
+    PredictionHash,
+    Queue,
+    Status,
+    WebhookEvent,
+)
 from predictions.tenants import Tenant
 
 FIRST_EVENT = "0-0"
@@ -90,6 +99,8 @@ def create(
         "stream_token": new.stream_token,
         "live": "1" if new.live else None,
         "rerun_of": new.rerun_of,
+        "request_id": new.request_id,
+        "tenant": tenant.name,
         "wanted_audio_sha256": new.wanted_audio_sha256,
         "webhook": new.webhook.url if new.webhook else None,
         "webhook_host": receiver_of(new.webhook.url) if new.webhook else None,
@@ -233,19 +244,33 @@ def succeed(
         "provenance": _made_with(provenance),
         "progress": _steps(progress),
     }
-    return _finish(prediction_id, token, Status.SUCCEEDED, fields)
+    return _finish(prediction_id, token, Status.SUCCEEDED, "", fields)
 
 
 def fail(
-    prediction_id: str, token: str, *, error: str, logs: str, provenance: Provenance | None = None
+    prediction_id: str,
+    token: str,
+    *,
+    error: str,
+    logs: str,
+    provenance: Provenance | None = None,
+    cause: Cause = Cause.INTERNAL,
 ) -> Command[bool]:
     """End with an error; false where the lease is lost."""
     fields: PredictionHash = {"error": error, "logs": logs, "provenance": _made_with(provenance)}
-    return _finish(prediction_id, token, Status.FAILED, fields)
+    return _finish(prediction_id, token, Status.FAILED, cause, fields)
 
 
-def _finish(prediction_id: str, token: str, status: Status, fields: PredictionHash) -> Command[bool]:
-    arguments: Arguments = {"id": prediction_id, "token": token, "status": status, "fields": flat(fields)}
+def _finish(
+    prediction_id: str, token: str, status: Status, cause: Cause | Literal[""], fields: PredictionHash
+) -> Command[bool]:
+    arguments: Arguments = {
+        "id": prediction_id,
+        "token": token,
+        "status": status,
+        "cause": cause,
+        "fields": flat(fields),
+    }
     return Command("record/finish", arguments, bool)
 
 
@@ -351,6 +376,8 @@ def _read_prediction(answer: Any) -> Prediction:
         queue=record.get("queue", Queue.GENERATION),
         provenance=Provenance(**json.loads(provenance)) if provenance else None,
         rerun_of=record.get("rerun_of"),
+        request_id=record.get("request_id") or "",
+        tenant=record.get("tenant") or "",
         wanted_audio_sha256=record.get("wanted_audio_sha256"),
         stream_token=record.get("stream_token"),
         live="live" in record,

@@ -77,6 +77,8 @@ class NewPrediction:
     """The id of the prediction that this one repeats."""
     wanted_audio_sha256: str | None = None
     """SHA-256 that the input audio must have, in hex: that of the repeated prediction."""
+    request_id: str | None = None
+    """The id of the request that creates it, for the logs."""
     priority: int = 0
     """Among the predictions of its owner, those with a higher one are taken first."""
     cancel_after: float | None = None
@@ -117,6 +119,10 @@ class Prediction:
     provenance: Provenance | None = None
     rerun_of: str | None = None
     """The id of the prediction that this one repeats."""
+    request_id: str = ""
+    """The id of the request that created it, for the logs; empty where that is not known."""
+    tenant: str = ""
+    """The name of its tenant when it was created, for the logs; empty where that is not known."""
     wanted_audio_sha256: str | None = None
     """SHA-256 that the input audio must have, in hex: that of the repeated prediction."""
     stream_token: str | None = None

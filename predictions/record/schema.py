@@ -96,6 +96,27 @@ class Outcome(StrEnum):
     """The tenant's seconds of music of this day are used up."""
 
 
+class Cause(StrEnum):
+    """Why a prediction failed or was cancelled, as it is counted; one that succeeded has no cause."""
+
+    INPUT = "input"
+    """The input asks for what the model cannot do, or for a version that is no longer served."""
+    INPUT_AUDIO = "input_audio"
+    """The input audio could not be fetched."""
+    STORAGE = "storage"
+    """The storage refused its audio for too long."""
+    DISK = "disk"
+    """The worker could not read or write a file."""
+    INTERNAL = "internal"
+    """A fault of the service."""
+    WORKER_DIED = "worker_died"
+    """Workers died with it too often."""
+    CLIENT = "client"
+    """Its client cancelled or deleted it."""
+    DEADLINE = "deadline"
+    """It had not ended by its deadline."""
+
+
 class Queue(StrEnum):
     """Celery's queues that have a fixed name; a registry's models have queues named after them."""
 
@@ -153,6 +174,10 @@ class PredictionHash(TypedDict, total=False):
     live: str | None
     """The text `1`, or absent."""
     rerun_of: str | None
+    request_id: str | None
+    """The id of the request that created it, for the logs."""
+    tenant: str | None
+    """The name of its tenant when it was created, for the logs."""
     wanted_audio_sha256: str | None
     started_at: str | None
     completed_at: str | None
@@ -235,6 +260,19 @@ class TenantHash(TypedDict, total=False):
     """How many predictions may run at once."""
 
 
+class CountsHash(TypedDict, total=False):
+    """How often something happened in a queue since its counts began, as text."""
+
+    accepted: str
+    """Predictions that were created."""
+    taken: str
+    """Attempts: leases that workers were given."""
+    reaped: str
+    """Leases that ran out: their workers are taken for dead."""
+    resumed: str
+    """Leases that ran out, and whose worker turned out to be alive."""
+
+
 class IdempotencyHash(TypedDict):
     """The request that came with an Idempotency-Key."""
 
@@ -275,6 +313,8 @@ class Field:
     attempt_started = Name("started:{number}")
     attempt_outcome = Name("outcome:{number}")
     """JSON: status, error and seconds."""
+    ended = Name("ended:{status}:{cause}")
+    """How many predictions ended like that."""
     step_seconds = Name("step:{requests}")
     """A decoding step that this many requests share."""
     other_seconds = Name("beside:{decoder}")
@@ -311,6 +351,8 @@ class Keys:
     """The queues that workers have served or that predictions were put in."""
     waiting = Key("musicgen:waiting:{queue}", "hash")
     """Of each id that waits in a queue, the seconds of music it asks for. The Celery message is only a hint."""
+    waiting_since = Key("musicgen:waiting-since:{queue}", "sorted set")
+    """The same ids, by the time since which each waits."""
     tenant_waiting = Key("musicgen:tenant-waiting:{queue}:{owner}", "sorted set")
     """A tenant's ids that wait for their first attempt: by priority, then by the time of their creation."""
     tenant_queues = Key("musicgen:tenant-queues:{owner}", "set")
@@ -367,6 +409,11 @@ class Keys:
     rate_answer = Key("musicgen:rate-answer:{token}", "string")
     """JSON: what was answered to the command with this token, should it be repeated."""
     webhook_secret = Key("musicgen:webhook-secret:{owner}", "hash", WebhookSecretHash)
+
+    counts = Key("musicgen:counts:{queue}", "hash", CountsHash, (Field.ended,))
+    """What the metrics count: here, because it happens in scripts, and once whoever dies and whatever is repeated."""
+    probe = Key("musicgen:probe", "string")
+    """When somebody last tried whether Redis takes writes."""
 
     cards = Key("musicgen:cards", "hash")
     """Of each queue, what its workers announced last, as JSON."""

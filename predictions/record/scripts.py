@@ -16,6 +16,7 @@ from string import Formatter
 from predictions.record.messages import GENERATE_MESSAGE, WEBHOOK_MESSAGE
 from predictions.record.schema import (
     TERMINAL,
+    Cause,
     Channel,
     DeliveryState,
     EventName,
@@ -39,6 +40,7 @@ ENUMERATIONS: Mapping[str, type[StrEnum]] = {
     "DELIVERY": DeliveryState,
     "VERDICT": Verdict,
     "OUTCOME": Outcome,
+    "CAUSE": Cause,
     "QUEUE": Queue,
     "CHANNEL": Channel,
 }

@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import redis
 import redis.asyncio
@@ -42,6 +42,29 @@ MAX_CONNECTIONS = 32
 """The most connections of one API process, its two subscriptions included."""
 REFUSALS = ("MISCONF", "NOREPLICAS")
 """How the answers begin with which Redis refuses writes that it could not save as it was told to."""
+
+
+class Observer(Protocol):
+    """What hears of every command that was sent."""
+
+    def __call__(self, command: str, seconds: float, *, failed: bool) -> None:
+        """Hear how long it took, and whether it `failed`: no answer came, or a refusal."""
+
+
+def _ignore(command: str, seconds: float, *, failed: bool) -> None:
+    """Observe nothing."""
+
+
+@contextmanager
+def _sent(command: Command[Any], observe: Observer) -> Iterator[None]:
+    """Tell of the command, turn errors that pass with time into StoreUnavailable, and let those of a bug through."""
+    began, failed = time.perf_counter(), True
+    try:
+        with _unavailable_not_broken():
+            yield
+        failed = False
+    finally:
+        observe(command.script, time.perf_counter() - began, failed=failed)
 
 
 @contextmanager
@@ -75,7 +98,8 @@ def _delays(patience: float) -> Iterator[float]:
 class PredictionStore:
     """Runs commands with a blocking client; safe to share between threads."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, observe: Observer = _ignore) -> None:
+        self._observe = observe
         self.redis: redis.Redis = redis.Redis.from_url(
             url,
             decode_responses=True,
@@ -102,7 +126,7 @@ class PredictionStore:
 
     def _evaluate(self, command: Command[T]) -> Any:
         wanted, arguments = script(command.script), json.dumps(command.arguments)
-        with _unavailable_not_broken():
+        with _sent(command, self._observe):
             try:
                 return self.redis.evalsha(wanted.sha, 0, arguments)
             except NoScriptError:
@@ -128,7 +152,8 @@ class PredictionStore:
 class AsyncPredictionStore:
     """Runs commands with an asyncio client."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, observe: Observer = _ignore) -> None:
+        self._observe = observe
         # Requests that come all at once wait for a connection: Redis would refuse hundreds of new ones at once.
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
@@ -162,7 +187,7 @@ class AsyncPredictionStore:
 
     async def _evaluate(self, command: Command[T]) -> Any:
         wanted, arguments = script(command.script), json.dumps(command.arguments)
-        with _unavailable_not_broken():
+        with _sent(command, self._observe):
             try:
                 return await self.redis.evalsha(wanted.sha, 0, arguments)
             except NoScriptError:

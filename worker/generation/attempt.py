@@ -30,6 +30,7 @@ from musicgen_core import (
 from predictions.errors import LeaseLost, StorageError, StoreUnavailable
 from predictions.models.card import ModelCard
 from predictions.models.inputs import Input, OutputFormat
+from predictions.observability import life
 from predictions.record import commands
 from predictions.record.command import Command
 from predictions.record.prediction import (
@@ -40,6 +41,7 @@ from predictions.record.prediction import (
     output_key,
     output_prefix,
 )
+from predictions.record.schema import Cause
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
@@ -47,7 +49,7 @@ from worker.generation.fetches import Fetches
 from worker.generation.input_audio import AudioReader, needs_audio
 from worker.generation.leases import TAKE_PATIENCE_SECONDS, Lease, LeaseKeeper, Reached
 from worker.generation.live_audio import LiveAudio
-from worker.generation.metrics import as_delivered, measured_overhead, metrics
+from worker.generation.metrics import as_delivered, made, measured_overhead, metrics
 from worker.generation.storage_retries import until_storage_answers
 from worker.network import outbound
 
@@ -158,13 +160,14 @@ class Generator:
 
     def _goes_well(self, attempt: Attempt, step: Callable[[Attempt], None]) -> bool:
         """Take a step of the attempt, and write down how it ended where the step fails; then, return false."""
-        try:
-            return self._end_where_it_fails(attempt, step)
-        except (LeaseLost, GenerationCancelled):
-            logger.info("%s was stopped: cancelled, given back, or taken over", attempt.prediction.id)
-        except StoreUnavailable as error:
-            # Not the prediction's fault. Its lease runs out, and then it is tried again.
-            logger.error("%s could not be ended, for Redis is away: %s", attempt.prediction.id, error)
+        with life.attempt_at(attempt.prediction):
+            try:
+                return self._end_where_it_fails(attempt, step)
+            except (LeaseLost, GenerationCancelled):
+                life.stopped(attempt.prediction)
+            except StoreUnavailable as error:
+                # Not the prediction's fault. Its lease runs out, and then it is tried again.
+                logger.error("%s could not be ended, for Redis is away: %s", attempt.prediction.id, error)
         return False
 
     def _end_where_it_fails(self, attempt: Attempt, step: Callable[[Attempt], None]) -> bool:
@@ -177,18 +180,23 @@ class Generator:
         except StepFailed as error:
             logger.error("%s is tried again, alone: %s", attempt.prediction.id, error)
             self._store.run(commands.give_back(attempt.prediction.id, attempt.lease.token, suspect=True))
-        except (MusicGenError, outbound.RequestError, StorageError) as error:
-            self._fail(attempt, str(error))
+        except MusicGenError as error:
+            self._fail(attempt, str(error), Cause.INPUT)
+        except outbound.RequestError as error:
+            self._fail(attempt, str(error), Cause.INPUT_AUDIO)
+        except StorageError as error:
+            self._fail(attempt, str(error), Cause.STORAGE)
         except OSError as error:
             # Most likely a full disk, and the next prediction may be smaller.
             logger.exception("%s failed", attempt.prediction.id)
-            self._fail(attempt, f"The worker could not read or write a file: {error.strerror or error}.")
+            text = f"The worker could not read or write a file: {error.strerror or error}."
+            self._fail(attempt, text, Cause.DISK)
         except Exception:
             if self._model.busy_seconds == math.inf:
                 # The engine is gone, as on a lost device. The watchdog ends this process, and another one takes over.
                 raise
             logger.exception("%s failed", attempt.prediction.id)
-            self._fail(attempt, "Internal error: the worker's log says which.")
+            self._fail(attempt, "Internal error: the worker's log says which.", Cause.INTERNAL)
         return False
 
     def _check_version(self, prediction: Prediction) -> None:
@@ -224,6 +232,7 @@ class Generator:
         stored_bytes = len(content) + (live.stored_bytes if live else 0)
         measured = metrics(prediction, job, attempt.taken_at, audio, delivered)
         self._succeed(attempt, key, measured, job.total_steps, stored_bytes)
+        life.succeeded(prediction, made(prediction, job, attempt.taken_at, audio, diffusion=value.multi_band_diffusion))
         with suppress(StoreUnavailable):  # the prediction has succeeded; estimates can miss a measurement
             self._store.run(measured_overhead(prediction, value, job))
 
@@ -255,13 +264,18 @@ class Generator:
                 if not item.key.startswith(mine) and "/live/" not in item.key:
                     self._storage.delete_prefix(item.key)
 
-    def _fail(self, attempt: Attempt, error: str) -> None:
+    def _fail(self, attempt: Attempt, error: str, cause: Cause) -> None:
         prediction_id, lease = attempt.prediction.id, attempt.lease
-        logger.warning("%s failed: %s", prediction_id, error)
         failed = commands.fail(
-            prediction_id, lease.token, error=error, logs=lease.reached().logs, provenance=attempt.provenance
+            prediction_id,
+            lease.token,
+            error=error,
+            logs=lease.reached().logs,
+            provenance=attempt.provenance,
+            cause=cause,
         )
-        self._finish(failed)
+        if self._finish(failed):
+            life.failed(attempt.prediction, cause, error)
 
     def _finish(self, command: Command[bool]) -> bool:
         """Write down the end of a prediction. Raises StoreUnavailable where Redis stays away."""

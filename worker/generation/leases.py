@@ -17,6 +17,7 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from predictions.errors import LeaseLost, StoreUnavailable
+from predictions.observability import life
 from predictions.record import commands
 from predictions.record.prediction import Prediction, Progress, new_id
 from predictions.record.schema import Channel, Status
@@ -93,8 +94,10 @@ class Lease:
         self._lost.wait(seconds)
         self.check()
 
-    def lose(self) -> None:
-        """Mark the lease as lost, or as given up, and stop the work."""
+    def lose(self, reason: str | None = None) -> None:
+        """Mark the lease as lost, and stop the work; `reason`: that of `life.lease_lost`, None where it is given up."""
+        if reason is not None and not self._lost.is_set():
+            life.lease_lost(self.prediction, reason)
         self._lost.set()
         self._on_lost()
 
@@ -110,7 +113,7 @@ class Lease:
         logs = reached.logs if reached.logs != self._written.logs else None
         command = commands.renew(self.prediction_id, self.token, lease_seconds, progress=reached.progress, logs=logs)
         if not store.run(command, patience=0.0):
-            self.lose()
+            self.lose("refused")
         self._written, self._renewed_at = reached, time.monotonic()
 
 
@@ -160,6 +163,7 @@ class LeaseKeeper:
         lease = Lease(prediction)
         with self._lock:
             self._held[lease.token] = lease
+        life.taken(prediction)
         return lease
 
     def release(self, lease: Lease) -> None:
@@ -197,7 +201,7 @@ class LeaseKeeper:
             if status == Status.CANCELED:
                 for lease in self._leases():
                     if lease.prediction_id == prediction_id:
-                        lease.lose()
+                        lease.lose("canceled")
 
     def _renew_all(self, *, at_once: bool = False) -> None:
         for lease in self._leases():

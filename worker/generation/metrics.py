@@ -19,8 +19,9 @@ from musicgen_core import (
 )
 from predictions.estimates import throughput
 from predictions.models.inputs import Input, OutputFormat
+from predictions.observability.life import Made
 from predictions.record.command import Command
-from predictions.record.prediction import Prediction
+from predictions.record.prediction import Prediction, now
 
 
 def metrics(prediction: Prediction, job: Job, taken_at: float, audio: Waveform, delivered: Waveform) -> dict[str, Any]:
@@ -44,6 +45,23 @@ def metrics(prediction: Prediction, job: Job, taken_at: float, audio: Waveform, 
         "true_peak": _decibels(true_peak(delivered)),
         "attempt": prediction.attempt,
     }
+
+
+def made(prediction: Prediction, job: Job, taken_at: float, audio: Waveform, *, diffusion: bool) -> Made:
+    """How a prediction that just succeeded was made; `taken_at`: when it was taken, by `time.monotonic`."""
+    generated = time.monotonic() - taken_at
+    assert prediction.started_at is not None
+    before = (prediction.started_at - prediction.created_at).total_seconds()
+    return Made(
+        queued=max(0.0, before + (job.started_at or taken_at) - taken_at),
+        generated=generated,
+        # This machine's clock against Redis', so that the time of earlier attempts counts.
+        total=max(before + generated, (now() - prediction.created_at).total_seconds()),
+        music=audio.duration,
+        encoding=job.encoding_seconds,
+        decoding=job.decoding_seconds,
+        diffusion=diffusion,
+    )
 
 
 def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -> Waveform:

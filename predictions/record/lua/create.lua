@@ -51,6 +51,7 @@ if given.day_limit >= 0 then count_accepted(owner, given.seconds, time) end
 redis.call('HSET', key, 'id', id, 'owner', owner, 'digest', digest, 'status', STATUS.starting, 'attempt', 0,
   'created_at', time, 'queue', queue, unpack(given.fields))
 redis.call('SADD', KEY.queues, queue)
+redis.call('HINCRBY', KEY.counts(queue), 'accepted', 1)
 redis.call('ZADD', KEY.owner(owner), time, id)
 if given.idempotency_key ~= '' then
   redis.call('HSET', memory, 'id', id, 'digest', digest)

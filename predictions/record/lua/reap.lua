@@ -8,11 +8,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.leases, '-inf', clock(), 'LI
   if record[1] ~= STATUS.processing then
     drop_lease(id)
   else
+    redis.call('HINCRBY', KEY.counts(queue_of(id)), 'reaped', 1)
     -- Only a death that no neighbour can have caused is held against it.
     local deaths = redis.call('HINCRBY', key, 'deaths', record[2] and 1 or 0)
     if deaths >= given.max_deaths then
       redis.call('HSET', key, 'error', string.format(given.error, deaths))
-      end_prediction(id, STATUS.failed, {})
+      end_prediction(id, STATUS.failed, CAUSE.worker_died, {})
       failed = failed + 1
     else
       send_back(id, 1)

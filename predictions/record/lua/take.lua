@@ -59,6 +59,7 @@ if is_suspect(id) and not alone then return false end
 
 local key = KEY.prediction(id)
 local attempt = redis.call('HINCRBY', key, 'attempt', 1)
+redis.call('HINCRBY', KEY.counts(queue), 'taken', 1)
 redis.call('HSET', key, 'status', STATUS.processing, 'lease_token', given.token)
 redis.call('HSETNX', key, 'started_at', clock())
 redis.call('HDEL', key, 'progress', 'logs', 'live_chunks', 'alone')

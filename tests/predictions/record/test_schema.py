@@ -15,6 +15,7 @@ from predictions.estimates import forecast, throughput
 from predictions.files import commands as file_commands
 from predictions.models import announcements
 from predictions.models.card import Announcement
+from predictions.observability import queues
 from predictions.rates import commands as rates
 from predictions.record import commands, messages
 from predictions.record.command import Command
@@ -45,7 +46,7 @@ from predictions.webhooks import deliveries, secrets
 from predictions.webhooks.deliveries import DueDelivery, StartedAttempt, Verdict
 from tests.predictions.record.lua_checker import check
 
-MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries, secrets, rates)
+MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries, secrets, rates, queues)
 NEW = NewPrediction(
     id="one", owner="ann", digest="d", input={}, model="m", version="v", queue="generation", base_url="http://host"
 )
@@ -88,6 +89,8 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "redeliver": deliveries.redeliver("one", "one-start"),
     "secret_state": secrets.secret_state("ann"),
     "rotate_secret": secrets.rotate_secret("ann", "t"),
+    "probe": queues.probe(),
+    "state": queues.state(["ann"]),
     "spend": rates.spend("ann", rates.Kind.READS, "t", per_second=1.0, patience_seconds=1.0),
 }
 
@@ -190,6 +193,7 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "chosen": "musicgen:chosen:{token}",
         "queues": "musicgen:queues",
         "waiting": "musicgen:waiting:{queue}",
+        "waiting_since": "musicgen:waiting-since:{queue}",
         "tenant_waiting": "musicgen:tenant-waiting:{queue}:{owner}",
         "tenant_queues": "musicgen:tenant-queues:{owner}",
         "returned": "musicgen:returned:{queue}",

@@ -52,12 +52,14 @@ local function take_up_again(id)
   redis.call('HINCRBY', key, 'suspicions', -1)
   if redis.call('HEXISTS', key, 'alone') == 1 then redis.call('HINCRBY', key, 'deaths', -1) end
   stop_waiting(queue_of(id), redis.call('HGET', key, 'owner'), id)
+  redis.call('HINCRBY', KEY.counts(queue_of(id)), 'resumed', 1)
   emit(id, EVENT.status, STATUS.processing)
 end
 
--- End a prediction with this status and these further fields, a flat list.
-local function end_prediction(id, status, fields)
+-- End a prediction with this status, for this cause (empty where it succeeded), and with these further fields, a flat list.
+local function end_prediction(id, status, cause, fields)
   local key, time = KEY.prediction(id), clock()
+  redis.call('HINCRBY', KEY.counts(queue_of(id)), FIELD.ended(status, cause), 1)
   local owner = redis.call('HGET', key, 'owner')
   write_fields(id, fields)
   redis.call('HSET', key, 'status', status, 'completed_at', time)
@@ -86,7 +88,7 @@ local function cancel_overdue(limit, error)
     local status = redis.call('HGET', key, 'status')
     if status and not TERMINAL[status] then
       redis.call('HSET', key, 'error', error)
-      end_prediction(id, STATUS.canceled, {})
+      end_prediction(id, STATUS.canceled, CAUSE.deadline, {})
     end
     redis.call('ZREM', KEY.deadlines, id)
   end

@@ -59,6 +59,7 @@ end
 -- Have a prediction wait for its tenant's turn.
 local function wait_for_turn(queue, owner, id, seconds, priority, created_at)
   redis.call('HSET', KEY.waiting(queue), id, seconds)
+  redis.call('ZADD', KEY.waiting_since(queue), created_at, id)
   redis.call('ZADD', KEY.tenant_waiting(queue, owner), created_at - priority * PRIORITY_SPAN, id)
   line_up(queue, owner)
 end
@@ -66,11 +67,13 @@ end
 -- Have a prediction wait before all those that wait for a turn: it has had its own.
 local function wait_again(queue, id, created_at)
   redis.call('HSET', KEY.waiting(queue), id, 0)
+  redis.call('ZADD', KEY.waiting_since(queue), clock(), id)
   redis.call('ZADD', KEY.returned(queue), created_at, id)
 end
 
 local function stop_waiting(queue, owner, id)
   redis.call('HDEL', KEY.waiting(queue), id)
+  redis.call('ZREM', KEY.waiting_since(queue), id)
   redis.call('ZREM', KEY.returned(queue), id)
   redis.call('ZREM', KEY.queued(queue), id)
   if redis.call('ZREM', KEY.tenant_waiting(queue, owner), id) == 1 then line_up(queue, owner) end
