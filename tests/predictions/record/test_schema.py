@@ -23,7 +23,9 @@ from predictions.record.events import Chunk
 from predictions.record.prediction import NewPrediction, Progress
 from predictions.record.schema import (
     TERMINAL,
+    Cause,
     Channel,
+    CountsHash,
     DeliveryHash,
     DeliveryState,
     EventName,
@@ -221,6 +223,8 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "rate": "musicgen:rate:{owner}:{kind}",
         "rate_answer": "musicgen:rate-answer:{token}",
         "webhook_secret": "musicgen:webhook-secret:{owner}",
+        "counts": "musicgen:counts:{queue}",
+        "probe": "musicgen:probe",
         "cards": "musicgen:cards",
         "workers": "musicgen:workers:{queue}",
         "throughput": "musicgen:pace:{queue}:{version}",
@@ -230,13 +234,14 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "webhook_sent": "webhook_sent:{event}",
         "attempt_started": "started:{number}",
         "attempt_outcome": "outcome:{number}",
+        "ended": "ended:{status}:{cause}",
         "step_seconds": "step:{requests}",
         "other_seconds": "beside:{decoder}",
     }
     assert words(
         "alone attempt base_url completed_at created_at deaths digest enqueues error id input input_file lease_token "
-        "live live_chunks logs metrics model needs_audio output_key owner progress provenance queue rerun_of "
-        "started_at status stored_bytes stream_token suspicions version wanted_audio_sha256 webhook webhook_events "
+        "live live_chunks logs metrics model needs_audio output_key owner progress provenance queue request_id "
+        "rerun_of started_at status stored_bytes stream_token suspicions tenant version wanted_audio_sha256 webhook webhook_events "
         "webhook_gone webhook_host"
     ) == set(PredictionHash.__annotations__)
     assert words("attempts created_at due event id prediction state token tries") == set(DeliveryHash.__annotations__)
@@ -245,6 +250,7 @@ def test_the_keys_and_fields_of_stored_data() -> None:
     )
     assert words("generation oldest rotated_at") == set(WebhookSecretHash.__annotations__)
     assert words("running_limit weight") == set(TenantHash.__annotations__)
+    assert words("accepted reaped resumed taken") == set(CountsHash.__annotations__)
     assert words("digest id") == set(IdempotencyHash.__annotations__)
 
 
@@ -255,6 +261,7 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         (EventName, "status progress logs audio"),
         (WebhookEvent, "start output logs completed"),
         (DeliveryState, "pending delivered failed superseded disabled"),
+        (Cause, "input input_audio storage disk internal worker_died client deadline"),
         (Queue, "generation webhooks"),
         (Task, "musicgen.generate musicgen.deliver_webhook"),
         (Channel, "musicgen:ended-channel musicgen:events-channel"),

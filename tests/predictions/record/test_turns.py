@@ -252,7 +252,9 @@ def test_nothing_is_left_of_a_queue_whose_predictions_are_gone(store: Prediction
         store.run(commands.cancel(f"ann-{n}"))
         assert store.run(commands.delete(f"ann-{n}"))
     left = {str(key) for key in store.redis.keys("musicgen:*") if "chosen" not in key}
-    known = {Keys.queues(), Keys.tenant("ann")} | ({Keys.served(QUEUE), Keys.virtual_time(QUEUE)} if ended else set())
+    known = {Keys.queues(), Keys.counts(QUEUE), Keys.tenant("ann")} | (
+        {Keys.served(QUEUE), Keys.virtual_time(QUEUE)} if ended else set()
+    )
     assert left == known
     assert takes(store) == []
 
