@@ -217,7 +217,7 @@ def test_at_most_20_errors_are_shown_and_no_value_is_written_in_full(client: htt
 def test_half_a_surrogate_pair_is_refused(client: httpx.Client) -> None:
     for text in (r'{"input": {"prompt": "\ud800"}}', r'{"input": {"prompt": "piano", "\ud800": 1}}'):
         body = problem_of(client.post("/predictions", content=text, headers=JSON), 422)
-        assert "surrogate" in body["detail"]
+        assert "escape" in body["detail"]
 
 
 class Unread(list[int]):
