@@ -46,8 +46,9 @@ ENUMERATIONS: Mapping[str, type[StrEnum]] = {
 }
 """By the name of their table in Lua; `Status.STARTING` is `STATUS.starting` there."""
 
-GROWS = frozenset({"record/create", "files/put", "webhooks/redeliver"})
-"""Scripts that Redis refuses when its memory is full. Every other one lets what has been accepted end."""
+GROWS = frozenset({"record/create", "files/put", "webhooks/redeliver", "observability/probe"})
+"""Scripts that Redis refuses when its memory is full: those that accept something, and the one that asks whether it can
+be accepted. Every other one lets what has been accepted end."""
 
 _STRICT = "local STRICT = { __index = function(_, name) error('unknown name: ' .. tostring(name)) end }\n"
 _GIVEN = "local given = setmetatable(cjson.decode(ARGV[1]), STRICT)\n"
