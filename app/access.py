@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
@@ -54,8 +54,10 @@ def note_refusal(scope: MutableMapping[str, Any], reason: str) -> None:
 class Access:
     """One request, from its headers to the end of its answer."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, templates: Mapping[int, str]) -> None:
+        """`templates`: the whole paths of routes, by their `id`."""
         self._scope = scope
+        self._templates = templates
         self._send = send
         self._request_id = _request_id(scope)
         self._status = 0
@@ -81,7 +83,8 @@ class Access:
 
     def _tell(self) -> None:
         method, status = self._scope["method"], str(self._status)
-        route = getattr(self._scope.get("route"), "path", UNMATCHED)
+        found = self._scope.get("route")
+        route = self._templates.get(id(found)) or getattr(found, "path", UNMATCHED)
         seconds = time.perf_counter() - self._began
         metrics.requests.labels(method, route, status).observe(seconds)
         if self._status >= 400 and method in CHANGING:

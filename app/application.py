@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
 from starlette.types import Receive, Scope, Send
 
 from app.access import Access
@@ -24,6 +25,7 @@ class Application(FastAPI):
         super().__init__(openapi_url=None, **options)
         self.services = services
         self._documents: dict[str, bytes] = {}
+        self._templates: dict[int, str] = {}
 
     async def document(self, path: str, build: Callable[[], dict[str, Any]]) -> Response:
         """Answer with an OpenAPI document, which is built once, and in another thread: that takes a while."""
@@ -35,11 +37,14 @@ class Application(FastAPI):
         """Have FastAPI put the routes together now; it would otherwise do so while the first request waits."""
         for route in self.routes:
             route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
+        # A route of an included router does not know that router's prefix.
+        contexts = iter_route_contexts(self.routes)
+        self._templates = {id(context.original_route): context.path for context in contexts if context.path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http":
-            access = Access(scope, explaining(scope, send, self.max_body_size))
+            access = Access(scope, explaining(scope, send, self.max_body_size), self._templates)
             await access.handle(super().__call__, receive)
         else:
             await super().__call__(scope, receive, send)

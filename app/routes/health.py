@@ -77,19 +77,19 @@ FAILING: Responses = {503: {"model": Probe, "description": "`wrong` says what fa
 
 
 @router.get("/health/live")
-async def live() -> Probe:
+async def health_live() -> Probe:
     """Tell that the process answers. Where it does not, start it again."""
     return Probe(status="ok")
 
 
 @router.get("/health/ready", responses=FAILING)
-async def ready(response: Response, services: InjectedServices) -> Probe:
+async def health_ready(response: Response, services: InjectedServices) -> Probe:
     """Tell whether predictions are accepted now: Redis answers and takes writes. Where it does not, 503."""
     return _found(response, await services.readiness.wrong())
 
 
 @router.get("/health/startup", responses=FAILING)
-async def startup(response: Response, services: InjectedServices) -> Probe:
+async def health_startup(response: Response, services: InjectedServices) -> Probe:
     """Tell whether the process has been ready since its start; then it stays so."""
     wrong = {} if services.readiness.was_ready else await services.readiness.wrong()
     return _found(response, wrong)

@@ -16,6 +16,7 @@ from app.guard.protocol import protocol_factory
 from app.main import create_app
 from predictions.models import announcements
 from predictions.models.card import Announcement
+from predictions.observability.metrics import Exposition
 from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
@@ -54,9 +55,14 @@ WORDS = CARD.model_copy(
 
 
 @contextmanager
-def api_server(settings: Settings, registry: Connections | None = None) -> Iterator[str]:
-    """Serve the application in a thread; yields its address. `registry`: limits its connections."""
-    app = create_app(settings)
+def api_server(
+    settings: Settings, registry: Connections | None = None, exposition: Exposition | None = None
+) -> Iterator[str]:
+    """Serve the application in a thread; yields its address.
+
+    `registry`: limits its connections. `exposition`: the metrics that it shows.
+    """
+    app = create_app(settings, exposition)
     protocol = protocol_factory(registry or Connections(1000, 1000))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=protocol, ws="none", log_config=None))
     thread = threading.Thread(target=server.run)

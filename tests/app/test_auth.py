@@ -31,7 +31,7 @@ def test_every_operation_asks_for_a_token(client: httpx.Client, document: str) -
     for path, operations in paths.items():
         for method in operations:
             answer = client.request(method, re.sub(r"{\w+}", "x", path), json=REQUEST if method == "post" else None)
-            assert (path, answer.status_code) in {(path, 401), ("/health-check", 200)}
+            assert answer.status_code == (200 if path.startswith("/health") else 401), path
             assert path.startswith("/v1/") == (document != "/openapi.json")
 
 
