@@ -100,7 +100,7 @@ def lease_lost(prediction: Prediction, reason: str) -> None:
 
 def stopped(prediction: Prediction) -> None:
     """Note that an attempt ended before the prediction did, or after its end: cancelled, given back, or taken over."""
-    event(logger, "Attempt stopped: cancelled, given back, or taken over", model=prediction.model)
+    event(logger, f"{prediction.id} was stopped: cancelled, given back, or taken over", model=prediction.model)
 
 
 def webhook_attempted(
