@@ -6,6 +6,7 @@ while the request is handled, and it is kept with the prediction that the reques
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -28,6 +29,8 @@ REFUSAL = "musicgen.refusal"
 """The key in an ASGI scope under which the reason is for which a request was refused."""
 UNMATCHED = "unmatched"
 """The route of a request whose path there is not."""
+BATCH_SECONDS = 0.2
+"""How long after its end a request is told of, at most."""
 QUIET = ("/health", "/metrics")
 """Whoever looks after the service asks there every few seconds: those lines are for DEBUG."""
 CHANGING = frozenset({"POST", "PUT"})
@@ -52,58 +55,89 @@ def note_refusal(scope: MutableMapping[str, Any], reason: str) -> None:
     scope[REFUSAL] = reason
 
 
+class AccessLog:
+    """The requests of a process. It tells of them in batches, a moment after they ended.
+
+    Done with each request, between the many other things that a request needs, the same work takes several times as
+    long: the processor's caches hold none of it.
+    """
+
+    def __init__(self) -> None:
+        self.templates: Mapping[int, str] = {}
+        """The whole paths of routes, by their `id`."""
+        self._ended: list[Access] = []
+
+    async def handle(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have a request handled, and tell of it."""
+        access = Access(scope, send)
+        token = FIELDS.set(access.fields)
+        try:
+            await handler(scope, receive, access.send)
+        finally:
+            FIELDS.reset(token)
+            access.end()
+            if not self._ended:
+                asyncio.get_running_loop().call_later(BATCH_SECONDS, self.tell)
+            self._ended.append(access)
+
+    def tell(self) -> None:
+        """Tell of the requests that have ended since the last time."""
+        ended, self._ended = self._ended, []
+        for access in ended:
+            route = access.scope.get("route")
+            access.tell(self.templates.get(id(route)) or getattr(route, "path", UNMATCHED))
+
+
 class Access:
     """One request, from its headers to the end of its answer."""
 
-    def __init__(self, scope: Scope, send: Send, templates: Mapping[int, str]) -> None:
-        """`templates`: the whole paths of routes, by their `id`."""
-        self._scope = scope
-        self._templates = templates
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.scope = scope
+        self.fields: dict[str, Any] = {"request_id": _request_id(scope)}
+        """What the log's lines belong to: one object in all contexts of the request, so that whatever is noted in one
+        of them is known here."""
         self._send = send
-        self._request_id = _request_id(scope)
         self._status = 0
         self._began = time.perf_counter()
-        # One object in all contexts of the request, so that what is noted in one of them is known here.
-        self._fields: dict[str, Any] = {"request_id": self._request_id}
-
-    async def handle(self, handler: Handler, receive: Receive) -> None:
-        """Have it handled, and tell of it."""
-        token = FIELDS.set(self._fields)
-        try:
-            await handler(self._scope, receive, self.send)
-        finally:
-            self._tell()
-            FIELDS.reset(token)
+        self._seconds = self._ended_at = 0.0
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            message = {**message, "headers": [*message["headers"], (REQUEST_ID, self._request_id.encode())]}
+            request_id = self.fields["request_id"].encode()
+            message = {**message, "headers": [*message["headers"], (REQUEST_ID, request_id)]}
         await self._send(message)
 
-    def _tell(self) -> None:
-        method, status = self._scope["method"], str(self._status)
-        found = self._scope.get("route")
-        route = self._templates.get(id(found)) or getattr(found, "path", UNMATCHED)
-        seconds = time.perf_counter() - self._began
-        metrics.requests.labels(method, route, status).observe(seconds)
+    def end(self) -> None:
+        """Note when it ended."""
+        self._seconds, self._ended_at = time.perf_counter() - self._began, time.time()
+
+    def tell(self, route: str) -> None:
+        """Count it, and write its line; `route`: the template."""
+        method, status = self.scope["method"], str(self._status)
+        metrics.requests.labels(method, route, status).observe(self._seconds)
         if self._status >= 400 and method in CHANGING:
-            reason = self._scope.get(REFUSAL) or REASONS.get(self._status, f"status_{status}")
+            reason = self.scope.get(REFUSAL) or REASONS.get(self._status, f"status_{status}")
             metrics.refused.labels(route, reason).inc()
         level = logging.DEBUG if route.startswith(QUIET) else logging.INFO
         if logger.isEnabledFor(level):
             self._note_prediction()
-            # Made here: the logger would look for the line of code that wrote it, which takes as long as all else.
-            record = logging.LogRecord(logger.name, level, "", 0, "Request", (), None)
-            record.fields = {"route": route, "method": method, "status": self._status, "seconds": round(seconds, 6)}
-            logger.handle(record)
+            logger.handle(self._record(level, route, method))
+
+    def _record(self, level: int, route: str, method: str) -> logging.LogRecord:
+        # Made here: the logger would look for the line of code that wrote it, which takes as long as all else.
+        record = logging.LogRecord(logger.name, level, "", 0, "Request", (), None)
+        record.created, record.msecs = self._ended_at, self._ended_at % 1 * 1000
+        own = {"route": route, "method": method, "status": self._status, "seconds": round(self._seconds, 6)}
+        record.fields = {**self.fields, **own}
+        return record
 
     def _note_prediction(self) -> None:
         """Note the prediction that the path names; any text may stand there."""
-        named = self._scope.get("path_params", {}).get("prediction_id")
-        if "prediction" not in self._fields and isinstance(named, str) and _PREDICTION_ID.fullmatch(named):
-            self._fields["prediction"] = named
+        named = self.scope.get("path_params", {}).get("prediction_id")
+        if "prediction" not in self.fields and isinstance(named, str) and _PREDICTION_ID.fullmatch(named):
+            self.fields["prediction"] = named
 
 
 def _request_id(scope: Scope) -> str:

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from starlette.types import Receive, Scope, Send
 
-from app.access import Access
+from app.access import AccessLog
 from app.openapi import TAGS, complete
 from app.problems.limits import explaining
 from app.services import Services
@@ -25,7 +25,7 @@ class Application(FastAPI):
         super().__init__(openapi_url=None, **options)
         self.services = services
         self._documents: dict[str, bytes] = {}
-        self._templates: dict[int, str] = {}
+        self.access_log = AccessLog()
 
     async def document(self, path: str, build: Callable[[], dict[str, Any]]) -> Response:
         """Answer with an OpenAPI document, which is built once, and in another thread: that takes a while."""
@@ -39,13 +39,13 @@ class Application(FastAPI):
             route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
         # A route of an included router does not know that router's prefix.
         contexts = iter_route_contexts(self.routes)
-        self._templates = {id(context.original_route): context.path for context in contexts if context.path}
+        self.access_log.templates = {id(context.original_route): context.path for context in contexts if context.path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http":
-            access = Access(scope, explaining(scope, send, self.max_body_size), self._templates)
-            await access.handle(super().__call__, receive)
+            send = explaining(scope, send, self.max_body_size)
+            await self.access_log.handle(super().__call__, scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

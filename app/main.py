@@ -163,6 +163,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*listening, return_exceptions=True)
         await services.store.close()
+        app.access_log.tell()
 
 
 def _queue_collector(settings: Settings, services: Services) -> QueueCollector:

@@ -56,18 +56,6 @@ def _ignore(command: str, seconds: float, *, failed: bool) -> None:
 
 
 @contextmanager
-def _sent(command: Command[Any], observe: Observer) -> Iterator[None]:
-    """Tell of the command, turn errors that pass with time into StoreUnavailable, and let those of a bug through."""
-    began, failed = time.perf_counter(), True
-    try:
-        with _unavailable_not_broken():
-            yield
-        failed = False
-    finally:
-        observe(command.script, time.perf_counter() - began, failed=failed)
-
-
-@contextmanager
 def _unavailable_not_broken() -> Iterator[None]:
     """Turn errors that pass with time into StoreUnavailable, and let errors that show a bug through."""
     try:
@@ -126,11 +114,17 @@ class PredictionStore:
 
     def _evaluate(self, command: Command[T]) -> Any:
         wanted, arguments = script(command.script), json.dumps(command.arguments)
-        with _sent(command, self._observe):
-            try:
-                return self.redis.evalsha(wanted.sha, 0, arguments)
-            except NoScriptError:
-                return self.redis.eval(wanted.text, 0, arguments)
+        began, failed = time.perf_counter(), True
+        try:
+            with _unavailable_not_broken():
+                try:
+                    answer = self.redis.evalsha(wanted.sha, 0, arguments)
+                except NoScriptError:
+                    answer = self.redis.eval(wanted.text, 0, arguments)
+            failed = False
+            return answer
+        finally:
+            self._observe(command.script, time.perf_counter() - began, failed=failed)
 
     def subscription(self) -> PubSub:
         """A new pub/sub connection, to be used as a context manager."""
@@ -187,11 +181,17 @@ class AsyncPredictionStore:
 
     async def _evaluate(self, command: Command[T]) -> Any:
         wanted, arguments = script(command.script), json.dumps(command.arguments)
-        with _sent(command, self._observe):
-            try:
-                return await self.redis.evalsha(wanted.sha, 0, arguments)
-            except NoScriptError:
-                return await self.redis.eval(wanted.text, 0, arguments)
+        began, failed = time.perf_counter(), True
+        try:
+            with _unavailable_not_broken():
+                try:
+                    answer = await self.redis.evalsha(wanted.sha, 0, arguments)
+                except NoScriptError:
+                    answer = await self.redis.eval(wanted.text, 0, arguments)
+            failed = False
+            return answer
+        finally:
+            self._observe(command.script, time.perf_counter() - began, failed=failed)
 
     async def close(self) -> None:
         """Close the connections."""

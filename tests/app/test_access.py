@@ -41,7 +41,14 @@ def test_a_request_id_is_answered_kept_and_logged(
     wait_until(lambda: any(item.name == "app.access" for item in caplog.records))
     [line] = [item for item in caplog.records if item.name == "app.access"]
     shown = {name: value for name, value in line.__dict__["fields"].items() if name != "seconds"}
-    assert shown == {"route": "/predictions", "method": "POST", "status": 202}
+    assert shown == {
+        "request_id": "mine-1",
+        "tenant": "anyone",
+        "prediction": prediction.id,
+        "route": "/predictions",
+        "method": "POST",
+        "status": 202,
+    }
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 129, "two words", "t\tab"])
