@@ -85,7 +85,8 @@ class AccessLog:
         ended, self._ended = self._ended, []
         for access in ended:
             route = access.scope.get("route")
-            access.tell(self.templates.get(id(route)) or getattr(route, "path", UNMATCHED))
+            own: str = getattr(route, "path", UNMATCHED)
+            access.tell(self.templates.get(id(route), own))
 
 
 class Access:
