@@ -19,7 +19,8 @@ from tests.deploy import charts
 from tests.deploy.charts import CHART, COMPONENTS, ROOT, VALUES, Object, container, pod, workloads
 from tests.deploy.tools import output, run
 
-KUBERNETES = "1.35"
+KUBERNETES = ("1.30", "1.35")
+"""The oldest version that the chart takes, and the newest that it is tried with."""
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "schemas").glob("*.json")}
 """Of the kinds that are not Kubernetes' own."""
 SECRETS = {
@@ -54,14 +55,15 @@ def test_kubernetes_knows_every_object(example: str) -> None:
         if schema := SCHEMAS.get(found["kind"]):
             jsonschema.validate(found, schema)
         else:
-            kubernetes_validate.validate(found, KUBERNETES, strict=True)
+            for version in KUBERNETES:
+                kubernetes_validate.validate(found, version, strict=True)
 
 
 def test_a_wrong_object_is_found() -> None:
     service = charts.of_kind(charts.rendered("minimal"), "Service")[0]
     wrong = {**service, "spec": {**service["spec"], "portz": []}}
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
+        kubernetes_validate.validate(wrong, KUBERNETES[-1], strict=True)
     [scaled] = charts.of_kind(charts.rendered("cpu"), "ScaledObject")
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**scaled, "spec": {**scaled["spec"], "minReplicas": 0}}, SCHEMAS["ScaledObject"])
@@ -130,9 +132,7 @@ def test_commands_exist(example: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @each_example
-def test_variables_are_settings_and_are_accepted(
-    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_variables_are_settings_and_are_accepted(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objects = charts.rendered(example)
     [models] = charts.of_kind(objects, "ConfigMap")
     registry = tmp_path / "models.toml"
@@ -255,11 +255,9 @@ def test_images_and_the_settings_of_redis_are_those_of_compose() -> None:
     assert flags[: len(COMPOSE["redis"]["command"])] == COMPOSE["redis"]["command"]
     for workload in (valkey, storage):
         assert workload["spec"]["volumeClaimTemplates"]
-    objects = charts.rendered("cpu")
-    images = {container(workload)["image"] for workload in workloads(objects, *COMPONENTS)}
+    images = {container(workload)["image"] for workload in workloads(charts.rendered("cpu"), *COMPONENTS)}
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-    assert images == {f"musicgen-api:{version}", "musicgen-worker:cpu"}
-    assert f"TORCH={COMPOSE['worker-cpu']['build']['args']['TORCH']}" in "TORCH=cpu"
+    assert images == {f"{COMPOSE['api']['image']}:{version}", COMPOSE["worker-cpu"]["image"]}
 
 
 def test_a_worker_with_gpus_asks_for_them_and_runs_the_image_with_cuda() -> None:
@@ -446,6 +444,7 @@ def test_the_chart_has_the_version_of_the_service() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert chart["version"] == chart["appVersion"] == version
+    assert chart["kubeVersion"].startswith(f">={KUBERNETES[0]}.")
 
 
 @each_example
@@ -465,7 +464,7 @@ def test_kustomize_changes_what_helm_rendered(tmp_path: Path) -> None:
     objects = [found for found in yaml.safe_load_all(output("kubectl", "kustomize", tmp_path)) if found]
     assert len(objects) == len(charts.rendered("minimal"))
     for found in objects:
-        kubernetes_validate.validate(found, KUBERNETES, strict=True)
+        kubernetes_validate.validate(found, KUBERNETES[-1], strict=True)
         assert found["metadata"]["namespace"] == "music"
     [worker] = workloads(objects, "worker")
     assert container(worker)["image"] == "registry.example.com/music/musicgen-worker:cpu"
