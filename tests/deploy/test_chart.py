@@ -421,7 +421,8 @@ def test_every_setting_can_be_set() -> None:
 
 
 def test_every_value_is_explained_and_in_the_schema() -> None:
-    documented = set(re.findall(r"^\| `([^`]+)`", (CHART / "README.md").read_text(), re.MULTILINE))
+    cells = re.findall(r"^\| (`[^|]+`) \|", (CHART / "README.md").read_text(), re.MULTILINE)
+    documented = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
     model = {f"models[].{name}" for name in schema["$defs"]["model"]["properties"]}
@@ -469,3 +470,29 @@ def test_kustomize_changes_what_helm_rendered(tmp_path: Path) -> None:
     [worker] = workloads(objects, "worker")
     assert container(worker)["image"] == "registry.example.com/music/musicgen-worker:cpu"
     assert pod(worker)["nodeSelector"] == {"size": "large"}
+
+
+def test_the_document_installs_what_it_shows() -> None:
+    """Its helm commands render, and its Secret has the keys that the first of them needs."""
+    document = (ROOT / "docs" / "deploy.md").read_text()
+    commands = re.findall(r"^helm (install|upgrade --install) (\S+) (\S+) -n (\S+) -f (\S+)$", document, re.MULTILINE)
+    assert len(commands) == document.count("\nhelm ") == 2
+    for _, release, chart, namespace, values in commands:
+        output("helm", "template", release, ROOT / chart, "--namespace", namespace, "--values", ROOT / values)
+    assert [values for *_, values in commands] == [
+        str(VALUES[name].relative_to(ROOT)) for name in ("minimal", "production")
+    ]
+    objects = charts.rendered("minimal")
+    [name] = re.findall(r"create secret generic (\S+) \\\n", document)
+    needed = {
+        (reference["name"], reference["key"])
+        for workload in workloads(objects)
+        for reference in charts.references(pod(workload), "secretKeyRef")
+        if not reference.get("optional")
+    }
+    assert needed == {(name, key) for key in re.findall(r"--from-literal=(\w+)=", document)}
+    services = {service["metadata"]["name"]: service["spec"]["ports"] for service in charts.of_kind(objects, "Service")}
+    for service, port in re.findall(r"port-forward svc/(\S+) \d+:(\d+)", document):
+        assert int(port) in {item["port"] for item in services[service]}
+    built = set(re.findall(r"^docker build .*-t (musicgen-\w+:\w+)", document, re.MULTILINE))
+    assert {container(workload)["image"] for workload in workloads(objects, *COMPONENTS)} <= built

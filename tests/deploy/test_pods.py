@@ -1,7 +1,8 @@
 """The pods of deploy/helm/examples/cpu.yaml as processes here: the arguments and variables that helm rendered, word for
 word but for addresses and folders, with a Valkey and an S3 server in the place of those in the cluster.
 
-One song is made from nothing, and another after the model was scaled to zero, with KEDA's questions asked as it asks them.
+One song is made from nothing, and another after the model was scaled to zero. KEDA's questions are asked as it asks
+them.
 """
 
 from __future__ import annotations
@@ -180,9 +181,9 @@ def test_from_nothing_to_music_and_back_from_zero(cluster: Cluster) -> None:
     with redis.Redis.from_url(cluster.redis_url) as valkey_client:
         kept = valkey_client.config_get("append*")
     assert (kept["appendonly"], kept["appendfsync"]) == ("yes", "always")
-    with redis.Redis.from_url(cluster.redis_url.replace(SECRETS["VALKEY_PASSWORD"], "another")) as stranger:
-        with pytest.raises(redis.AuthenticationError):
-            stranger.ping()
+    wrong = cluster.redis_url.replace(SECRETS["VALKEY_PASSWORD"], "another")
+    with redis.Redis.from_url(wrong) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
 
     with cluster.start("worker") as worker:
         wait_until(lambda: cluster.health()["status"] == "ready", seconds=MINUTES, every=0.2, process=worker)
