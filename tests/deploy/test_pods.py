@@ -21,18 +21,22 @@ from typing import Any
 import httpx
 import pytest
 import redis
-import yaml
 
 from cli.redis_server import server_program
 from predictions.settings import PREFIX, Settings
 from tests.deploy import charts
-from tests.deploy.charts import VALUES, Object
+from tests.deploy.charts import Object
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
 from tests.servers import free_port, wait_until
 
 MINUTES = 300.0
-SECRETS = yaml.safe_load(VALUES["cpu"].read_text())["secrets"]["values"]
-SECRETS |= {"MUSICGEN_S3_ACCESS_KEY": ACCESS_KEY, "MUSICGEN_S3_SECRET_KEY": SECRET_KEY}
+SECRETS = {
+    "MUSICGEN_SECRET": "a secret that only the tests know",
+    "MUSICGEN_API_TOKENS": "a-token-of-the-tests",
+    "VALKEY_PASSWORD": "a-password-of-the-tests",
+    "MUSICGEN_S3_ACCESS_KEY": ACCESS_KEY,
+    "MUSICGEN_S3_SECRET_KEY": SECRET_KEY,
+}
 
 
 @dataclass
