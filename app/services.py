@@ -56,7 +56,11 @@ class ServedModels:
 
     async def for_version(self, reference: str | None) -> ServedModel:
         """Return the model that a prediction's `version` stands for, or the default; raises InvalidInput, NoModel."""
-        return model_for(await self.all(), reference)
+        models = await self.all()
+        if not all(model.versions for model in models):
+            # What is missing may have been announced within the last second.
+            models = await self.read()
+        return model_for(models, reference)
 
     async def named(self, name: str) -> ServedModel:
         """Return the model owner/name; raises ModelNotFound."""
