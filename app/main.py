@@ -94,7 +94,7 @@ def create_app(settings: Settings) -> Application:
 
 def _guard_browsers(app: Application, settings: Settings) -> None:
     """Let pages of other sites use the API where the operator says so, and nowhere else."""
-    if not settings.api_tokens:
+    if not settings.asks_for_tokens:
         app.add_middleware(BrowserGuard, settings=settings)
     if settings.cors_origins:
         # Added last, so that it is outermost, and pages can read refusals too.
