@@ -37,7 +37,8 @@ def test_the_settings_of_serve_are_right_as_they_are(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     names = [line.partition(":")[0][2:] for line in lines]
     assert names == [
-        *("settings", "secret", "tokens", "Redis", "storage", "device", "engine", "ffmpeg", "page"),
+        *("settings", "secret", "tokens", "Redis", "storage", "device", "engine", "ffmpeg", "content credentials"),
+        "page",
         "model local/musicgen-pocket",
     ]
     assert all(line[0] in "✓–" for line in lines)
