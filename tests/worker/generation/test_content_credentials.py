@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import c2pa
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
@@ -21,7 +17,8 @@ from predictions.errors import WrongSetting
 from predictions.settings import Settings
 from tests.certificates import SIGNER, Files, Key, make_certificate
 from tests.musicgen_core.audio.signals import read, sine, waveform
-from tests.musicgen_core.audio.test_marks import MARKS, TOLD, tags_of
+from tests.musicgen_core.audio.test_marks import MARKS, TOLD
+from tests.provenance import manifest_of, tags_of
 from worker.generation.content_credentials import ASSERTION, Signer, signer_of
 
 SOUND = waveform(sine(440, 0.5))
@@ -29,13 +26,6 @@ SOUND = waveform(sine(440, 0.5))
 
 def given(settings: Settings, files: Files) -> Settings:
     return settings.model_copy(update={"c2pa_certificate": files.certificate, "c2pa_key": files.key})
-
-
-def manifest_of(content: bytes, output_format: OutputFormat) -> tuple[str, dict[str, Any]]:
-    """What the reader says of the file's validity, and its manifest."""
-    with c2pa.Reader(output_format.content_type, io.BytesIO(content)) as reader:
-        found = json.loads(reader.json())
-    return found["validation_state"], found["manifests"][found["active_manifest"]]
 
 
 @pytest.fixture(scope="module")
