@@ -152,15 +152,16 @@ def _generate(args: argparse.Namespace) -> tuple[Waveform, Marks]:
             max_seconds=args.max_duration,
         ) as model,
     ):
-        return _play(model, args), _marks(model, args.seed)
+        return _play(model, args), _marks(model, args)
 
 
-def _marks(model: MusicGen, seed: int) -> Marks:
+def _marks(model: MusicGen, args: argparse.Namespace) -> Marks:
     from musicgen_core import Marks
     from predictions.version import PACKAGE
     from worker.code_version import code_version
 
-    return Marks(f"{PACKAGE} {code_version()}", model.name, model.checksum, seed)
+    software = f"{PACKAGE} {code_version()}"
+    return Marks(software, model.name, model.checksum, args.seed, continues_audio=args.continuation)
 
 
 def _play(model: MusicGen, args: argparse.Namespace) -> Waveform:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from musicgen_core.audio.tags import id3, tag_flac, tag_mp3, tag_wav
 from musicgen_core.options import OutputFormat
 
-DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""IPTC's term for media that a trained model created."""
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+"""IPTC's terms for how media came into being."""
+GENERATED, COMPOSED = f"{SOURCE_TYPES}trainedAlgorithmicMedia", f"{SOURCE_TYPES}compositeWithTrainedAlgorithmicMedia"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class Marks:
     """The id under which a service generated it first."""
     prompt: str | None = None
     """The description that it follows, where the file is to tell it."""
+    continues_audio: bool = False
+    """Whether it begins with audio that was given."""
+
+    @property
+    def source_type(self) -> str:
+        """IPTC's term for media that a trained model created, alone or together with other media."""
+        return COMPOSED if self.continues_audio else GENERATED
 
     @property
     def sentence(self) -> str:
@@ -40,7 +48,7 @@ class Marks:
         told = {
             "AI_GENERATED": "true",
             "AI_SOFTWARE": self.software,
-            "DIGITAL_SOURCE_TYPE": DIGITAL_SOURCE_TYPE,
+            "DIGITAL_SOURCE_TYPE": self.source_type,
             "AI_MODEL": self.model,
             "AI_MODEL_VERSION": self.model_version,
             "AI_SEED": str(self.seed),

@@ -240,6 +240,7 @@ class Generator:
             seed=prediction.input["seed"],
             prediction=prediction.first_id,
             prompt=value.prompt if self._settings.mark_prompt else None,
+            continues_audio=value.continuation,
         )
 
     def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int, stored_bytes: int) -> None:

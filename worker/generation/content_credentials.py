@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from musicgen_core import AudioEncodeError, Marks, OutputFormat, Waveform, encode_wav
-from musicgen_core.audio.marks import DIGITAL_SOURCE_TYPE
 from predictions.errors import WrongSetting
 from predictions.settings import Settings
 
@@ -62,7 +61,7 @@ def signer_of(settings: Settings) -> Signer | None:
         from c2pa import C2paError
     except ImportError as error:
         raise WrongSetting(
-            "MUSICGEN_C2PA_CERTIFICATE needs what is not installed here; try: pip install 'musicgen-server[c2pa]'"
+            "MUSICGEN_C2PA_CERTIFICATE needs what is not installed here; try: pip install c2pa-python"
         ) from error
     try:
         return Signer(certificate, key)
@@ -105,7 +104,7 @@ def _manifest(marks: Marks) -> dict[str, Any]:
     software, _, version = marks.software.partition(" ")
     created = {
         "action": "c2pa.created",
-        "digitalSourceType": DIGITAL_SOURCE_TYPE,
+        "digitalSourceType": marks.source_type,
         "softwareAgent": {"name": marks.model, "version": marks.model_version},
         "description": marks.sentence,
     }

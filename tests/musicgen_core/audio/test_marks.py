@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musicgen_core.audio.files import encode_audio, write_audio
-from musicgen_core.audio.marks import DIGITAL_SOURCE_TYPE, Marks
+from musicgen_core.audio.marks import COMPOSED, GENERATED, Marks
 from musicgen_core.options import OutputFormat
 from tests.musicgen_core.audio.signals import RATE, read, sine, waveform
 from tests.provenance import tags_of
@@ -17,7 +17,7 @@ MARKS = Marks("musicgen-server 1.2.3+abc", "local/pocket", "7ce8", 4_294_967_295
 TOLD = {
     "AI_GENERATED": "true",
     "AI_SOFTWARE": "musicgen-server 1.2.3+abc",
-    "DIGITAL_SOURCE_TYPE": DIGITAL_SOURCE_TYPE,
+    "DIGITAL_SOURCE_TYPE": GENERATED,
     "AI_MODEL": "local/pocket",
     "AI_MODEL_VERSION": "7ce8",
     "AI_SEED": "4294967295",
@@ -91,3 +91,8 @@ def test_whoever_uses_the_library_can_mark_a_file(suffix: str, tmp_path: Path) -
     path = tmp_path / f"a{suffix}"
     write_audio(path, SOUND, MARKS)
     assert tags_of(path) == TOLD
+
+
+def test_a_continuation_is_not_all_generated(tmp_path: Path) -> None:
+    marks = Marks("s 1", "m", "v", 0, continues_audio=True)
+    assert tags_of(marked(tmp_path, OutputFormat.WAV, marks))["DIGITAL_SOURCE_TYPE"] == COMPOSED

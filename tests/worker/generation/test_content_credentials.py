@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from musicgen_core import AudioEncodeError, Marks, OutputFormat, encode_audio
-from musicgen_core.audio.marks import DIGITAL_SOURCE_TYPE
+from musicgen_core.audio.marks import COMPOSED, GENERATED
 from predictions.errors import WrongSetting
 from predictions.settings import Settings
 from tests.certificates import SIGNER, Files, Key, make_certificate
@@ -46,7 +46,7 @@ def test_the_reader_finds_a_valid_manifest_and_ffmpeg_the_tags(
     assert manifest["claim_generator_info"][0].items() >= {"name": "musicgen-server", "version": "1.2.3+abc"}.items()
     told = {assertion["label"]: assertion["data"] for assertion in manifest["assertions"]}
     (created,) = told["c2pa.actions.v2"]["actions"]
-    assert (created["action"], created["digitalSourceType"]) == ("c2pa.created", DIGITAL_SOURCE_TYPE)
+    assert (created["action"], created["digitalSourceType"]) == ("c2pa.created", GENERATED)
     assert created["softwareAgent"] == {"name": "local/pocket", "version": "7ce8"}
     assert told[ASSERTION] == MARKS.fields
     path, unsigned = tmp_path / "signed", tmp_path / "unsigned"
@@ -54,6 +54,15 @@ def test_the_reader_finds_a_valid_manifest_and_ffmpeg_the_tags(
     unsigned.write_bytes(plain)
     assert tags_of(path) == TOLD
     assert np.array_equal(read(path).samples, read(unsigned).samples)
+
+
+def test_a_continuation_is_signed_as_a_composition(signer: Signer) -> None:
+    marks = Marks("s 1", "m", "v", 0, continues_audio=True)
+    state, manifest = manifest_of(
+        signer.sign(encode_audio(SOUND, OutputFormat.WAV), OutputFormat.WAV, marks), OutputFormat.WAV
+    )
+    (created,) = manifest["assertions"][0]["data"]["actions"]
+    assert (state, created["digitalSourceType"]) == ("Valid", COMPOSED)
 
 
 @pytest.mark.parametrize("output_format", OutputFormat)
@@ -131,7 +140,7 @@ def test_without_the_extra_the_start_says_what_to_install(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "c2pa", None)
-    with pytest.raises(WrongSetting, match=r"pip install 'musicgen-server\[c2pa\]'"):
+    with pytest.raises(WrongSetting, match="pip install c2pa-python"):
         signer_of(given(settings, make_certificate(tmp_path)))
 
 
