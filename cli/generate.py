@@ -30,9 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("output.wav"), help="the file to write; default %(default)s"
     )
-    parser.add_argument(
-        "--output-format", choices=list(OutputFormat), help="default: what the file's name says, else wav"
-    )
+    formats = [each.value for each in OutputFormat]
+    parser.add_argument("--output-format", choices=formats, help="default: what the file's name says, else wav")
     _add_music_options(parser)
     _add_audio_options(parser)
     _add_model_options(parser)
