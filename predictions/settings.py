@@ -107,6 +107,16 @@ class Settings(BaseSettings):
     """Seconds that a prediction may ask for; more than 30 are generated in windows of 30 s."""
     extend_stride: Amount = Field(18.0, ge=1, le=29)
     """Seconds between the beginnings of two windows."""
+
+    # What the files say of their origin.
+    mark_prompt: bool = False
+    """Whether the tags of output files contain the prompt."""
+    c2pa_certificate: Path | None = None
+    """PEM file of the certificate, and those that it rests on, with whose key output files are signed (C2PA)."""
+    c2pa_key: Path | None = None
+    """PEM file of the certificate's private key."""
+
+    # Logs, and what records say of the code.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     revision: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$")
     """The source's revision, for provenance. The images set it; in a git checkout it is read from git."""
@@ -116,7 +126,7 @@ class Settings(BaseSettings):
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("tokens_file", mode="before")
+    @field_validator("tokens_file", "c2pa_certificate", "c2pa_key", mode="before")
     @classmethod
     def _is_set(cls, value: object) -> object:
         return None if value == "" else value
@@ -166,6 +176,8 @@ class Settings(BaseSettings):
             raise ValueError("MUSICGEN_CORS_ORIGINS=* needs MUSICGEN_API_TOKENS: every page could use the service")
         if self.storage == "s3" and self.s3_access_key and not self.s3_secret_key:
             raise ValueError("MUSICGEN_S3_ACCESS_KEY is set but MUSICGEN_S3_SECRET_KEY is not")
+        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+            raise ValueError("MUSICGEN_C2PA_CERTIFICATE and MUSICGEN_C2PA_KEY belong together: set both, or none")
         return self
 
     @property

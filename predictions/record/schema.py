@@ -153,6 +153,8 @@ class PredictionHash(TypedDict, total=False):
     live: str | None
     """The text `1`, or absent."""
     rerun_of: str | None
+    origin: str | None
+    """The id of the prediction at which a chain of reruns began; absent where this is no rerun."""
     wanted_audio_sha256: str | None
     started_at: str | None
     completed_at: str | None
