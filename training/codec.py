@@ -1,9 +1,14 @@
-"""Trains the codec: a small EnCodec for 32 kHz mono, with 50 frames per second and 4 codebooks.
+"""Trains the codec: a small EnCodec for 32 kHz mono, with 25 frames per second and a codebook for each part of a song.
 
 After Défossez et al., "High Fidelity Neural Audio Compression" (2022, https://arxiv.org/abs/2210.13438). The model is
-transformers'. The residual quantizer is vector-quantize-pytorch's, with a k-means start, moving averages and replaced
-dead codes; its codebooks are copied into the model at the end. The losses are distances of samples, and of log-mel and
-linear spectrograms at four resolutions. There is no adversary, which would cost too much time on a CPU.
+transformers'. Its latents have a group of dimensions for each of drums, bass, chords and lead; each codebook has vectors
+in its own group alone, so that residual quantization, codebook after codebook, is the product quantization of the
+groups. The decoder must play the parts whose groups it is given, and leave out those whose groups are zero: this is what
+makes the encoder separate them. The tokens of a part are then few, and those of one part tell nothing of another's.
+
+The quantizers are vector-quantize-pytorch's, with a k-means start, moving averages and replaced dead codes; their
+codebooks are copied into the model at the end. The losses are distances of samples, and of log-mel and linear spectrograms
+at four resolutions. There is no adversary, which would cost too much time on a CPU.
 """
 
 from __future__ import annotations
@@ -17,38 +22,46 @@ from torch.nn import functional
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.encodec.configuration_encodec import EncodecConfig
 from transformers.models.encodec.modeling_encodec import EncodecModel
-from vector_quantize_pytorch import ResidualVQ
+from vector_quantize_pytorch import VectorQuantize
 
 from training.command import parse_arguments
 from training.instruments import HOP, SAMPLE_RATE
-from training.music import compose, random_style, render
+from training.music import PARTS, compose, random_style, render
 from training.trainer import Trainer
 
-CODEBOOKS = 4
+CODEBOOKS = len(PARTS)
 CODES = 1024
-DIM = 64
-SEGMENT_FRAMES = 50
+USED_CODES = (128, 384, 1024, 1024)
+"""Codes of each codebook that differ; the others repeat these. Too many would tell one sound from itself."""
+GROUP = 32
+"""Dimensions of the latents for each codebook."""
+SEGMENT_FRAMES = 25
 BATCH = 8
-LEARNING_RATE = 3e-3
-WARM_UP = 100
-UNQUANTIZED = 0.1
-"""Share of the steps before the quantizer is used."""
+LEARNING_RATE = 1e-3
+WARM_UP = 200
+UNQUANTIZED = 0.12
+"""Share of the steps before the quantizers are used."""
 SPECTRAL_FROM, SPECTRAL_TO = 0.15, 0.45
 """Shares of the steps between which the spectral loss is faded in. From samples alone, the encoder learns phases within
 a few hundred steps; with spectra from the start it never did."""
 SPECTRAL_WEIGHT = 0.4
 COMMITMENT_WEIGHT = 0.1
+LOUDEST_FLOOR, QUIETEST_FLOOR = 1e-3, 1e-5
+"""The energy below which a target counts as silent, at first and at last: with it falls the sound that the decoder may
+make where there should be none."""
+FLOOR_FROM, FLOOR_TO = 0.4, 0.8
+"""Shares of the steps between which that energy falls."""
 RESOLUTIONS = (256, 512, 1024, 2048)
-KMEANS_BATCHES = 40
+KMEANS_BATCHES = 100
 CODEC_STREAM = 1
 
 
 def codec_config() -> EncodecConfig:
     """The architecture: EnCodec's without residual blocks, which are costly at the waveform's rate."""
     return EncodecConfig(
-        target_bandwidths=[2.0], sampling_rate=SAMPLE_RATE, audio_channels=1, num_filters=8, hidden_size=DIM,
-        upsampling_ratios=[8, 5, 4, 4], codebook_size=CODES, use_causal_conv=False, num_lstm_layers=2,
-        num_residual_layers=0, norm_type="weight_norm", use_conv_shortcut=False,
+        target_bandwidths=[1.0], sampling_rate=SAMPLE_RATE, audio_channels=1, num_filters=16,
+        hidden_size=CODEBOOKS * GROUP, upsampling_ratios=[8, 5, 8, 4], codebook_size=CODES, use_causal_conv=False,
+        num_lstm_layers=2, num_residual_layers=0, norm_type="weight_norm", use_conv_shortcut=False,
     )  # fmt: skip
 
 
@@ -85,37 +98,46 @@ def _log(mel: Tensor) -> Tensor:
     return mel.clamp_min(1e-4).log()
 
 
-def segments(random: np.random.Generator, count: int, frames: int) -> Tensor:
-    """Excerpts `[count, 1, frames * 640]` of `count` songs.
-
-    One in five does not begin on the frame grid, so that the codec also works for other audio.
-    """
-    excerpts = np.zeros((count, 1, frames * HOP), np.float32)
-    for row in excerpts:
+def stems(random: np.random.Generator, count: int, frames: int) -> Tensor:
+    """Excerpts `[count, parts, frames * 1280]` of the parts of `count` songs, from anywhere on the frame grid."""
+    excerpts = np.zeros((count, len(PARTS), frames * HOP), np.float32)
+    for song in excerpts:
         style = random_style(random)
-        start = int(random.integers(style.loop_frames))
-        samples = render(style, compose(style, random), frames + 1, start=start)
-        shift = int(random.integers(HOP)) if random.random() < 0.2 else 0
-        row[0] = samples[shift : shift + frames * HOP]
+        events, start = compose(style, random), int(random.integers(style.loop_frames))
+        for row, voices in zip(song, PARTS, strict=True):
+            row[:] = render(style, events, frames, start=start, voices=voices)
     return torch.from_numpy(excerpts)
 
 
+def segments(random: np.random.Generator, count: int, frames: int) -> Tensor:
+    """Excerpts `[count, 1, frames * 1280]` of `count` songs."""
+    return stems(random, count, frames).sum(1, keepdim=True)
+
+
+def subsets(random: np.random.Generator, count: int) -> Tensor:
+    """Which parts to play, 1 or 0 `[count, parts]`: all of them in half of the rows, any in the others."""
+    kept = (random.random((count, 1)) < 0.5) | (random.random((count, CODEBOOKS)) < 0.5)
+    return torch.from_numpy(kept.astype(np.float32))
+
+
 class CodecTraining:
-    """The codec, its quantizer and their losses."""
+    """The codec, its quantizers and their losses."""
 
     def __init__(self, steps: int, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
         self.model: Any = EncodecModel(codec_config()).train()
         self.model.to(device)
-        self.quantizer: Any = ResidualVQ(
-            dim=DIM, num_quantizers=CODEBOOKS, codebook_size=CODES, kmeans_init=True, kmeans_iters=20,
-            threshold_ema_dead_code=0.03, decay=0.99, rotation_trick=True,
+        self.quantizers = nn.ModuleList(
+            VectorQuantize(
+                dim=GROUP, codebook_size=codes, kmeans_init=True, kmeans_iters=20, threshold_ema_dead_code=0.004,
+                decay=0.99, rotation_trick=True, commitment_weight=1.0,
+            ) for codes in USED_CODES
         ).to(device).train()  # fmt: skip
         self._distance = SpectralDistance().to(device)
         self._device = device
         self.trainer = Trainer(
             name="codec",
-            parts={"model": self.model, "quantizer": self.quantizer},
+            parts={"model": self.model, "quantizers": self.quantizers},
             optimiser=torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, betas=(0.8, 0.99), weight_decay=1e-4),
             steps=steps,
             seed=seed,
@@ -126,39 +148,64 @@ class CodecTraining:
 
     def learn(self, random: np.random.Generator) -> dict[str, Tensor]:
         """The losses of one step; "wave" is the ratio of the error's energy to the signal's."""
-        samples = segments(random, BATCH, SEGMENT_FRAMES).to(self._device)
-        latents = self.model.encoder(samples).transpose(1, 2)
+        parts = stems(random, BATCH, SEGMENT_FRAMES).to(self._device)
+        kept = subsets(random, BATCH).to(self._device)
+        target = (parts * kept[..., None]).sum(1)
+        latents = self._encode(parts.sum(1, keepdim=True))
         commitment = latents.new_zeros(())
-        if self.trainer.step >= UNQUANTIZED * self.trainer.steps:
+        if self._progress >= UNQUANTIZED:
             # vector-quantize-pytorch has no public attribute for whether the k-means start has happened.
-            if not bool(self.quantizer.layers[0]._codebook.initted):  # noqa: SLF001
-                self._start_quantizer(random)
-            latents, _, commitments = self.quantizer(latents)
-            commitment = commitments.sum()
-        decoded = self.model.decoder(latents.transpose(1, 2))[..., : samples.shape[-1]]
-        wave = ((decoded - samples).square().mean(-1) / (samples.square().mean(-1) + 1e-4)).mean()
-        weight = self._spectral_weight()
-        spectral = self._distance(decoded[:, 0], samples[:, 0]) if weight else wave.new_zeros(())
+            if not bool(self.quantizers[0]._codebook.initted):  # noqa: SLF001
+                self._start_quantizers(random)
+            latents, commitment = self._quantize(latents)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            masked = latents * kept.repeat_interleave(GROUP, 1)[:, None]
+            decoded = self.model.decoder(masked.transpose(1, 2))[:, 0, : target.shape[-1]].float()
+        wave = ((decoded - target).square().mean(-1) / (target.square().mean(-1) + self._floor())).mean()
+        weight = SPECTRAL_WEIGHT * self._share(SPECTRAL_FROM, SPECTRAL_TO)
+        spectral = self._distance(decoded, target) if weight else wave.new_zeros(())
         loss = wave + weight * spectral + COMMITMENT_WEIGHT * commitment
         return {"loss": loss, "wave": wave, "spectral": spectral, "commitment": commitment}
 
-    def _spectral_weight(self) -> float:
-        begin, end = SPECTRAL_FROM * self.trainer.steps, SPECTRAL_TO * self.trainer.steps
-        return SPECTRAL_WEIGHT * float(np.clip((self.trainer.step - begin) / (end - begin), 0.0, 1.0))
+    @property
+    def _progress(self) -> float:
+        return self.trainer.step / self.trainer.steps
+
+    def _share(self, begin: float, end: float) -> float:
+        """From 0 to 1 while the progress goes from `begin` to `end`."""
+        return float(np.clip((self._progress - begin) / (end - begin), 0.0, 1.0))
+
+    def _floor(self) -> float:
+        return float(LOUDEST_FLOOR * (QUIETEST_FLOOR / LOUDEST_FLOOR) ** self._share(FLOOR_FROM, FLOOR_TO))
+
+    def _encode(self, samples: Tensor) -> Tensor:
+        """Latents `[batch, frames, dim]` of samples `[batch, 1, samples]`."""
+        with torch.autocast(self._device.type, torch.bfloat16):
+            latents: Tensor = self.model.encoder(samples).transpose(1, 2)
+        return latents.float()
+
+    def _quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """The quantized latents, and the sum of the groups' distances from them."""
+        groups = [
+            quantizer(group) for quantizer, group in zip(self.quantizers, latents.split(GROUP, dim=-1), strict=True)
+        ]
+        return torch.cat([quantized for quantized, _, _ in groups], dim=-1), torch.stack([g[2] for g in groups]).sum()
 
     @torch.no_grad()
-    def _start_quantizer(self, random: np.random.Generator) -> None:
-        """Run the quantizer's k-means start on more latents than one training step has."""
+    def _start_quantizers(self, random: np.random.Generator) -> None:
+        """Run the quantizers' k-means start on more latents than one training step has."""
         batches = [segments(random, BATCH, SEGMENT_FRAMES).to(self._device) for _ in range(KMEANS_BATCHES)]
-        latents = [self.model.encoder(samples).transpose(1, 2) for samples in batches]
-        self.quantizer(torch.cat(latents).reshape(1, -1, DIM))
+        self._quantize(torch.cat([self._encode(samples) for samples in batches]).reshape(1, -1, CODEBOOKS * GROUP))
 
     @torch.no_grad()
     def finished(self) -> Any:
         """The EncodecModel with the trained codebooks, on the CPU."""
-        for layer, codebook in zip(self.model.quantizer.layers, self.quantizer.codebooks, strict=True):
-            layer.codebook.embed.copy_(codebook)
-            layer.codebook.embed_avg.copy_(codebook)
+        layers = self.model.quantizer.layers
+        for index, (layer, quantizer) in enumerate(zip(layers, self.quantizers, strict=True)):
+            vectors: Any = quantizer.codebook
+            # The nearest code is the first of several that are equal.
+            layer.codebook.embed.zero_()[:, index * GROUP :][:, :GROUP] = vectors.repeat(-(-CODES // len(vectors)), 1)[:CODES]
+            layer.codebook.embed_avg.copy_(layer.codebook.embed)
             layer.codebook.cluster_size.fill_(1.0)
             layer.codebook.inited.fill_(True)
         return self.model.cpu().eval()
