@@ -1,14 +1,14 @@
 """Trains the codec: a small EnCodec for 32 kHz mono, with 25 frames per second and a codebook for each part of a song.
 
 After Défossez et al., "High Fidelity Neural Audio Compression" (2022, https://arxiv.org/abs/2210.13438). The model is
-transformers'. Its latents have a group of dimensions for each of drums, bass, chords and lead; each codebook has vectors
-in its own group alone, so that residual quantization, codebook after codebook, is the product quantization of the
-groups. The decoder must play the parts whose groups it is given, and leave out those whose groups are zero: this is what
-makes the encoder separate them. The tokens of a part are then few, and those of one part tell nothing of another's.
+transformers'. Its latents have a group of dimensions for each of drums, bass, chords and lead; each codebook's vectors
+lie in its own group, so that residual quantization, codebook after codebook, is the product quantization of the groups.
+The decoder must play the parts whose groups it is given, and leave out those whose groups are zero: this makes the
+encoder separate them. The tokens of a part are then few, and those of one part say nothing of another.
 
 The quantizers are vector-quantize-pytorch's, with a k-means start, moving averages and replaced dead codes; their
-codebooks are copied into the model at the end. The losses are distances of samples, and of log-mel and linear spectrograms
-at four resolutions. There is no adversary, which would cost too much time on a CPU.
+codebooks are copied into the model at the end. The losses are distances of samples, and of log-mel and linear
+spectrograms at four resolutions. There is no adversary, which would cost too much time on a CPU.
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ class CodecTraining:
         commitment = latents.new_zeros(())
         if self._progress >= UNQUANTIZED:
             # vector-quantize-pytorch has no public attribute for whether the k-means start has happened.
-            if not bool(self.quantizers[0]._codebook.initted):  # noqa: SLF001
+            first: Any = self.quantizers[0]
+            if not bool(first._codebook.initted):  # noqa: SLF001
                 self._start_quantizers(random)
             latents, commitment = self._quantize(latents)
         with torch.autocast(self._device.type, torch.bfloat16):
@@ -187,7 +188,8 @@ class CodecTraining:
     def _quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The quantized latents, and the sum of the groups' distances from them."""
         groups = [
-            quantizer(group) for quantizer, group in zip(self.quantizers, latents.split(GROUP, dim=-1), strict=True)
+            quantizer(group)
+            for quantizer, group in zip(self.quantizers, torch.split(latents, GROUP, dim=-1), strict=True)
         ]
         return torch.cat([quantized for quantized, _, _ in groups], dim=-1), torch.stack([g[2] for g in groups]).sum()
 
@@ -204,7 +206,9 @@ class CodecTraining:
         for index, (layer, quantizer) in enumerate(zip(layers, self.quantizers, strict=True)):
             vectors: Any = quantizer.codebook
             # The nearest code is the first of several that are equal.
-            layer.codebook.embed.zero_()[:, index * GROUP :][:, :GROUP] = vectors.repeat(-(-CODES // len(vectors)), 1)[:CODES]
+            layer.codebook.embed.zero_()[:, index * GROUP :][:, :GROUP] = vectors.repeat(-(-CODES // len(vectors)), 1)[
+                :CODES
+            ]
             layer.codebook.embed_avg.copy_(layer.codebook.embed)
             layer.codebook.cluster_size.fill_(1.0)
             layer.codebook.inited.fill_(True)
