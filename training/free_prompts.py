@@ -47,4 +47,4 @@ FREE_PROMPTS: tuple[tuple[str, dict[str, bool]], ...] = (
     ("bright and busy marimba-like music box with drums", {"percussion or none": True, "dense or sparse": True}),
     ("sombre organ piece, low and dark", {"major or minor": False, "bright or dark": False}),
 )
-"""Each prompt, with the names of the attributes that it asks for (`ATTRIBUTES`), and whether they should measure high."""
+"""Each prompt, with the attributes that it asks for (`ATTRIBUTES`) and whether they should measure high."""

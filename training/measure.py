@@ -88,7 +88,7 @@ def decoded(model: MusicGen, samples: Samples) -> Samples:
 
 
 def loudest_tone(samples: Samples, fundamental: float | None) -> float:
-    """The level in dBFS of the loudest tone of a signal's last second, outside 15 Hz around a fundamental's harmonics."""
+    """The level in dBFS of the loudest tone of the last second, outside 15 Hz around a fundamental's harmonics."""
     window = np.hanning(SAMPLE_RATE)
     levels = 2 * np.abs(np.fft.rfft(samples[-SAMPLE_RATE:] * window)) / window.sum()
     if fundamental:

@@ -80,7 +80,7 @@ class Encoder:
         frames = LOOPS * style.loop_frames
         if kind < FROM_A_BAR:
             start = 0 if kind < FROM_THE_START else int(random.integers(BARS)) * bar
-            whole = np.stack([self._part(*_part_key(style, events, part)) for part in range(len(PARTS))])
+            whole: Codes = np.stack([self._part(*_part_key(style, events, part)) for part in range(len(PARTS))])
             codes = looped(whole, style.loop_frames, start, frames)
         else:
             start = int(random.integers(BARS * bar))
@@ -91,7 +91,8 @@ class Encoder:
 
     def _encode_part(self, style: Style, events: tuple[Event, ...], part: int) -> Codes:
         """The codes `[LOOPS * loop_frames]` of one part alone, in that part's codebook."""
-        return self._encode(render(style, list(events), LOOPS * style.loop_frames))[part]
+        codes: Codes = self._encode(render(style, list(events), LOOPS * style.loop_frames))[part]
+        return codes
 
     @torch.no_grad()
     def _encode(self, samples: Samples) -> Codes:
