@@ -159,9 +159,8 @@ class CodecTraining:
             if not bool(first._codebook.initted):  # noqa: SLF001
                 self._start_quantizers(random)
             latents, commitment = self._quantize(latents)
-        with torch.autocast(self._device.type, torch.bfloat16):
-            masked = latents * kept.repeat_interleave(GROUP, 1)[:, None]
-            decoded = self.model.decoder(masked.transpose(1, 2))[:, 0, : target.shape[-1]].float()
+        masked = latents * kept.repeat_interleave(GROUP, 1)[:, None]
+        decoded = self.model.decoder(masked.transpose(1, 2))[:, 0, : target.shape[-1]]
         wave = ((decoded - target).square().mean(-1) / (target.square().mean(-1) + self._floor())).mean()
         weight = SPECTRAL_WEIGHT * self._share(SPECTRAL_FROM, SPECTRAL_TO)
         spectral = self._distance(decoded, target) if weight else wave.new_zeros(())
@@ -181,9 +180,8 @@ class CodecTraining:
 
     def _encode(self, samples: Tensor) -> Tensor:
         """Latents `[batch, frames, dim]` of samples `[batch, 1, samples]`."""
-        with torch.autocast(self._device.type, torch.bfloat16):
-            latents: Tensor = self.model.encoder(samples).transpose(1, 2)
-        return latents.float()
+        latents: Tensor = self.model.encoder(samples).transpose(1, 2)
+        return latents
 
     def _quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The quantized latents, and the sum of the groups' distances from them."""

@@ -25,8 +25,8 @@ HIGHEST_PARTIAL = 10_000.0
 """In Hz; partials above it are left out."""
 CUTOFFS = {"dark": 700.0, "bright": 8000.0}
 """Cutoff in Hz of the low-pass filter on every instrument, for each brightness."""
-LONGEST_NOTE = 4
-"""Seconds."""
+LONGEST_NOTE = 1.7
+"""Seconds; a half bar at the slowest tempo lasts 1.6."""
 RELEASE = np.linspace(1.0, 0.0, int(0.006 * SAMPLE_RATE), dtype=np.float32)
 """Fade at the end of a note."""
 
@@ -101,7 +101,7 @@ def _held(instrument: str, brightness: str, pitch: int) -> Samples:
     fundamental = frequency(pitch)
     h = np.arange(1, max(2, int(HIGHEST_PARTIAL / fundamental) + 1), dtype=np.float64)
     amplitudes = sound.partials(h) / np.sqrt(1 + (h * fundamental / CUTOFFS[brightness]) ** 4)
-    time = np.arange(LONGEST_NOTE * SAMPLE_RATE) / SAMPLE_RATE
+    time = np.arange(int(LONGEST_NOTE * SAMPLE_RATE)) / SAMPLE_RATE
     samples = np.zeros(time.shape, np.float32)
     for number, amplitude in zip(h, amplitudes, strict=True):
         if amplitude < 1e-3:

@@ -35,6 +35,7 @@ FRAME_RATE = SAMPLE_RATE // HOP
 SECONDS = 8
 HELD_OUT, CODEC_CLIPS, MELODIES, CONTINUATIONS = 2, 3, 4, 5
 """Seeds of the songs: different for each measurement, except for the two ways to decode."""
+HELD_FRAMES = 40
 HELD_NOTES = (48, 53, 60, 67)
 """Organ notes, MIDI numbers, between whose harmonics the codec should be silent."""
 PACE_PROMPTS: dict[Pace, tuple[str, ...]] = {
@@ -74,7 +75,7 @@ def measure_tones(model: MusicGen, _clips: int) -> Iterator[str]:
     """The loudest tone that the codec makes of silence, and between the harmonics of held organ notes."""
     silent = loudest_tone(decoded(model, np.zeros(2 * SAMPLE_RATE, np.float32)), None)
     between = max(
-        loudest_tone(decoded(model, 0.1 * note("organ", "bright", pitch, 2 * FRAME_RATE)), frequency(pitch))
+        loudest_tone(decoded(model, 0.1 * note("organ", "bright", pitch, HELD_FRAMES)), frequency(pitch))
         for pitch in HELD_NOTES
     )
     yield f"| codec: loudest tone in silence | {silent:.0f} dBFS |"
