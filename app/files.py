@@ -11,25 +11,39 @@ import hashlib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote_to_bytes
+from typing import IO, Any
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from anyio import to_thread
 
 from app.services import Services
 from predictions import addresses
-from predictions.errors import FieldError, FileNotFound, InvalidInput, StorageError, StoreUnavailable
+from predictions.errors import (
+    FieldError,
+    FileNotFound,
+    InvalidInput,
+    StorageError,
+    StorageLimitReached,
+    StoreUnavailable,
+)
 from predictions.files import commands
 from predictions.files.record import File, file_key, file_prefix
 from predictions.models.inputs import Input
+from predictions.record.command import UNLIMITED
 from predictions.record.prediction import new_id
+from predictions.settings import is_loopback
+from predictions.tenants import Limits
 
 V1 = "/v1"
 """Where the part of the API for Replicate's clients begins."""
 
-_DATA_URI = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.IGNORECASE)
-_FILE_PATH = re.compile(r"/files/(?P<id>[A-Za-z0-9_-]+)/?$")
+_DATA_URI = re.compile(r"data:(?P<type>[^;,]{0,255})(?P<parameters>(?:;[^;,]{0,255}){0,8}),", re.IGNORECASE)
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
+UNKNOWN_TYPE = "application/octet-stream"
+MAX_NAME_LENGTH = 255
+_FILE_PATH = re.compile(rf"(?:{V1})?/files/(?P<id>[A-Za-z0-9_-]+)/?")
 
 
 @dataclass(frozen=True)
@@ -41,9 +55,42 @@ class Upload:
     content: bytes
 
 
+@dataclass(frozen=True)
+class InlineAudio:
+    """Audio that came inside a request's body, and was taken out of it while it arrived."""
+
+    uri: str
+    """What stands in its place in the body: a data URI without data, which names its SHA-256."""
+    content_type: str
+    file: IO[bytes]
+
+    def read(self) -> bytes:
+        """Return its bytes; blocks."""
+        self.file.seek(0)
+        return self.file.read()
+
+
+INLINE_AUDIO: ContextVar[InlineAudio | None] = ContextVar("INLINE_AUDIO", default=None)
+"""The audio of the request that is being handled."""
+
+
+def media_type(text: str | None) -> str:
+    """Return a media type that may be stored and sent, which is what the client says if that is one."""
+    kind = (text or "").partition(";")[0].strip()
+    return kind if _MEDIA_TYPE.fullmatch(kind) else UNKNOWN_TYPE
+
+
+def file_name(text: str | None) -> str:
+    """Return a name that may be stored and sent: short, and without halves of surrogate pairs."""
+    return (text or "")[:MAX_NAME_LENGTH].encode(errors="replace").decode()
+
+
 async def store(services: Services, owner: str, upload: Upload, metadata: Mapping[str, Any] | None = None) -> File:
-    """Keep an uploaded file: its bytes in object storage, its record in Redis."""
+    """Keep an uploaded file: its bytes in object storage, its record in Redis. Raises StorageLimitReached."""
     file_id = new_id()
+    limits = services.tokens.tenant_of(owner).limits
+    # Of a large file this takes a while.
+    digest = await to_thread.run_sync(lambda: hashlib.sha256(upload.content).hexdigest())
     # The record first: should this process die in between, retention finds the record and clears what there is.
     file = await services.store.run(
         commands.put_file(
@@ -52,17 +99,28 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
             name=upload.name,
             content_type=upload.content_type,
             size=len(upload.content),
-            sha256=hashlib.sha256(upload.content).hexdigest(),
+            sha256=digest,
             metadata=metadata,
+            max_stored_bytes=max_stored_bytes(limits),
         )
     )
+    if file is None:
+        raise StorageLimitReached(limits.stored_mb or 0.0)
     try:
         await to_thread.run_sync(services.storage.put, file_key(file_id), upload.content, upload.content_type)
     except StorageError:
-        with suppress(StorageError, StoreUnavailable):
-            await delete(services, owner, file_id)
+        # The record in any case: what may be left of the bytes belongs to nobody, and housekeeping deletes it.
+        with suppress(StorageError):
+            await to_thread.run_sync(services.storage.delete_prefix, file_prefix(file_id))
+        with suppress(StoreUnavailable):
+            await services.store.run(commands.delete_file(file_id))
         raise
     return file
+
+
+def max_stored_bytes(limits: Limits) -> int:
+    """Return how many bytes may be kept for a tenant, UNLIMITED where it has no limit."""
+    return UNLIMITED if limits.stored_mb is None else int(limits.stored_mb * 1024 * 1024)
 
 
 async def read(services: Services, owner: str, file_id: str) -> File:
@@ -89,18 +147,25 @@ async def resolve_input_audio(services: Services, owner: str, base_url: str, val
     """Return the input to store, and the id of the uploaded file that its `input_audio` refers to, if it does.
 
     A data URI becomes an uploaded file, so that the queue and the records stay small. `base_url` belongs to the part of
-    the API that the client uses; files of either part are known. Raises InvalidInput, FileNotFound.
+    the API that the client uses; files of either part are known. Raises InvalidInput, FileNotFound,
+    StorageLimitReached.
     """
     uri = value.input_audio
     if uri is None:
         return value, None
     if is_data_uri(uri):
-        file = await store(services, owner, _decode_data_uri(uri, services.settings.max_input_audio_bytes))
+        file = await _store_data_uri(services, owner, uri)
         return value.model_copy(update={"input_audio": f"{base_url}/files/{file.id}"}), file.id
-    root = base_url.removesuffix(V1)
-    if uri.startswith((f"{root}/files/", f"{root}{V1}/files/")) and (match := _FILE_PATH.search(uri)):
+    path = _path_here(services, base_url, uri)
+    if path is not None and (match := _FILE_PATH.fullmatch(path)):
         return value, (await read(services, owner, match["id"])).id
-    require_reachable(services, "input_audio", uri)
+    try:
+        require_reachable(services, "input_audio", uri)
+    except InvalidInput as error:
+        if path is None:
+            raise
+        remedy = "upload the audio with POST /files, and send the urls.get of the answer"
+        raise InvalidInput(FieldError("input_audio", "is at this service's own address", remedy)) from error
     return value, None
 
 
@@ -115,6 +180,38 @@ def require_reachable(services: Services, field: str, url: str) -> None:
         addresses.check_url(url, services.settings.outbound_allow)
     except addresses.ForbiddenAddress as error:
         raise InvalidInput(FieldError(field, str(error), "send a public http(s) URL")) from error
+
+
+def _path_here(services: Services, base_url: str, url: str) -> str | None:
+    """Return the path of a URL of this service, by whichever name of it; None where the URL leads elsewhere."""
+    settings = services.settings
+    roots = (base_url.removesuffix(V1), settings.public_url, f"http://localhost:{settings.port}")
+    try:
+        parts = urlsplit(url)
+        for root in (urlsplit(text) for text in roots if text):
+            if _address(root) == _address(parts) and parts.path.startswith(f"{root.path}/"):
+                return parts.path.removeprefix(root.path)
+    except ValueError:
+        return None
+    return None
+
+
+def _address(parts: SplitResult) -> tuple[str, int | None]:
+    """Return host and port; all names of this machine's loopback are one."""
+    host = parts.hostname or ""
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return ("localhost" if is_loopback(host) else host), port
+
+
+async def _store_data_uri(services: Services, owner: str, uri: str) -> File:
+    inline = INLINE_AUDIO.get()
+    if inline is None or inline.uri != uri:
+        return await store(services, owner, _decode_data_uri(uri, services.settings.max_input_audio_bytes))
+    async with services.large_files:
+        content = await to_thread.run_sync(inline.read)
+        if not content:
+            raise _empty()
+        return await store(services, owner, Upload("input_audio", media_type(inline.content_type), content))
 
 
 def _decode_data_uri(uri: str, max_bytes: int) -> Upload:
@@ -135,7 +232,11 @@ def _decode_data_uri(uri: str, max_bytes: int) -> Upload:
             FieldError("input_audio", "holds broken base64", "encode the file with standard base64")
         ) from error
     if not content:
-        raise InvalidInput(FieldError("input_audio", "is empty", "send an audio file"))
+        raise _empty()
     if len(content) > max_bytes:
         raise InvalidInput(FieldError("input_audio", f"holds {len(content)} bytes", f"send at most {max_bytes} bytes"))
-    return Upload("input_audio", match["type"] or "application/octet-stream", content)
+    return Upload("input_audio", media_type(match["type"]), content)
+
+
+def _empty() -> InvalidInput:
+    return InvalidInput(FieldError("input_audio", "is empty", "send an audio file"))

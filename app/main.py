@@ -12,32 +12,45 @@ import logging
 from collections.abc import AsyncIterator
 
 import uvicorn
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
 from app import replicate
 from app.application import Application
+from app.guard.browser import BrowserGuard
+from app.guard.connections import connections_for
+from app.guard.protocol import protocol_factory
+from app.head import HeadByGet
 from app.live.followers import Followers
 from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
 from app.page import page_router
 from app.problems import add_problem_handlers
+from app.rate_headers import RateLimitHeaders
+from app.rates import Rates
 from app.retries.lost_answers import LostAnswers
-from app.retries.protocol import WatchingProtocol
 from app.routes import files, health, models, predictions, reruns, streams, webhooks
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
 from app.tokens import Tokens
 from predictions.models.registry import load_registry
 from predictions.record.store import AsyncPredictionStore
+from predictions.record.trial import require_redis
 from predictions.settings import Settings, load_settings
 from predictions.storage import open_storage
 from predictions.storage.local import LocalStorage
+from predictions.storage.trial import require_storage
 from predictions.version import package_version
+from predictions.webhooks.signing import SigningKeys
 
 DESCRIPTION = """A prompt goes in, music comes out at a URL.
 
 POST a prediction to `/predictions`, then poll `urls.get` until `status` is `succeeded`; `output` is then the URL of the
 audio. Or send `Prefer: wait`, or name a `webhook`."""
+
+DOCUMENT = "/openapi.json"
 
 # A data URI is a third larger than the file it holds; the rest of a body is small.
 BODY_OVERHEAD = 1.4
@@ -55,11 +68,13 @@ def create_app(settings: Settings) -> Application:
         # /docs is ours: FastAPI's would load its scripts from another host.
         docs_url=None,
         redoc_url=None,
-        lifespan=lambda _app: _running(services),
+        lifespan=_running,
         generate_unique_id_function=_operation_id,
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
-    add_problem_handlers(app)
+    app.add_middleware(HeadByGet)
+    app.add_middleware(RateLimitHeaders)
+    _guard_browsers(app, settings)
     app.include_router(predictions.router)
     app.include_router(reruns.router)
     app.include_router(models.router)
@@ -69,16 +84,46 @@ def create_app(settings: Settings) -> Application:
     app.include_router(health.router)
     app.include_router(replicate.router, include_in_schema=False)
     app.include_router(page_router(services.storage))
+    app.include_router(_document_router(app))
     if isinstance(services.storage, LocalStorage):
         app.include_router(objects_router(services.storage))
+    add_problem_handlers(app)
     return app
+
+
+def _guard_browsers(app: Application, settings: Settings) -> None:
+    """Let pages of other sites use the API where the operator says so, and nowhere else."""
+    if not settings.api_tokens:
+        app.add_middleware(BrowserGuard, settings=settings)
+    if settings.cors_origins:
+        # Added last, so that it is outermost, and pages can read refusals too.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+
+
+def _document_router(app: Application) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route(DOCUMENT, methods=["GET", "HEAD"])
+    async def get_openapi_document() -> Response:
+        """Describe the service's own API."""
+        return await app.document(DOCUMENT, app.openapi)
+
+    return router
 
 
 def _build_services(settings: Settings) -> Services:
     store = AsyncPredictionStore(settings.redis_url)
     return Services(
         settings=settings,
-        tokens=Tokens(settings.api_tokens),
+        tokens=Tokens(settings.api_tokens, settings.tokens_file),
+        rates=Rates(store),
+        signing_keys=SigningKeys(settings),
         store=store,
         storage=open_storage(settings),
         models=ServedModels(store, load_registry(settings)),
@@ -90,8 +135,13 @@ def _build_services(settings: Settings) -> Services:
 
 
 @contextlib.asynccontextmanager
-async def _running(services: Services) -> AsyncIterator[None]:
+async def _running(app: FastAPI) -> AsyncIterator[None]:
     """Keep the parts that listen to Redis running while the application serves."""
+    assert isinstance(app, Application)
+    app.prepare_routes()
+    # What the first use of a thread loads, no request should wait for.
+    await to_thread.run_sync(lambda: None)
+    services = app.services
     listening = [asyncio.create_task(part.listen()) for part in (services.ended, services.followers)]
     try:
         yield
@@ -107,7 +157,7 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _calm_garbage_collector() -> None:
+def calm_garbage_collector() -> None:
     """Collect less often, and never what lives as long as the process, which halves the slowest answers."""
     gc.collect()
     gc.freeze()
@@ -115,17 +165,22 @@ def _calm_garbage_collector() -> None:
 
 
 def run() -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM. Raises WrongSetting."""
     settings = load_settings()
     settings.require_safe_binding()
+    settings.require_secret()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s api %(levelname)s %(name)s: %(message)s")
+    require_redis(settings.redis_url)
+    require_storage(settings)
     app = create_app(settings)
-    _calm_garbage_collector()
+    calm_garbage_collector()
     uvicorn.run(
         app,
         host=settings.host,
         port=settings.port,
-        http=WatchingProtocol,
+        http=protocol_factory(connections_for(settings)),
+        ws="none",
+        forwarded_allow_ips=[str(network) for network in settings.proxies],
         log_level=settings.log_level.lower(),
         log_config=None,
         access_log=False,

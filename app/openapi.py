@@ -39,7 +39,7 @@ def complete(schema: dict[str, Any], settings: Settings) -> dict[str, Any]:
     schema = _name_schemas(schema)
     for operation in _operations(schema):
         _name_problems(operation)
-        if not settings.api_tokens:
+        if not settings.asks_for_tokens:
             operation.pop("security", None)
     return schema
 

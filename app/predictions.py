@@ -17,6 +17,7 @@ from app.retries.connection import Connection
 from app.services import Services
 from predictions.errors import (
     AcceptanceUnknown,
+    FieldError,
     FileNotFound,
     IdempotencyMismatch,
     InvalidInput,
@@ -24,17 +25,24 @@ from predictions.errors import (
     PredictionExists,
     PredictionNotFound,
     QueueFull,
+    SecondsUsedUp,
     StorageError,
+    StorageLimitReached,
     StoreFull,
     StoreUnavailable,
+    TooManyWaiting,
 )
 from predictions.models.inputs import Input, check_abilities, check_duration, with_defaults
 from predictions.record import commands
 from predictions.record.commands import Created, Cursor
 from predictions.record.prediction import NewPrediction, Prediction, Webhook, new_id, output_prefix
 from predictions.record.schema import Outcome
+from predictions.tenants import Limits
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import Delivery
+
+WAITING_RETRY_SECONDS = 5
+"""When to try again where as many wait as may."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,10 @@ class Submission:
     """Whether its sound is wanted while it is made."""
     stream_url: bool = False
     """Whether it gets a URL to follow it by even where its sound is not wanted."""
+    priority: int = 0
+    """Among the predictions of its owner, those with a higher one are taken first."""
+    cancel_after: float | None = None
+    """Seconds after which it is cancelled, unless it has ended."""
 
 
 async def create(
@@ -70,8 +82,8 @@ async def create(
     should it break, the next identical request gets this prediction (decision 0013). A request with an Idempotency-Key
     has no need of that.
 
-    Raises InvalidInput, FileNotFound, PredictionExists, IdempotencyMismatch, NoModel, QueueFull, StoreFull,
-    AcceptanceUnknown.
+    Raises InvalidInput, FileNotFound, PredictionExists, IdempotencyMismatch, NoModel, QueueFull, LimitReached,
+    StorageLimitReached, StoreFull, AcceptanceUnknown.
     """
     if connection is None or submission.idempotency_key is not None:
         return await _create(services, submission, value, version)
@@ -167,11 +179,14 @@ async def _create(
 ) -> Prediction:
     new = await _new_prediction(services, submission, value, version, original)
     file_id = new.input_file or ""
+    tenant = services.tokens.tenant_of(submission.owner)
     command = commands.create(
         new,
+        tenant=tenant,
         idempotency_key=submission.idempotency_key or "",
         remember_seconds=services.settings.remember_seconds,
         max_queued=services.settings.max_queued,
+        max_stored_bytes=files.max_stored_bytes(tenant.limits),
         take_offered=take_offered,
     )
     try:
@@ -184,7 +199,7 @@ async def _create(
         # The request was refused or repeated, and nobody will ask for the audio that came with it.
         with suppress(StorageError, StoreUnavailable):
             await files.delete(services, submission.owner, file_id)
-    return _accepted(created, new.id)
+    return _accepted(created, new.id, tenant.limits)
 
 
 async def _new_prediction(
@@ -194,6 +209,7 @@ async def _new_prediction(
     model = await services.models.for_version(version)
     value = value if original else with_defaults(value, model.entry.defaults)
     check_duration(value, services.settings.max_duration)
+    _check_allowance(value, services.tokens.tenant_of(submission.owner).limits)
     check_abilities(value, model.card)
     if submission.webhook is not None:
         files.require_reachable(services, "webhook", submission.webhook.url)
@@ -215,10 +231,19 @@ async def _new_prediction(
         live=submission.live,
         rerun_of=original.id if original else None,
         wanted_audio_sha256=original.audio_sha256 if original else None,
+        priority=submission.priority,
+        cancel_after=submission.cancel_after,
     )
 
 
-def _accepted(created: Created, prediction_id: str) -> Prediction:
+def _check_allowance(value: Input, limits: Limits) -> None:
+    """Raise InvalidInput for more music than the tenant may ever have at once: it would be refused for ever."""
+    if limits.seconds_a_day is not None and value.duration > limits.seconds_a_day:
+        remedy = f"this token may ask for at most {limits.seconds_a_day:g} seconds of music in 24 hours"
+        raise InvalidInput(FieldError("duration", f"is {value.duration}", remedy))
+
+
+def _accepted(created: Created, prediction_id: str, limits: Limits) -> Prediction:
     """Return the prediction that now stands; raises what stood in its way."""
     match created.outcome:
         case Outcome.CONFLICT:
@@ -227,6 +252,12 @@ def _accepted(created: Created, prediction_id: str) -> Prediction:
             raise IdempotencyMismatch(prediction_id)
         case Outcome.FULL:
             raise QueueFull("as many predictions wait as MUSICGEN_MAX_QUEUED allows")
+        case Outcome.STORAGE_FULL:
+            raise StorageLimitReached(limits.stored_mb or 0.0)
+        case Outcome.TENANT_FULL:
+            raise TooManyWaiting(str(limits.waiting), WAITING_RETRY_SECONDS)
+        case Outcome.USED_UP:
+            raise SecondsUsedUp(f"{limits.seconds_a_day:g}", created.retry_after)
         case _:
             assert created.prediction is not None
             return created.prediction

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.live.followers import Followers
 from app.live.forecasts import Forecasts
 from app.live.waiting import EndedListener
+from app.rates import Rates
 from app.retries.lost_answers import LostAnswers
 from app.tokens import Tokens
 from predictions.models import announcements
@@ -18,8 +20,11 @@ from predictions.record.schema import Queue
 from predictions.record.store import AsyncPredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
+from predictions.webhooks.signing import SigningKeys
 
 MODELS_MAX_AGE_SECONDS = 1.0
+LARGE_FILES = 8
+"""How many uploaded files are in memory at once, on their way to storage; the others wait on disk."""
 
 
 class ServedModels:
@@ -64,6 +69,8 @@ class Services:
 
     settings: Settings
     tokens: Tokens
+    rates: Rates
+    signing_keys: SigningKeys
     store: AsyncPredictionStore
     storage: AudioStorage
     models: ServedModels
@@ -71,3 +78,5 @@ class Services:
     followers: Followers
     forecasts: Forecasts
     lost_answers: LostAnswers
+    large_files: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES))
+    """Held by whoever has a whole uploaded file in memory."""

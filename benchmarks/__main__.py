@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import codec, engine, estimates, int8, service, summary
+from benchmarks import codec, engine, estimates, fairness, int8, service, summary
 from benchmarks.api import accepting, listeners
 from benchmarks.machine import describe_machine
 from benchmarks.peers import comparison
@@ -13,6 +13,7 @@ def main() -> None:
     parts = {
         "Summary": summary.measure,
         "Accepting": accepting.measure,
+        "Fairness": fairness.measure,
         "Listeners": listeners.measure,
         "Service": service.measure,
         "Estimates": estimates.measure,

@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cli import convert, generate
+from cli import check, convert, generate, token_parser
+from predictions.errors import WRONG_SETTING_STATUS, WrongSetting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # wake-up, which halves the speed on idle cores (docs/performance.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     args = _parser().parse_args(arguments)
-    status: int = args.execute(args)
+    try:
+        status: int = args.execute(args)
+    except WrongSetting as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return WRONG_SETTING_STATUS
     return status
 
 
@@ -50,8 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     worker.set_defaults(execute=_worker)
 
+    check.add_parser(commands)
     generate.add_parser(commands)
     convert.add_parser(commands)
+    token_parser.add_parser(commands)
     return parser
 
 

@@ -28,7 +28,7 @@ def redis_command(data: Path, unix_socket: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
     }
-    return [_redis_server(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+    return [server_program(), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
 
 def private_folder(folder: Path) -> Path:
@@ -54,7 +54,7 @@ def start_failure(data: Path, log: Sequence[str]) -> str:
     # The server's program is also the one that checks, under that name. It gets the damaged file and not the manifest,
     # because valkey 9 takes its own base file, which the manifest names, for damaged (valkey pull request 4739).
     path = folder / "appendonlydir" / damaged[1]
-    check = f"exec -a redis-check-aof {shlex.quote(_redis_server())} --fix {shlex.quote(str(path))}"
+    check = f"exec -a redis-check-aof {shlex.quote(server_program())} --fix {shlex.quote(str(path))}"
     return (
         f"{text}A file is damaged. Copy the folder, then either cut the file off where the damage begins; this forgets "
         f"what was written later:\n  {shlex.join(['bash', '-c', check])}\n"
@@ -62,7 +62,8 @@ def start_failure(data: Path, log: Sequence[str]) -> str:
     )
 
 
-def _redis_server() -> str:
+def server_program() -> str:
+    """The path of the server's program; raises SystemExit where none is installed."""
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found

@@ -24,12 +24,13 @@ from cli.child_process import ChildProcess
 from cli.liveness import SignsOfLife
 from cli.redis_server import private_folder, redis_command, start_failure
 from cli.terminal import say
-from predictions.errors import StoreUnavailable
+from predictions.errors import WRONG_SETTING_STATUS, StoreUnavailable, WrongSetting
 from predictions.models import announcements
 from predictions.models.registry import Registry, load_registry
 from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings, load_settings
+from predictions.token_file import require_readable
 
 STOP_SECONDS = 60.0
 """How long the processes may take to finish what they have begun."""
@@ -40,14 +41,15 @@ class Interrupted(Exception):
 
 
 def run() -> int:
-    """Serve until SIGINT or SIGTERM; return the exit status."""
+    """Serve until SIGINT or SIGTERM; return the exit status. Raises WrongSetting."""
     settings = load_settings()
     settings.require_safe_binding()
+    require_readable(settings.tokens_file)
     registry = load_registry(settings)
     _refuse_taken_port(settings)
-    data = settings.data_dir.resolve()
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    private_folder(data / "objects")
+    # What our processes and Redis write is for nobody else to read.
+    os.umask(0o077)
+    data = _data_folder(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     # The socket has a folder of its own: paths of Unix sockets are limited to about a hundred characters.
@@ -98,7 +100,7 @@ def _supervise(
 
     `workers`: those that load a model; they start at once, because that takes longest and needs no Redis. `others`:
     start when Redis answers, without which they could only complain. Raises SystemExit where Redis ends before it ever
-    answers: it would end again.
+    answers, and WrongSetting where another process says that of its settings: they would end again.
     """
     say(f"starting; data in {data}")
     store = PredictionStore(settings.redis_url)
@@ -107,17 +109,27 @@ def _supervise(
     while not store.is_reachable():
         if redis.exit_status is not None:
             raise SystemExit(start_failure(data, redis.last_output()))
+        _require_right_settings(workers)
         time.sleep(0.02)
     for child in others:
         child.start()
     ready = False
     while True:
         time.sleep(0.1)
+        if not ready:
+            # Later a storage that is away for a while could look like a wrong setting.
+            _require_right_settings([*workers, *others])
         for child in (redis, *workers, *others):
             child.restart_if_needed()
         if not ready and _is_ready(store, settings, registry, (*workers, *others)):
             ready = True
             _say_ready(settings)
+
+
+def _require_right_settings(children: Iterable[ChildProcess]) -> None:
+    for child in children:
+        if child.exit_status == WRONG_SETTING_STATUS:
+            raise WrongSetting(f"{child.name} cannot serve with its settings, and says above which one is wrong")
 
 
 def _stop(redis: ChildProcess, others: list[ChildProcess]) -> None:
@@ -140,6 +152,21 @@ def _stop(redis: ChildProcess, others: list[ChildProcess]) -> None:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted
+
+
+def _data_folder(settings: Settings) -> Path:
+    """The data folder, made where it does not exist; raises WrongSetting where nothing can be written in it."""
+    data = settings.data_dir.resolve()
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(data / "objects")
+        with tempfile.TemporaryFile(dir=data):
+            pass
+    except OSError as error:
+        raise WrongSetting(
+            f"MUSICGEN_DATA_DIR: nothing can be written in {data} ({error.strerror}); name a folder of your own."
+        ) from error
+    return data
 
 
 @contextlib.contextmanager

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from musicgen_core.abilities import WINDOW_SECONDS, Abilities
-from musicgen_core.audio.ffmpeg import read_audio
+from musicgen_core.audio.ffmpeg import Stoppable, read_audio
 from musicgen_core.audio.loudness import import_filters
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.backend import Backend, BackendName, Codec
@@ -177,13 +178,19 @@ class MusicGen:
         logger.info("Using seed %d", job.seed)
         return job.finish(on_progress)
 
-    def read_audio(self, path: Path, *, max_seconds: float = MAX_INPUT_SECONDS) -> Waveform:
-        """Read an audio file at the model's sample rate and channels. Raises AudioDecodeError."""
+    def read_audio(
+        self, path: Path, *, max_seconds: float = MAX_INPUT_SECONDS, stoppable: Stoppable = nullcontext
+    ) -> Waveform:
+        """Read an audio file at the model's sample rate and channels. Raises AudioDecodeError.
+
+        `stoppable`: makes a block stoppable by another thread, given what ends its waiting.
+        """
         return read_audio(
             path,
             sample_rate=self.abilities.sample_rate,
             channels=self.abilities.channels,
             max_seconds=max_seconds,
+            stoppable=stoppable,
         )
 
     def close(self) -> None:

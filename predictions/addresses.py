@@ -66,6 +66,16 @@ def check_url(url: str, allowed: Sequence[IPNetwork]) -> None:
         check_address("127.0.0.1", allowed)
 
 
+def receiver_of(url: str) -> str:
+    """Which server a URL names: `host:port`, the host in lower case; nothing where the text is not a URL."""
+    try:
+        parts = _split(ascii_url(url))
+    except ForbiddenAddress:
+        return ""
+    host = (parts.hostname or "").rstrip(".").lower()
+    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
 def ascii_url(url: str) -> str:
     """The URL as it is sent: an international name in Punycode, other characters percent-encoded.
 

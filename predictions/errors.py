@@ -1,4 +1,4 @@
-"""The errors of the prediction domain.
+"""The errors of the prediction domain, and the one that ends a process whose settings are wrong.
 
 PredictionError
 ├── PredictionNotFound      no such prediction, or it belongs to another token
@@ -9,19 +9,33 @@ PredictionError
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
 ├── NotRepeatable           it cannot be repeated: it has not ended, or its model or audio is gone
 ├── InvalidInput            input fields are wrong; carries each field and its remedy
+├── StorageLimitReached     what is kept for the tenant leaves no room for more, until some of it is deleted
 ├── LeaseLost               the worker no longer holds the prediction: another attempt does, or it has ended
 ├── QueueFull               too many predictions wait; try again later
+├── LimitReached            the tenant has used what it may; try again after the seconds that the error carries
+│   ├── TooManyWaiting      as many of its predictions wait as may
+│   ├── SecondsUsedUp       its seconds of music of this day are used up
+│   └── RateExceeded        it sends more requests a second than it may
 ├── NoModel                 no worker has announced the model yet; try again later
 ├── StoreUnavailable        Redis cannot be reached; try again later
 │   ├── StoreFull           Redis has no room and refuses writes; nothing was changed
 │   └── AcceptanceUnknown   Redis did not answer whether it created the prediction
 └── StorageError            object storage failed; try again later
     └── ObjectNotFound      no object under that key
+
+WrongSetting, a SystemExit  a process cannot serve with its settings
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+WRONG_SETTING_STATUS = 78
+"""The exit status of a process whose settings are wrong (EX_CONFIG): it would end again, were it started again."""
+
+
+class WrongSetting(SystemExit):
+    """A setting is wrong. The message, one line, names the variable and says what to do."""
 
 
 class PredictionError(Exception):
@@ -73,12 +87,39 @@ class InvalidInput(PredictionError):
         self.errors = errors
 
 
+class StorageLimitReached(PredictionError):
+    """What is kept for the tenant leaves no room for more."""
+
+    def __init__(self, limit_mb: float) -> None:
+        super().__init__(f"{limit_mb:g}")
+
+
 class LeaseLost(PredictionError):
     """The worker's fencing token is stale, or the prediction has ended."""
 
 
 class QueueFull(PredictionError):
     """Too many predictions wait already."""
+
+
+class LimitReached(PredictionError):
+    """A tenant has used what it may for now; `retry_after`: in how many seconds to try again."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooManyWaiting(LimitReached):
+    """As many of the tenant's predictions wait as may."""
+
+
+class SecondsUsedUp(LimitReached):
+    """The tenant's seconds of music of this day are used up."""
+
+
+class RateExceeded(LimitReached):
+    """The tenant sends more requests a second than it may."""
 
 
 class NoModel(PredictionError):

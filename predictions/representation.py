@@ -80,13 +80,15 @@ class PredictionBody(BaseModel):
     output: Output | None = Field(
         description="URL of the audio once it has succeeded; signed anew for every answer.", examples=[None]
     )
-    error: str | None = Field(description="Why it failed.")
+    error: str | None = Field(description="Why it failed, or that its deadline passed.")
     logs: str = Field(description="The worker's log: the seed, and progress in lines as tqdm prints them.")
     metrics: dict[str, Any] = Field(
         description="Once it has succeeded: predict_time, seed, loudness, true_peak and more."
     )
     progress: ProgressBody | None
-    queue_position: int | None = Field(description="How many predictions wait before this one; null once started.")
+    queue_position: int | None = Field(
+        description="How many predictions are started before this one; null once started."
+    )
     estimate: EstimateBody | None = Field(
         description="While it waits or runs. Null in webhooks, without a live worker, and before any has succeeded."
     )

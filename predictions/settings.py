@@ -9,6 +9,7 @@ import base64
 import difflib
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,8 +17,13 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from predictions.addresses import IPNetwork
+from predictions.errors import WrongSetting
 
 PREFIX = "MUSICGEN_"
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A finite number greater than 0."""
+HOUR_SECONDS, DAY_SECONDS, YEAR_HOURS = 3600, 86_400, 8760
+_ORIGIN = re.compile(r"https?://[^/\s?#@]+", re.IGNORECASE)
 MAX_DURATION = 300
 """Seconds: the highest cap that an operator can set."""
 
@@ -34,18 +40,31 @@ class Settings(BaseSettings):
     """Base of the URLs in answers; without it, the address that the request was sent to."""
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Comma-separated bearer tokens; each sees only its own predictions. Without any, only loopback is served."""
+    tokens_file: Path | None = None
+    """The file of tenants and their tokens (predictions/token_file.py); they are accepted beside `api_tokens`."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins whose pages may use the API from a browser; `*`: all, where there are tokens."""
+    proxies: Annotated[tuple[IPNetwork, ...], NoDecode] = (
+        ipaddress.IPv4Network("127.0.0.0/8"),
+        ipaddress.IPv6Network("::1/128"),
+    )
+    """Comma-separated networks (CIDR) of reverse proxies; believed when they say for whom they ask."""
+    max_connections: int = Field(0, ge=0)
+    """Connections to an API process at once; 0: as many as the process may open files for, up to 10,000."""
+    max_connections_per_address: int = Field(0, ge=0)
+    """The same for one address, unless it is a proxy's; 0: a quarter of all."""
     secret: SecretStr = SecretStr("")
-    """Signs the URLs of local storage, and webhooks where `webhook_secrets` is empty; at least 16 characters."""
+    """Signs the URLs of local storage; each tenant's webhook secret follows from it. At least 16 characters."""
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Comma-separated (whsec_...); each signs every webhook, and the first is the current one."""
+    """The operator's, comma-separated (whsec_...): they sign for those who have no secret of their own."""
 
     # The prediction store and the queue.
     redis_url: str = "redis://127.0.0.1:6379/0"
-    lease_seconds: float = Field(15.0, gt=0)
+    lease_seconds: Amount = Field(15.0, le=HOUR_SECONDS)
     """A worker that has not renewed its lease for this long is taken for dead, and another one may take over."""
     max_attempts: int = Field(3, ge=1)
     """A prediction fails when its worker has died this many times while it worked on nothing else."""
-    retention_hours: float = Field(24.0, gt=0)
+    retention_hours: Amount = Field(24.0, le=10 * YEAR_HOURS)
     """A finished prediction and its audio are deleted this long after its end."""
     max_queued: int = Field(10_000, ge=1)
     """While this many predictions wait for a model, another one is answered 503 with Retry-After."""
@@ -56,7 +75,7 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None
     s3_public_endpoint: str | None = None
     """The endpoint in presigned URLs, where clients reach the storage under another name than the service."""
-    s3_bucket: str = "musicgen"
+    s3_bucket: str = Field("musicgen", pattern=r"^(?:[A-Za-z0-9._-]{1,255}|arn:[^\s/]+.*)$")
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
@@ -64,9 +83,9 @@ class Settings(BaseSettings):
     url_expiry_seconds: int = Field(3600, ge=1, le=7 * 24 * 3600)
 
     # Requests from clients and to other hosts.
-    max_input_audio_mb: float = Field(32.0, gt=0)
-    max_input_audio_seconds: float = Field(600.0, gt=0)
-    download_timeout_seconds: float = Field(60.0, gt=0)
+    max_input_audio_mb: Amount = Field(32.0, le=4096)
+    max_input_audio_seconds: Amount = Field(600.0, le=DAY_SECONDS)
+    download_timeout_seconds: Amount = Field(60.0, le=HOUR_SECONDS)
     outbound_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
     """Comma-separated private networks (CIDR) that input_audio and webhooks may reach."""
 
@@ -86,16 +105,21 @@ class Settings(BaseSettings):
     """Requests that are generated together; 0: chosen for the device."""
     max_duration: int = Field(30, ge=1, le=MAX_DURATION)
     """Seconds that a prediction may ask for; more than 30 are generated in windows of 30 s."""
-    extend_stride: float = Field(18.0, ge=1, le=29)
+    extend_stride: Amount = Field(18.0, ge=1, le=29)
     """Seconds between the beginnings of two windows."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     revision: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$")
     """The source's revision, for provenance. The images set it; in a git checkout it is read from git."""
 
-    @field_validator("api_tokens", "webhook_secrets", "outbound_allow", mode="before")
+    @field_validator("api_tokens", "webhook_secrets", "outbound_allow", "cors_origins", "proxies", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("tokens_file", mode="before")
+    @classmethod
+    def _is_set(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("public_url", "s3_endpoint", "s3_public_endpoint")
     @classmethod
@@ -105,6 +129,25 @@ class Settings(BaseSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must be an http:// or https:// URL")
         return value.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, value: str) -> str:
+        # Imported here: whoever only reads the settings, such as `musicgen --help`, needs no client.
+        from redis.connection import parse_url
+
+        try:
+            parse_url(value)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise ValueError(f"must be a redis://, rediss:// or unix:// URL ({error})") from error
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in value):
+            raise ValueError("each is an origin, such as https://music.example.com: a scheme, a host, perhaps a port")
+        return tuple(origin.lower() for origin in value)
 
     @field_validator("webhook_secrets")
     @classmethod
@@ -119,23 +162,30 @@ class Settings(BaseSettings):
             raise ValueError("MUSICGEN_SECRET must have at least 16 characters; try: openssl rand -hex 32")
         if any(len(token.get_secret_value()) < 8 for token in self.api_tokens):
             raise ValueError("every token in MUSICGEN_API_TOKENS must have at least 8 characters")
+        if "*" in self.cors_origins and not self.api_tokens:
+            raise ValueError("MUSICGEN_CORS_ORIGINS=* needs MUSICGEN_API_TOKENS: every page could use the service")
         if self.storage == "s3" and self.s3_access_key and not self.s3_secret_key:
             raise ValueError("MUSICGEN_S3_ACCESS_KEY is set but MUSICGEN_S3_SECRET_KEY is not")
         return self
 
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether requests need a token."""
+        return bool(self.api_tokens) or self.tokens_file is not None
+
     def require_safe_binding(self) -> None:
-        """Raise SystemExit where other machines could reach the API without a token."""
-        if not self.api_tokens and not is_loopback(self.host):
-            raise SystemExit(
+        """Raise WrongSetting where other machines could reach the API without a token."""
+        if not self.asks_for_tokens and not is_loopback(self.host):
+            raise WrongSetting(
                 f"MUSICGEN_HOST={self.host} is reachable from other machines: set MUSICGEN_API_TOKENS "
-                "(comma-separated), or bind to 127.0.0.1."
+                "(comma-separated) or MUSICGEN_TOKENS_FILE, or bind to 127.0.0.1."
             )
 
     def require_secret(self) -> str:
-        """The signing secret; raises SystemExit where none is set."""
+        """The signing secret; raises WrongSetting where none is set."""
         secret = self.secret.get_secret_value()
         if not secret:
-            raise SystemExit("MUSICGEN_SECRET is not set; try: export MUSICGEN_SECRET=$(openssl rand -hex 32)")
+            raise WrongSetting("MUSICGEN_SECRET is not set; try: export MUSICGEN_SECRET=$(openssl rand -hex 32)")
         return secret
 
     @property
@@ -168,12 +218,12 @@ def is_loopback(host: str) -> bool:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings from the environment; raises SystemExit with the variable's name and what is wrong with it."""
+    """The settings from the environment; raises WrongSetting with the variable's name and what is wrong with it."""
     _refuse_unknown_variables()
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValueError as error:
-        raise SystemExit(f"Wrong setting: {_explain(error)}") from error
+        raise WrongSetting(f"Wrong setting: {_explain(error)}") from error
 
 
 def _refuse_unknown_variables() -> None:
@@ -182,7 +232,7 @@ def _refuse_unknown_variables() -> None:
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise SystemExit(f"Unknown setting {name}{hint}")
+            raise WrongSetting(f"Unknown setting {name}{hint}")
 
 
 def _explain(error: ValueError) -> str:
@@ -195,5 +245,6 @@ def _explain(error: ValueError) -> str:
     for item in error.errors(include_url=False, include_input=False):
         field = str(item["loc"][0]) if item["loc"] else ""
         name = field if field.isupper() else PREFIX + field.upper()
-        lines.append(f"{name}: {item['msg']}" if field else item["msg"])
+        message = item["msg"].replace("Input should", "it should").removeprefix("Value error, ")
+        lines.append(f"{name}: {message}" if field else message)
     return "; ".join(lines)

@@ -1,4 +1,4 @@
-"""The periodic work of every worker process: announcement, throughput, lost predictions, retention, leftovers.
+"""The periodic work of every worker process: announcement, throughput, deadlines, lost predictions, deletions.
 
 None of it waits for a message. Each step is a single script in Redis, or safe to repeat, so that several workers may do
 it at once.
@@ -31,6 +31,8 @@ ANNOUNCEMENT_SECONDS = 10.0
 """How long an announcement holds; it is renewed in every period."""
 MAX_DELETION_PERIOD_SECONDS = 30.0
 """The longest time between two deletions of what has expired."""
+OVERDUE_AT_ONCE = 100
+"""How many overdue predictions one command cancels; it holds up Redis meanwhile."""
 SWEEP_SECONDS = 3600.0
 """The time between two searches for objects that belong to nobody."""
 LEFTOVER_SECONDS = 3600.0
@@ -75,7 +77,16 @@ class Housekeeper:
         self._threads = [
             threading.Thread(target=self._repeat, args=(steps,), name=name, daemon=True)
             for name, steps in (
-                ("housekeeping", (self._announce, self._record_throughput, self._count_hints, self._recover_lost)),
+                (
+                    "housekeeping",
+                    (
+                        self._announce,
+                        self._record_throughput,
+                        self._count_hints,
+                        self._cancel_overdue,
+                        self._recover_lost,
+                    ),
+                ),
                 ("deletions", (self._delete_expired, self._delete_leftovers)),
             )
         ]
@@ -130,6 +141,11 @@ class Housekeeper:
 
     def _count_hints(self) -> None:
         self._hear_of_hints(self._store.run(commands.hints(self._queue), patience=0.0))
+
+    def _cancel_overdue(self) -> None:
+        """Cancel the predictions that are past their deadline."""
+        while self._store.run(commands.cancel_overdue(OVERDUE_AT_ONCE), patience=0.0) == OVERDUE_AT_ONCE:
+            pass
 
     def _recover_lost(self) -> None:
         """Requeue, or fail, the predictions whose worker was lost."""

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING
 
 from celery.exceptions import SecurityWarning
 
-from predictions.errors import StoreUnavailable
+from predictions.errors import StoreUnavailable, WrongSetting
 from predictions.models import announcements
 from predictions.models.card import Announcement
 from predictions.models.registry import ModelEntry, worker_entry
 from predictions.record.command import Command
 from predictions.record.schema import Queue
 from predictions.record.store import PredictionStore
+from predictions.record.trial import require_redis
 from predictions.settings import Settings, load_settings
-from predictions.storage import open_storage
 from predictions.storage.protocol import AudioStorage
+from predictions.storage.trial import require_storage
 from worker.code_version import code_version
 from worker.consumer import HintConsumer
 from worker.dispatcher import Dispatcher, Work
@@ -37,8 +38,6 @@ from worker.watchdog import Watchdog
 if TYPE_CHECKING:
     from musicgen_core import MusicGen
 
-WEBHOOK_THREADS = 32
-"""Deliveries at once: most of the time each waits for its receiver."""
 ENGINE_STUCK_SECONDS = 180.0
 """No decoding step and no stretch of other work takes this long, not even the first on a slow machine."""
 
@@ -46,18 +45,18 @@ ENGINE_STUCK_SECONDS = 180.0
 def run(*, model: str | None = None, webhooks: bool = False) -> None:
     """Generate, or deliver webhooks, until SIGINT or SIGTERM; work that has begun is finished first.
 
-    `model`: the registry's model to serve, instead of the one that MUSICGEN_MODEL names. Raises SystemExit where the
-    settings are wrong.
+    `model`: the registry's model to serve, instead of the one that MUSICGEN_MODEL names. Raises WrongSetting.
     """
     settings = load_settings() if model is None else load_settings(model=model)
     entry = None if webhooks else worker_entry(settings)
     queue = entry.queue if entry else Queue.WEBHOOKS
     _configure_logging(settings)
     name = _worker_name(queue, str(os.getpid()))
+    require_redis(settings.redis_url)
     with ExitStack() as cleanup:
         store = PredictionStore(settings.redis_url)
         cleanup.callback(store.close)
-        storage = open_storage(settings)
+        storage = require_storage(settings)
         watchdog = Watchdog()
         if entry is not None:
             job = _prepare_generation(store, storage, settings, entry, watchdog, cleanup)
@@ -75,14 +74,20 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
             measure=job.measure,
             hear_of_hints=consumer.stall.watch,
         )
+        job.when_changed(dispatcher.tell)
+
+        def drain() -> None:
+            job.stop_taking()
+            dispatcher.close()
+
         watchdog.watch("dispatcher", lambda: dispatcher.is_stuck)
         watchdog.watch("housekeeping", lambda: housekeeper.is_stuck)
-        watchdog.watch("message consumer", lambda: consumer.stall.is_stuck, before_exit=dispatcher.close)
+        watchdog.watch("message consumer", lambda: consumer.stall.is_stuck, before_exit=drain)
         for part in (housekeeper, dispatcher, watchdog):
             part.start()
         # Closed in reverse: what runs is finished while the worker is still announced.
         cleanup.callback(housekeeper.close)
-        cleanup.callback(dispatcher.close)
+        cleanup.callback(drain)
         cleanup.callback(job.stop_waiting)
         cleanup.callback(watchdog.close)
         consumer.run()
@@ -99,6 +104,9 @@ class _Job:
     threads: int
     card: Announcement | None = None
     measure: Callable[[], Command[bool] | None] | None = None
+    when_changed: Callable[[Callable[[], None]], None] = lambda _: None
+    """Is given what to call when `take` may give something though nothing was put into the queue."""
+    stop_taking: Callable[[], None] = lambda: None
     stop_waiting: Callable[[], None] = lambda: None
 
 
@@ -137,20 +145,11 @@ def _prepare_generation(
     watchdog: Watchdog,
     cleanup: ExitStack,
 ) -> _Job:
-    from musicgen_core import MusicGen
     from worker.generation.attempt import Generator
     from worker.generation.leases import LeaseKeeper
     from worker.generation.metrics import StepMeter
 
-    model = MusicGen.load(
-        entry.source,
-        backend=settings.engine,
-        device=settings.device,
-        dtype=settings.dtype,
-        max_requests=settings.max_requests or None,
-        max_seconds=settings.max_duration,
-        extend_stride=settings.extend_stride,
-    )
+    model = _load(settings, entry)
     cleanup.callback(model.close)
     card = entry.settle(_announcement(model, settings.revision))
     leases = LeaseKeeper(store, entry.queue, settings.lease_seconds)
@@ -160,13 +159,40 @@ def _prepare_generation(
     watchdog.watch("keeper of leases", lambda: leases.is_stuck)
     generator = Generator(model, store, storage, leases, settings, card)
     meter = StepMeter(model, entry.queue, card.version)
-    return _Job(generator.take, card.threads, card, meter.read, generator.stop_waiting)
+    return _Job(
+        generator.take,
+        card.threads,
+        card,
+        meter.read,
+        generator.when_changed,
+        generator.stop_taking,
+        generator.stop_waiting,
+    )
+
+
+def _load(settings: Settings, entry: ModelEntry) -> MusicGen:
+    """The model of the settings; raises WrongSetting where there is none, or where this machine cannot carry it."""
+    from musicgen_core import MusicGen, MusicGenError
+
+    try:
+        return MusicGen.load(
+            entry.source,
+            backend=settings.engine,
+            device=settings.device,
+            dtype=settings.dtype,
+            max_requests=settings.max_requests or None,
+            max_seconds=settings.max_duration,
+            extend_stride=settings.extend_stride,
+        )
+    except MusicGenError as error:
+        where = f"MUSICGEN_MODEL={entry.source}" if settings.models is None else f"The registry's model {entry.name}"
+        raise WrongSetting(f"{where} cannot be served: {error}") from error
 
 
 def _prepare_webhooks(store: PredictionStore, storage: AudioStorage, settings: Settings) -> _Job:
-    from worker.webhooks import WebhookSender
+    from worker.webhooks import PLACES, WebhookSender
 
-    return _Job(WebhookSender(store, storage, settings).take, WEBHOOK_THREADS)
+    return _Job(WebhookSender(store, storage, settings).take, PLACES.total)
 
 
 def _announcement(model: MusicGen, revision: str) -> Announcement:

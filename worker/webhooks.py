@@ -1,11 +1,15 @@
-"""Send webhooks: one signed attempt at a time, each recorded with its outcome."""
+"""Send webhooks: signed attempts, each recorded with its outcome.
+
+A receiver that does not answer keeps its attempts waiting. So each owner and each host has its share of the attempts
+that are made at once, and what is due beyond that is passed over until a place is free.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,12 +21,15 @@ from predictions.record.store import PredictionStore
 from predictions.representation import represent
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
-from predictions.webhooks import body, deliveries, schedule, signing
-from predictions.webhooks.deliveries import StartedAttempt
+from predictions.webhooks import body, deliveries, schedule, secrets, signing
+from predictions.webhooks.deliveries import DueDelivery, StartedAttempt
 from worker.network import outbound
+from worker.shares import Places, Shares
 
 logger = logging.getLogger(__name__)
 
+PLACES = Places(total=32, each_owner=8, each_host=16, each_lane=4)
+"""Attempts at once: most of the time each waits for its receiver."""
 TAKE_PATIENCE_SECONDS = 1.0
 """Short, for whoever takes tries again anyway, and must notice when the process is to end."""
 
@@ -48,35 +55,62 @@ class WebhookSender:
         self._store = store
         self._storage = storage
         self._settings = settings
-        self._keys = signing.signing_keys(settings)
-        self._due: deque[str] = deque()
-        """Deliveries that were due when they were last read."""
+        self._keys = signing.SigningKeys(settings)
+        self._shares = Shares(PLACES)
+        self._due: deque[DueDelivery] = deque()
+        """Deliveries that were due when they were last read, and for which there were places then."""
         self._next_token = new_id()
 
     def take(self) -> Callable[[], None] | None:
-        """Begin an attempt at the next delivery; returns what makes it, or None where none is due."""
+        """Begin an attempt at the next delivery; returns what makes it, or None where none is due or has a place."""
         if not self._due:
-            due = self._store.run(deliveries.due(), patience=TAKE_PATIENCE_SECONDS)
-            self._due.extend(due)
+            self._read_due()
         while self._due:
-            # With the same token until there is an answer: should it be lost, the next call gets what was begun.
-            attempt = self._store.run(deliveries.begin(self._due[0], self._next_token), patience=TAKE_PATIENCE_SECONDS)
-            self._next_token = new_id()
-            self._due.popleft()
-            if attempt is not None:
-                return partial(self._make, attempt)
+            due = self._due[0]
+            if self._shares.take(due.owner, due.host):
+                attempt = None
+                try:
+                    attempt = self._begin(due)
+                finally:
+                    if attempt is None:
+                        self._shares.give_back(due.owner, due.host)
+                if attempt is not None:
+                    return partial(self._make, attempt, due)
+            else:
+                # Read again once there is a place for it.
+                self._due.popleft()
         return None
 
-    def _make(self, attempt: StartedAttempt) -> None:
+    def _read_due(self) -> None:
+        busy = self._shares.busy()
+        command = deliveries.due(owners=busy.owners, hosts=busy.hosts, lanes=busy.lanes, each_lane=PLACES.each_lane)
+        due = self._store.run(command, patience=TAKE_PATIENCE_SECONDS)
+        self._due.extend(due)
+
+    def _begin(self, due: DueDelivery) -> StartedAttempt | None:
+        # With the same token until there is an answer: should it be lost, the next call gets what was begun.
+        attempt = self._store.run(deliveries.begin(due, self._next_token), patience=TAKE_PATIENCE_SECONDS)
+        self._next_token = new_id()
+        self._due.popleft()
+        return attempt
+
+    def _make(self, attempt: StartedAttempt, due: DueDelivery) -> None:
+        try:
+            self._send(attempt)
+        finally:
+            self._shares.give_back(due.owner, due.host)
+
+    def _send(self, attempt: StartedAttempt) -> None:
         """Make the attempt, and record its outcome."""
         try:
             # Read only now: a change made after this attempt began gets a webhook of its own.
             prediction = self._store.run(commands.get(attempt.prediction_id))
         except PredictionNotFound:
             return
-        self._record(attempt, self._post(prediction, attempt))
+        keys = self._keys.of(prediction.owner, self._store.run(secrets.secret_state(prediction.owner)))
+        self._record(attempt, self._post(prediction, attempt, keys))
 
-    def _post(self, prediction: Prediction, attempt: StartedAttempt) -> Response:
+    def _post(self, prediction: Prediction, attempt: StartedAttempt, keys: Sequence[str]) -> Response:
         assert prediction.webhook is not None
         started = time.monotonic()
         try:
@@ -84,7 +118,7 @@ class WebhookSender:
             status, headers = outbound.post(
                 prediction.webhook.url,
                 content,
-                signing.signed_headers(self._keys, attempt.delivery_id, now(), content),
+                signing.signed_headers(keys, attempt.delivery_id, now(), content),
                 timeout_seconds=schedule.TIMEOUT_SECONDS,
                 allowed_networks=self._settings.outbound_allow,
             )

@@ -52,6 +52,8 @@ class Forecasts:
         # No forecast reaches those that wait far behind.
         is_near = (prediction.queue_position or 0) < MOST_WAITING
         is_unknown = prediction.id not in forecast.estimates and is_near and forecast.is_known
+        # What the forecast could have known and does not waits for something else than its turn.
+        is_unknown = is_unknown and prediction.created_at.timestamp() > forecast.read_at
         return age > (unknown_age if is_unknown else MAX_AGE_SECONDS)
 
     async def _read(self, queue: str) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi.openapi.utils import get_openapi
 
-from app.application import InjectedServices
+from app.application import Application
 from app.files import V1
 from app.openapi import complete
 from app.replicate import account, deployments, files, models, predictions, streams
@@ -21,7 +21,14 @@ for part in (predictions, models, deployments, files, streams, account):
 
 
 @router.get("/openapi.json", include_in_schema=False)
-async def get_openapi_document(services: InjectedServices) -> dict[str, Any]:
+async def get_openapi_document(request: Request) -> Response:
     """Describe this part of the API; the service's own document leaves it out."""
-    schema = get_openapi(title="MusicGen Server, as Replicate's clients see it", version="1", routes=router.routes)
-    return complete(schema, services.settings)
+    application = request.app
+    assert isinstance(application, Application)
+
+    def build() -> dict[str, Any]:
+        title = "MusicGen Server, as Replicate's clients see it"
+        schema = get_openapi(title=title, version="1", routes=router.routes)
+        return complete(schema, application.services.settings)
+
+    return await application.document(f"{V1}/openapi.json", build)

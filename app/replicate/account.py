@@ -7,16 +7,17 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from app import webhook_secrets
 from app.application import InjectedServices
-from app.auth import Owner
+from app.auth import AnyTenant, Creator
 from app.routes.responses import REFUSALS
-from predictions.webhooks.signing import current_key
+from predictions.token_file import ANYONE
 
 router = APIRouter(tags=["account"], responses=REFUSALS)
 
 
 class AccountBody(BaseModel):
-    """The owner of this deployment."""
+    """The tenant that a token stands for, or, without tokens, whoever runs this deployment."""
 
     type: Literal["user", "organization"]
     username: str
@@ -42,18 +43,18 @@ HARDWARE = HardwareBody(name="Whatever its workers run on", sku="local")
 
 
 @router.get("/account")
-async def get_account(_owner: Owner) -> AccountBody:
-    """Read the account; there is one."""
-    return ACCOUNT
+async def get_account(tenant: AnyTenant) -> AccountBody:
+    """Read the account: the tenant of the token."""
+    return ACCOUNT if tenant.owner == ANYONE else AccountBody(type="user", username=tenant.name, name=tenant.name)
 
 
 @router.get("/hardware")
-async def list_hardware(_owner: Owner) -> list[HardwareBody]:
+async def list_hardware(_tenant: AnyTenant) -> list[HardwareBody]:
     """List the hardware; there is one kind."""
     return [HARDWARE]
 
 
 @router.get("/webhooks/default/secret")
-async def get_webhook_secret(_owner: Owner, services: InjectedServices) -> SecretBody:
-    """Read the current secret, with which the clients' own functions verify webhooks."""
-    return SecretBody(key=current_key(services.settings))
+async def get_webhook_secret(tenant: Creator, services: InjectedServices) -> SecretBody:
+    """Read the token's current secret, with which the clients' own functions verify webhooks."""
+    return SecretBody(key=(await webhook_secrets.read(services, tenant.owner)).key)

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from app.application import InjectedServices
-from app.auth import Owner
+from app.auth import AnyTenant
+from app.guard.route import GuardedRoute
 from app.replicate.account import ACCOUNT, HARDWARE, AccountBody
 from app.replicate.models import UNKNOWN_TIME
 from app.replicate.pages import Page
@@ -16,7 +17,7 @@ from app.routes.responses import MISSING, REFUSALS, UNREADABLE
 from predictions.models.served import ServedModel
 from predictions.representation import PredictionBody
 
-router = APIRouter(tags=["deployments"], responses=REFUSALS | MISSING)
+router = APIRouter(tags=["deployments"], responses=REFUSALS | MISSING, route_class=GuardedRoute)
 
 
 class Configuration(BaseModel):
@@ -47,14 +48,14 @@ class DeploymentBody(BaseModel):
 
 
 @router.get("/deployments")
-async def list_deployments(_owner: Owner, services: InjectedServices) -> Page[DeploymentBody]:
+async def list_deployments(_tenant: AnyTenant, services: InjectedServices) -> Page[DeploymentBody]:
     """List the deployments."""
     return Page(results=[_deployment(model) for model in await services.models.all() if model.versions])
 
 
 @router.get("/deployments/{model_owner}/{model_name}")
 async def get_deployment(
-    model_owner: ModelOwner, model_name: ModelName, _owner: Owner, services: InjectedServices
+    model_owner: ModelOwner, model_name: ModelName, _tenant: AnyTenant, services: InjectedServices
 ) -> DeploymentBody:
     """Read a deployment; 503 before a worker has announced its model."""
     return _deployment(await services.models.named(f"{model_owner}/{model_name}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, UploadFile
@@ -11,21 +10,23 @@ from starlette.datastructures import UploadFile as Part
 from app import files
 from app.application import InjectedServices
 from app.auth import Owner
+from app.guard.json_limits import RefusedJSON, parse_json
+from app.guard.route import GuardedRoute
 from app.replicate.pages import Page
 from app.replicate.parameters import BaseUrl
-from app.routes.files import TOO_LARGE, FileBody, read_upload, represent
+from app.routes.files import UPLOADED, FileBody, represent, store_upload
 from app.routes.parameters import FileId
-from app.routes.responses import MISSING, REFUSALS, UNREADABLE
+from app.routes.responses import MISSING, REFUSALS
 from predictions.errors import FieldError, InvalidInput
 
-router = APIRouter(tags=["files"], responses=REFUSALS)
+router = APIRouter(tags=["files"], responses=REFUSALS, route_class=GuardedRoute)
 
 MAX_LISTED = 100
 MAX_METADATA = 4096
 """Characters of JSON."""
 
 
-@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE)
+@router.post("/files", status_code=201, responses=UPLOADED)
 async def upload_file(
     content: UploadFile,
     base_url: BaseUrl,
@@ -34,10 +35,8 @@ async def upload_file(
     metadata: Annotated[UploadFile | str | None, Form()] = None,
 ) -> FileBody:
     """Send an audio file as the part `content`; `metadata`, a JSON object, is a field or a part of its own."""
-    text = (await metadata.read()).decode(errors="replace") if isinstance(metadata, Part) else metadata
-    parsed = _parse(text or "{}")
-    upload = await read_upload(content, services.settings.max_input_audio_bytes)
-    return represent(await files.store(services, owner, upload, parsed), base_url)
+    text = await metadata.read(MAX_METADATA + 1) if isinstance(metadata, Part) else metadata
+    return represent(await store_upload(services, owner, content, _parse(text or "{}")), base_url)
 
 
 @router.get("/files")
@@ -59,12 +58,14 @@ async def delete_file(file_id: FileId, owner: Owner, services: InjectedServices)
     await files.delete(services, owner, file_id)
 
 
-def _parse(metadata: str) -> dict[str, Any]:
+def _parse(metadata: bytes | str) -> dict[str, Any]:
+    remedy = f"send a JSON object of at most {MAX_METADATA} characters, or leave it out"
+    if len(metadata) > MAX_METADATA:
+        raise InvalidInput(FieldError("metadata", "is too long", remedy))
     try:
-        found = json.loads(metadata)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or len(metadata) > MAX_METADATA:
-        remedy = f"send a JSON object of at most {MAX_METADATA} characters, or leave it out"
-        raise InvalidInput(FieldError("metadata", "is no JSON object, or too long", remedy))
+        found = parse_json(metadata)
+    except RefusedJSON as error:
+        raise InvalidInput(FieldError("metadata", error.message, remedy)) from error
+    if not isinstance(found, dict):
+        raise InvalidInput(FieldError("metadata", "is no JSON object", remedy))
     return found

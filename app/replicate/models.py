@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.application import InjectedServices
-from app.auth import Owner
+from app.auth import AnyTenant
 from app.replicate.pages import Page
 from app.replicate.parameters import BaseUrl, ModelName, ModelOwner
 from app.routes.responses import MISSING, REFUSALS
@@ -52,14 +52,14 @@ class ModelBody(BaseModel):
 
 
 @router.get("/models")
-async def list_models(base_url: BaseUrl, _owner: Owner, services: InjectedServices) -> Page[ModelBody]:
+async def list_models(base_url: BaseUrl, _tenant: AnyTenant, services: InjectedServices) -> Page[ModelBody]:
     """List the models of this deployment."""
     return Page(results=[_model(model, base_url) for model in await services.models.all()])
 
 
 @router.get("/models/{model_owner}/{model_name}")
 async def get_model(
-    model_owner: ModelOwner, model_name: ModelName, base_url: BaseUrl, _owner: Owner, services: InjectedServices
+    model_owner: ModelOwner, model_name: ModelName, base_url: BaseUrl, _tenant: AnyTenant, services: InjectedServices
 ) -> ModelBody:
     """Read one model."""
     return _model(await services.models.named(f"{model_owner}/{model_name}"), base_url)
@@ -67,7 +67,7 @@ async def get_model(
 
 @router.get("/models/{model_owner}/{model_name}/versions")
 async def list_versions(
-    model_owner: ModelOwner, model_name: ModelName, _owner: Owner, services: InjectedServices
+    model_owner: ModelOwner, model_name: ModelName, _tenant: AnyTenant, services: InjectedServices
 ) -> Page[VersionBody]:
     """List the versions of a model that are served."""
     return Page(results=_versions(await services.models.named(f"{model_owner}/{model_name}")))
@@ -75,7 +75,7 @@ async def list_versions(
 
 @router.get("/models/{model_owner}/{model_name}/versions/{version_id}")
 async def get_version(
-    model_owner: ModelOwner, model_name: ModelName, version_id: str, _owner: Owner, services: InjectedServices
+    model_owner: ModelOwner, model_name: ModelName, version_id: str, _tenant: AnyTenant, services: InjectedServices
 ) -> VersionBody:
     """Read one version of a model."""
     model = await services.models.named(f"{model_owner}/{model_name}")

@@ -8,27 +8,28 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
-from app import predictions
+from app import files, predictions
 from app.application import InjectedServices
 from app.auth import Owner
+from app.guard.route import GuardedRoute
 from app.predictions import Submission
 from app.replicate.parameters import BaseUrl, ModelName, ModelOwner
 from app.retries.connection import connection_of
 from app.routes.pages import PredictionPage, page_of
-from app.routes.parameters import IdempotencyKey, PredictionId, Prefer, wait_seconds
-from app.routes.requests import PredictionRequest
+from app.routes.parameters import CancelAfter, IdempotencyKey, PredictionId, Prefer, wait_seconds
+from app.routes.requests import MusicRequest
 from app.routes.responses import MISSING, REFUSALS, UNREADABLE, answer
 from predictions.models.inputs import Input
 from predictions.record.prediction import Prediction, Webhook
 from predictions.record.schema import Status, WebhookEvent
 from predictions.representation import PredictionBody
 
-router = APIRouter(tags=["predictions"], responses=REFUSALS)
+router = APIRouter(tags=["predictions"], responses=REFUSALS, route_class=GuardedRoute)
 
 PAGE = 100
 
 
-class V1Request(PredictionRequest):
+class V1Request(MusicRequest):
     """What Replicate's clients post.
 
     Keys that mean nothing here are dropped before anything is stored or logged: with `fileEncodingStrategy` in `run`'s
@@ -65,9 +66,13 @@ class Posted:
     services: InjectedServices
     prefer: Prefer = None
     idempotency_key: IdempotencyKey = None
+    cancel_after: CancelAfter = None
 
     async def answer(self) -> Response:
         """Create the prediction, wait where that is asked for, and answer as the clients expect it."""
+        if self.body.webhook_completed is not None:
+            # The use case looks only at the one that is used; `webhook` wins where both are sent.
+            files.require_reachable(self.services, "webhook_completed", self.body.webhook_completed)
         prediction = await predictions.create(
             self.services,
             self._submission(),
@@ -85,7 +90,9 @@ class Posted:
         return await self.answer()
 
     def _submission(self) -> Submission:
-        submission = self.body.submission(self.owner, self.base_url, idempotency_key=self.idempotency_key)
+        submission = self.body.submission(
+            self.owner, self.base_url, idempotency_key=self.idempotency_key, cancel_after=self.cancel_after
+        )
         # The JavaScript client streams without having asked for it.
         return replace(submission, stream_url=True)
 

@@ -11,14 +11,20 @@ from pydantic import BaseModel, Field
 from app import files
 from app.application import BaseUrl, InjectedServices
 from app.auth import Owner
+from app.guard.route import GuardedRoute
 from app.problems import Problem
 from app.routes.parameters import FileId
 from app.routes.responses import MISSING, REFUSALS, UNREADABLE, Responses
+from app.services import Services
 from predictions.files.record import File
 
-router = APIRouter(tags=["files"], responses=REFUSALS)
+router = APIRouter(tags=["files"], responses=REFUSALS, route_class=GuardedRoute)
 
-TOO_LARGE: Responses = {413: {"model": Problem, "description": "The file is too large."}}
+UPLOADED: Responses = {
+    **UNREADABLE,
+    413: {"model": Problem, "description": "The file is too large."},
+    415: {"model": Problem, "description": "The body is not a multipart form."},
+}
 
 
 class FileUrls(BaseModel):
@@ -41,11 +47,10 @@ class FileBody(BaseModel):
     urls: FileUrls
 
 
-@router.post("/files", status_code=201, responses=TOO_LARGE | UNREADABLE)
+@router.post("/files", status_code=201, responses=UPLOADED)
 async def upload_file(content: UploadFile, owner: Owner, services: InjectedServices, base_url: BaseUrl) -> FileBody:
     """Send an audio file as the form's part `content`. Then send its `urls.get` as `input_audio`."""
-    upload = await read_upload(content, services.settings.max_input_audio_bytes)
-    return represent(await files.store(services, owner, upload), base_url)
+    return represent(await store_upload(services, owner, content), base_url)
 
 
 @router.get("/files/{file_id}", responses=MISSING)
@@ -60,14 +65,22 @@ async def delete_file(file_id: FileId, owner: Owner, services: InjectedServices)
     await files.delete(services, owner, file_id)
 
 
-async def read_upload(content: UploadFile, max_bytes: int) -> files.Upload:
-    """Return what a form's part holds; raises 413, 422."""
+async def store_upload(
+    services: Services, owner: str, content: UploadFile, metadata: dict[str, Any] | None = None
+) -> File:
+    """Keep what a form's part holds; raises 413, 422."""
+    async with services.large_files:
+        upload = await _read_upload(content, services.settings.max_input_audio_bytes)
+        return await files.store(services, owner, upload, metadata)
+
+
+async def _read_upload(content: UploadFile, max_bytes: int) -> files.Upload:
     data = await content.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise HTTPException(413, f"The file is larger than {max_bytes} bytes; send a shorter or compressed one.")
     if not data:
         raise HTTPException(422, "The file is empty; send an audio file as the part `content`.")
-    return files.Upload((content.filename or "")[:255], content.content_type or "application/octet-stream", data)
+    return files.Upload(files.file_name(content.filename), files.media_type(content.content_type), data)
 
 
 def represent(file: File, base_url: str) -> FileBody:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.application import InjectedServices
-from app.auth import Owner
+from app.auth import AnyTenant
 from app.routes.responses import MISSING, REFUSALS
 from predictions.models.card import Abilities
 from predictions.models.inputs import Input, with_defaults
@@ -44,13 +44,15 @@ class ModelList(BaseModel):
 
 
 @router.get("/models")
-async def list_models(_owner: Owner, services: InjectedServices) -> ModelList:
+async def list_models(_tenant: AnyTenant, services: InjectedServices) -> ModelList:
     """List the models of this deployment, with their versions and abilities."""
     return ModelList(results=[_body(model) for model in await services.models.all()])
 
 
 @router.get("/models/{model_owner}/{model_name}", responses=MISSING)
-async def get_model(model_owner: str, model_name: str, _owner: Owner, services: InjectedServices) -> ServedModelBody:
+async def get_model(
+    model_owner: str, model_name: str, _tenant: AnyTenant, services: InjectedServices
+) -> ServedModelBody:
     """Read one model, by its owner and its name."""
     return _body(await services.models.named(f"{model_owner}/{model_name}"))
 

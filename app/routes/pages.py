@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 
 from pydantic import BaseModel, Field
 
@@ -11,7 +11,10 @@ from app import predictions
 from app.services import Services
 from predictions.errors import FieldError, InvalidInput
 from predictions.record.commands import FIRST_PAGE, Cursor
+from predictions.record.prediction import ID_PATTERN
 from predictions.representation import PredictionBody, represent
+
+_CURSOR = re.compile(rf"(?P<score>[0-9]{{1,17}}(?:\.[0-9]{{1,17}})?) (?P<id>{ID_PATTERN.strip('^$')})")
 
 
 class PredictionPage(BaseModel):
@@ -37,9 +40,10 @@ def _format(cursor: Cursor) -> str:
 
 def _parse(text: str) -> Cursor:
     try:
-        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-        score, _, prediction_id = decoded.partition(" ")
-        float(score)
-    except (ValueError, binascii.Error) as error:
-        raise InvalidInput(FieldError("cursor", "is not one of ours", "follow `next` of the page before")) from error
-    return Cursor(score, prediction_id)
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except ValueError:
+        decoded = ""
+    match = _CURSOR.fullmatch(decoded)
+    if match is None:
+        raise InvalidInput(FieldError("cursor", "is not one of ours", "follow `next` of the page before"))
+    return Cursor(match["score"], match["id"])

@@ -9,15 +9,16 @@ from fastapi import APIRouter, Query, Request, Response
 from app import predictions
 from app.application import BaseUrl, InjectedServices
 from app.auth import Owner
+from app.guard.route import GuardedRoute
 from app.problems import Problem
 from app.retries.connection import connection_of
 from app.routes.pages import PredictionPage, page_of
-from app.routes.parameters import IdempotencyKey, PredictionId, Prefer
+from app.routes.parameters import CancelAfter, IdempotencyKey, PredictionId, Prefer
 from app.routes.requests import PredictionRequest
 from app.routes.responses import CREATED, MISSING, REFUSALS, answer, answer_created
 from predictions.representation import PredictionBody
 
-router = APIRouter(tags=["predictions"], responses=REFUSALS)
+router = APIRouter(tags=["predictions"], responses=REFUSALS, route_class=GuardedRoute)
 
 
 @router.post("/predictions", status_code=202, response_model=PredictionBody, responses=CREATED)
@@ -29,12 +30,13 @@ async def create_prediction(
     base_url: BaseUrl,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
+    cancel_after: CancelAfter = None,
 ) -> Response:
     """Ask for music.
 
     The answer comes at once, with `urls.get` to poll. With `Prefer: wait` it comes with the music.
     """
-    submission = body.submission(owner, base_url, idempotency_key=idempotency_key)
+    submission = body.submission(owner, base_url, idempotency_key=idempotency_key, cancel_after=cancel_after)
     connection = connection_of(request.scope)
     prediction = await predictions.create(services, submission, body.input, body.version, connection=connection)
     return await answer_created(services, prediction, prefer)
@@ -53,9 +55,10 @@ async def create_prediction_with_id(
     services: InjectedServices,
     base_url: BaseUrl,
     prefer: Prefer = None,
+    cancel_after: CancelAfter = None,
 ) -> Response:
     """Ask for music under an id of your own. Repeating the request changes nothing."""
-    submission = body.submission(owner, base_url, prediction_id=prediction_id)
+    submission = body.submission(owner, base_url, prediction_id=prediction_id, cancel_after=cancel_after)
     prediction = await predictions.create(services, submission, body.input, body.version)
     return await answer_created(services, prediction, prefer)
 

@@ -6,14 +6,30 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
 from app.predictions import Submission
+from app.routes.parameters import deadline_seconds
+from predictions.errors import FieldError, InvalidInput
 from predictions.models.inputs import Input
 from predictions.record.prediction import Webhook
 from predictions.record.schema import WebhookEvent
 
 EXAMPLE: dict[str, Any] = {"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}
+
+
+class Prioritized(BaseModel):
+    """What a client may say of the order of its own predictions."""
+
+    priority: Annotated[
+        int,
+        Field(
+            ge=-10,
+            le=10,
+            strict=True,
+            description="Of this token's predictions that wait, those with a higher priority are started first.",
+        ),
+    ] = 0
 
 
 class Subscription(BaseModel):
@@ -22,7 +38,7 @@ class Subscription(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     stream: Annotated[
-        bool,
+        StrictBool,
         Field(description="Follow it live: it gets `urls.stream` and `urls.audio`, and its sound while it is made."),
     ] = False
     webhook: Annotated[
@@ -37,9 +53,18 @@ class Subscription(BaseModel):
         list[WebhookEvent] | None,
         Field(
             min_length=1,
+            max_length=len(WebhookEvent),
+            json_schema_extra={"uniqueItems": True},
             description="The events to send; all of them if left out. `output` and `logs`: at most twice a second.",
         ),
     ] = None
+
+    @field_validator("webhook_events_filter")
+    @classmethod
+    def _name_each_once(cls, events: list[WebhookEvent] | None) -> list[WebhookEvent] | None:
+        if events is not None and len(set(events)) < len(events):
+            raise InvalidInput(FieldError("webhook_events_filter", "names an event twice", "name each event once"))
+        return events
 
     def submission(
         self,
@@ -48,8 +73,9 @@ class Subscription(BaseModel):
         *,
         prediction_id: str | None = None,
         idempotency_key: str | None = None,
+        cancel_after: str | None = None,
     ) -> Submission:
-        """Return what the use cases need of the request beside the input."""
+        """Return what the use cases need of the request beside the input; raises InvalidInput for `cancel_after`."""
         return Submission(
             owner=owner,
             base_url=base_url,
@@ -58,6 +84,8 @@ class Subscription(BaseModel):
             idempotency_key=idempotency_key,
             webhook=self.webhook_target(),
             live=self.stream,
+            priority=self.priority if isinstance(self, Prioritized) else 0,
+            cancel_after=deadline_seconds(cancel_after),
         )
 
     def digest(self) -> str:
@@ -73,8 +101,8 @@ class Subscription(BaseModel):
         return Webhook(self.webhook, tuple(self.webhook_events_filter or WebhookEvent))
 
 
-class PredictionRequest(Subscription):
-    """A request for a prediction."""
+class MusicRequest(Subscription):
+    """What every request for music says."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
@@ -92,5 +120,9 @@ class PredictionRequest(Subscription):
     ] = None
 
 
-class RerunRequest(Subscription):
+class PredictionRequest(MusicRequest, Prioritized):
+    """A request for a prediction."""
+
+
+class RerunRequest(Subscription, Prioritized):
     """How the client wants to follow the rerun; nothing of this is taken over from the original prediction."""

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Response
 from app import predictions
 from app.application import BaseUrl, InjectedServices
 from app.auth import Owner
+from app.guard.route import GuardedRoute
 from app.problems import Problem
-from app.routes.parameters import IdempotencyKey, PredictionId, Prefer
+from app.routes.parameters import CancelAfter, IdempotencyKey, PredictionId, Prefer
 from app.routes.requests import RerunRequest
 from app.routes.responses import CREATED, MISSING, REFUSALS, Responses, answer_created
 from predictions.representation import PredictionBody
 
-router = APIRouter(tags=["predictions"], responses=REFUSALS | MISSING)
+router = APIRouter(tags=["predictions"], responses=REFUSALS | MISSING, route_class=GuardedRoute)
 
 NOT_REPEATABLE: Responses = {
     409: {
@@ -37,7 +38,10 @@ async def rerun_prediction(
     body: RerunRequest | None = None,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
+    cancel_after: CancelAfter = None,
 ) -> Response:
     """Repeat a prediction that has ended, as a new one. On the same machine a success gives the same bytes."""
-    submission = (body or RerunRequest()).submission(owner, base_url, idempotency_key=idempotency_key)
+    submission = (body or RerunRequest()).submission(
+        owner, base_url, idempotency_key=idempotency_key, cancel_after=cancel_after
+    )
     return await answer_created(services, await predictions.rerun(services, submission, prediction_id), prefer)

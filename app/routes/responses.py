@@ -16,16 +16,26 @@ from predictions.representation import PredictionBody, represent
 Responses = dict[int | str, dict[str, Any]]
 
 REFUSALS: Responses = {
-    401: {"model": Problem, "description": "The token is missing or wrong."},
+    401: {"model": Problem, "description": "The token is missing, wrong or expired."},
+    403: {"model": Problem, "description": "The token's scopes do not permit this."},
     422: {"model": Problem, "description": "A field is wrong; `errors` names it and what to send instead."},
+    429: {"model": Problem, "description": "A limit of the token is reached; try again after `Retry-After` seconds."},
     503: {"model": Problem, "description": "Nothing was accepted; try again after `Retry-After` seconds."},
 }
 MISSING: Responses = {404: {"model": Problem, "description": "It does not exist, or belongs to another token."}}
-UNREADABLE: Responses = {400: {"model": Problem, "description": "The body cannot be read."}}
+UNREADABLE: Responses = {
+    400: {"model": Problem, "description": "The body cannot be read."},
+    413: {"model": Problem, "description": "The body is too large."},
+    415: {"model": Problem, "description": "The body has another Content-Type than this request takes."},
+}
+NO_ROOM: Responses = {
+    507: {"model": Problem, "description": "As much is kept for the token as may be; delete files or predictions."}
+}
 CREATED: Responses = {
     200: {"model": PredictionBody, "description": "It ended while you waited, or had ended before."},
     202: {"model": PredictionBody, "description": "Accepted; poll `urls.get`."},
     **UNREADABLE,
+    **NO_ROOM,
 }
 
 

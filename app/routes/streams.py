@@ -7,13 +7,13 @@ from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import StreamingResponse
 
 from app import predictions
 from app.application import InjectedServices
-from app.auth import Credentials, authenticate
+from app.auth import Credentials, admit
 from app.live.sound import growing_wav
 from app.problems import Problem
 from app.routes.parameters import PredictionId
@@ -24,6 +24,7 @@ from predictions.record.events import Chunk, Event
 from predictions.record.prediction import Prediction
 from predictions.record.schema import EventName, Status
 from predictions.representation import object_url
+from predictions.tenants import Scope
 
 router = APIRouter(tags=["streams"], responses=REFUSALS | MISSING)
 
@@ -48,12 +49,20 @@ StreamToken = Annotated[str | None, Query(max_length=100, description="From `url
 
 
 async def _followed(
-    prediction_id: PredictionId, services: InjectedServices, credentials: Credentials, token: StreamToken = None
+    request: Request,
+    prediction_id: PredictionId,
+    services: InjectedServices,
+    credentials: Credentials,
+    token: StreamToken = None,
 ) -> Prediction:
-    """Return the prediction for its owner, or for whoever has the token of its URLs; raises PredictionNotFound, 401."""
+    """Return the prediction for its owner, or for whoever has the token of its URLs.
+
+    Raises PredictionNotFound, 401, 403.
+    """
     if token is not None:
         return await predictions.read_with_token(services, prediction_id, token)
-    return await predictions.read(services, await authenticate(services, credentials), prediction_id)
+    tenant = await admit(request, services, credentials, Scope.READ)
+    return await predictions.read(services, tenant.owner, prediction_id)
 
 
 Followed = Annotated[Prediction, Depends(_followed)]

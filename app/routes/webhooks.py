@@ -1,4 +1,4 @@
-"""List a prediction's webhook deliveries, and send one again."""
+"""List a prediction's webhook deliveries, and send one again; read and rotate the secret that signs webhooks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from app import predictions
+from app import predictions, webhook_secrets
 from app.application import InjectedServices
-from app.auth import Owner
+from app.auth import Creator, CurrentTenant, Owner
 from app.routes.parameters import PredictionId
 from app.routes.responses import MISSING, REFUSALS
 from predictions.record.schema import DeliveryState, WebhookEvent
@@ -53,6 +53,29 @@ class DeliveryList(BaseModel):
     """A prediction's webhooks, oldest first."""
 
     results: list[WebhookDeliveryBody]
+
+
+class WebhookSecretBody(BaseModel):
+    """The secret that signs this token's webhooks."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    key: str = Field(description="`whsec_` and base64, as the Standard Webhooks specification asks for.")
+    old_keys_until: datetime | None = Field(
+        description="Until then the key before this one signs every webhook too; null where none does."
+    )
+
+
+@router.get("/webhooks/secret")
+async def get_webhook_secret(tenant: Creator, services: InjectedServices) -> WebhookSecretBody:
+    """Read the secret that signs this token's webhooks. No other token has it."""
+    return WebhookSecretBody.model_validate(await webhook_secrets.read(services, tenant.owner))
+
+
+@router.post("/webhooks/secret/rotate")
+async def rotate_webhook_secret(tenant: CurrentTenant, services: InjectedServices) -> WebhookSecretBody:
+    """Replace the secret by another one. Every webhook is signed with the old one too for 24 hours."""
+    return WebhookSecretBody.model_validate(await webhook_secrets.rotate(services, tenant.owner))
 
 
 @router.get("/predictions/{prediction_id}/webhook-deliveries")

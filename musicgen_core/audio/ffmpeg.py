@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -24,7 +24,17 @@ import numpy as np
 from musicgen_core.audio.waveform import Waveform, mix_channels, to_pcm16
 from musicgen_core.errors import AudioDecodeError, AudioEncodeError
 
-FORMATS = "wav,w64,mp3,flac,ogg,mov,mp4,m4a,aac,matroska,webm,aiff,caf,au"
+DEMUXERS = (
+    *("wav", "w64", "mp3", "flac", "ogg", "mov", "mp4", "m4a", "aac", "matroska", "webm", "aiff", "caf", "au"),
+    *("avi", "flv", "mpegts", "mpeg", "asf", "ac3", "eac3", "amr", "wv", "tta"),
+)
+"""Each reads the one file it is given. Those that open what a file names (hls, concat, dash, sdp, vobsub, ...) are not
+among them; mov has such references too, which ffmpeg follows only where it is told to."""
+FORMATS = (
+    "WAV, MP3, FLAC, Ogg (Vorbis, Opus), AAC, M4A, AIFF, CAF, AU, AC-3, AMR, WavPack, TTA, WMA, or the first sound "
+    "track of an MP4, MOV, 3GP, Matroska, WebM, AVI, FLV or MPEG file"
+)
+"""The same for people."""
 MAX_CHANNELS = 16
 MIN_RATE, MAX_RATE = 4_000, 384_000
 WALL_CLOCK_SECONDS = 60.0
@@ -36,6 +46,9 @@ TOLERANCE_SECONDS = 0.1
 """Accepted beyond the longest duration: encoders pad, so a clip of exactly that length decodes to a little more."""
 AU_HEADER = struct.Struct(">4sIIIII")
 """Magic, offset of the samples, their size, encoding, sample rate, channels."""
+
+Stoppable = Callable[[Callable[[], object]], AbstractContextManager[object]]
+"""Makes a block stoppable: given what ends the block's waiting at once, which another thread may then call."""
 
 
 class _NoAudio(AudioDecodeError):
@@ -54,16 +67,18 @@ def ffmpeg_path() -> str:
     return path
 
 
-def read_audio(path: Path, *, sample_rate: int, channels: int, max_seconds: float) -> Waveform:
+def read_audio(
+    path: Path, *, sample_rate: int, channels: int, max_seconds: float, stoppable: Stoppable = nullcontext
+) -> Waveform:
     """Read a file as `channels` (1 or 2, see `mix_channels`) at `sample_rate` Hz.
 
     Raises AudioDecodeError where the file is not audio, is longer than `max_seconds`, or has an unreasonable number of
-    channels or sample rate.
+    channels or sample rate. Whoever stops it has ffmpeg killed.
     """
-    _check_header(path)
+    _check_header(path, stoppable)
     parts = []
     frames, limit = 0, round((max_seconds + TOLERANCE_SECONDS) * sample_rate)
-    with _decoding(path, seconds=max_seconds + 1, ar=sample_rate) as output:
+    with _decoding(path, stoppable, seconds=max_seconds + 1, ar=sample_rate) as output:
         _, file_channels = _read_header(output)
         while chunk := output.read(CHUNK_FRAMES * file_channels * 4):
             # Mixed chunk by chunk: sixteen channels of a long file would fill the memory.
@@ -100,12 +115,12 @@ def _mp3_command(waveform: Waveform, target: Path) -> list[str]:
     return command
 
 
-def _check_header(path: Path) -> None:
+def _check_header(path: Path, stoppable: Stoppable) -> None:
     """Raise AudioDecodeError where the sample rate or the channels are out of bounds.
 
     Decodes 0.1 s to learn them: ffprobe may not be installed.
     """
-    with _decoding(path, seconds=0.1) as output:
+    with _decoding(path, stoppable, seconds=0.1) as output:
         rate, channels = _read_header(output)
         # Checked before reading on: at 1 Hz ffmpeg rounds 0.1 s to no limit at all.
         if not MIN_RATE <= rate <= MAX_RATE:
@@ -126,7 +141,7 @@ def _read_header(output: IO[bytes]) -> tuple[int, int]:
 
 
 @contextmanager
-def _decoding(path: Path, *, seconds: float, **options: object) -> Iterator[IO[bytes]]:
+def _decoding(path: Path, stoppable: Stoppable, *, seconds: float, **options: object) -> Iterator[IO[bytes]]:
     """Run ffmpeg on the file and yield its output: AU with big-endian float32 samples. Raises AudioDecodeError."""
     process = subprocess.Popen(
         _command(path, seconds, options), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -141,16 +156,19 @@ def _decoding(path: Path, *, seconds: float, **options: object) -> Iterator[IO[b
     reader = threading.Thread(target=_keep_end, args=(process.stderr, messages))
     reader.start()
     try:
-        with suppress(_NoAudio):
-            yield process.stdout
-            read = True
-        # The output has ended; if the process hangs all the same, the timer kills it.
-        status = process.wait()
+        with stoppable(process.kill):
+            with suppress(_NoAudio):
+                yield process.stdout
+                read = True
+            # The output has ended; if the process hangs all the same, the timer kills it.
+            status = process.wait()
         reader.join()
         if status < 0:
             raise AudioDecodeError("The audio takes too much time or memory to read.")
         if status or not read:
-            raise AudioDecodeError(f"The file holds no audio that can be read ({_last_line(messages)}).")
+            raise AudioDecodeError(
+                f"The file holds no audio that can be read ({_last_line(messages)}). Send {FORMATS}."
+            )
     finally:
         killer.cancel()
         process.kill()
@@ -169,7 +187,11 @@ def _keep_end(pipe: IO[bytes], kept: bytearray) -> None:
 
 def _command(path: Path, seconds: float, options: dict[str, object]) -> list[str]:
     source = ffmpeg.input(
-        f"file:{path}", protocol_whitelist="file,pipe", format_whitelist=FORMATS, threads=1, t=f"{seconds:.3f}"
+        f"file:{path}",
+        protocol_whitelist="file,pipe",
+        format_whitelist=",".join(DEMUXERS),
+        threads=1,
+        t=f"{seconds:.3f}",
     )
     target = ffmpeg.output(
         # The first audio track only: a film may have one for each language.

@@ -80,6 +80,14 @@ def checksum(folder: Path) -> str:
     return total.hexdigest()
 
 
+def is_cached(hub_id: HubId) -> bool:
+    """Whether the cache holds a model of the hub; asks nobody. Raises CheckpointError for one that is refused."""
+    _require_supported(hub_id)
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id.repository, "config.json", revision=hub_id.revision), str)
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold a model's weights, sorted by name: safetensors if there are any, else pickles, else none."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -94,9 +102,8 @@ def snapshot(hub_id: HubId, patterns: tuple[str, ...], *, endpoint: str | None, 
 
     The folder does not exist if no file matches the patterns. Raises CheckpointError.
     """
+    _require_supported(hub_id)
     repository = hub_id.repository
-    if repository in REFUSED:
-        raise CheckpointError(f"{repository} is refused: {REFUSED[repository]}")
     from huggingface_hub import HfApi
 
     try:
@@ -110,6 +117,11 @@ def snapshot(hub_id: HubId, patterns: tuple[str, ...], *, endpoint: str | None, 
             "network, log in with `hf auth login` if it is gated, or give the path of a model folder."
         ) from error
     return Path(folder)
+
+
+def _require_supported(hub_id: HubId) -> None:
+    if reason := REFUSED.get(hub_id.repository):
+        raise CheckpointError(f"{hub_id.repository} is refused: {reason}")
 
 
 def _fetch(hub_id: HubId, endpoint: str | None, cache_folder: Path | None) -> Path:

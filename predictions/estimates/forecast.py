@@ -27,6 +27,8 @@ class Forecast:
     """By id."""
     waiting: tuple[Estimate, ...] = ()
     """Those of the predictions that wait, the next one first."""
+    read_at: float = 0.0
+    """When that was, in seconds since 1970 by Redis' clock."""
     is_known: bool = True
     """False where there is no live worker, or nothing has been measured."""
 
@@ -46,7 +48,7 @@ def forecast_queue(queue: str) -> Command[Forecast]:
 
 
 def _read_forecast(answer: Any) -> Forecast:
-    workers, announcement, flat, running, waiting = answer
+    now, workers, announcement, flat, running, waiting = answer
     throughput = Throughput({name: float(seconds) for name, seconds in pairs(flat)})
     if not workers or not throughput.is_known:
         return UNKNOWN
@@ -60,7 +62,7 @@ def _read_forecast(answer: Any) -> Forecast:
         threads=workers * model.threads,
         step_seconds=lambda together: throughput.step_seconds(together / workers),
     )
-    return Forecast(estimates, tuple(estimates[item[0]] for item in waiting))
+    return Forecast(estimates, tuple(estimates[item[0]] for item in waiting), float(now))
 
 
 def _work(throughput: Throughput, model: Announcement, id: str, seconds: int, diffusion: int, progress: str) -> Work:

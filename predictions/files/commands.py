@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from predictions.errors import FileNotFound
 from predictions.files.record import File
-from predictions.record.command import Command, flat, pairs, read_time
+from predictions.record.command import UNLIMITED, Arguments, Command, flat, pairs, read_time
 from predictions.record.schema import FileHash
 
 
@@ -21,16 +21,23 @@ def put_file(
     size: int,
     sha256: str,
     metadata: Mapping[str, Any] | None = None,
-) -> Command[File]:
-    """Create the record of an uploaded file whose bytes are stored already."""
+    max_stored_bytes: int = UNLIMITED,
+) -> Command[File | None]:
+    """Create the record of an uploaded file; None where more than `max_stored_bytes` would be kept for its owner."""
     fields: FileHash = {
         "name": name,
         "content_type": content_type,
-        "size": str(size),
         "sha256": sha256,
         "metadata": json.dumps(metadata or {}),
     }
-    return Command("files/put", {"id": file_id, "owner": owner, "fields": flat(fields)}, _read_file)
+    arguments: Arguments = {
+        "id": file_id,
+        "owner": owner,
+        "size": size,
+        "max_stored_bytes": max_stored_bytes,
+        "fields": flat(fields),
+    }
+    return Command("files/put", arguments, lambda answer: _read_file(answer) if answer else None)
 
 
 def get_file(file_id: str) -> Command[File]:

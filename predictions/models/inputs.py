@@ -10,11 +10,19 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy
 from predictions.errors import FieldError, InvalidInput
 from predictions.models.card import ModelCard
+
+MAX_EXACT = 2**53
+"""Beyond it, not every integer is a float."""
+MAX_URL_LENGTH = 2000
+"""Characters of an `input_audio` that is a URL; a data URI may be as long as the file it holds."""
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A JSON number: neither a string nor a boolean is one."""
 
 
 class OutputFormat(StrEnum):
@@ -83,7 +91,7 @@ class Input(BaseModel):
         Field(ge=0, le=2**31 - 1, description="Sample among the k most likely tokens; 0: all of them."),
     ] = 250
     top_p: Annotated[
-        float,
+        Number,
         Field(
             ge=0,
             le=1,
@@ -91,7 +99,7 @@ class Input(BaseModel):
         ),
     ] = 0.0
     temperature: Annotated[
-        float,
+        Number,
         Field(
             ge=0,
             le=100,
@@ -111,6 +119,15 @@ class Input(BaseModel):
         StrictInt | None,
         Field(ge=-1, le=MAX_SEED, description="Seed of the random numbers; -1 or null: a random seed."),
     ] = None
+
+    @field_validator(
+        *("duration", "continuation_start", "continuation_end", "top_k", "classifier_free_guidance", "seed"),
+        mode="before",
+    )
+    @classmethod
+    def _without_fraction(cls, value: object) -> object:
+        """Take 8.0 for 8: JSON has one type of number, and some languages write every number with a point."""
+        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT else value
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:
@@ -132,6 +149,14 @@ def _conflicts(value: Input) -> list[FieldError]:
         errors.append(
             FieldError("prompt", "is missing, and so is input_audio", "send a prompt, an input_audio, or both")
         )
+    if value.input_audio is not None and _is_too_long(value.input_audio):
+        errors.append(
+            FieldError(
+                "input_audio",
+                f"has {len(value.input_audio)} characters",
+                f"send a URL of at most {MAX_URL_LENGTH} characters, a data URI, or upload the file with POST /files",
+            )
+        )
     if value.continuation and value.input_audio is None:
         errors.append(
             FieldError("continuation", "needs an audio file", "send input_audio, or set continuation to false")
@@ -146,6 +171,10 @@ def _conflicts(value: Input) -> list[FieldError]:
             )
         )
     return errors
+
+
+def _is_too_long(uri: str) -> bool:
+    return len(uri) > MAX_URL_LENGTH and uri[:5].lower() != "data:"
 
 
 def check_duration(value: Input, max_duration: int) -> None:

@@ -37,7 +37,7 @@ from pydantic import (
     model_validator,
 )
 
-from predictions.errors import InvalidInput
+from predictions.errors import InvalidInput, WrongSetting
 from predictions.models.card import Announcement, ModelCard
 from predictions.models.inputs import Input, check_abilities
 from predictions.record.schema import Queue
@@ -101,10 +101,10 @@ class ModelEntry(BaseModel):
     def settle(self, found: Announcement) -> Announcement:
         """What to announce, from what a worker found; `found.version` is the checksum of the loaded model.
 
-        Declared abilities restrict the model's own. Raises SystemExit where the registry contradicts the model.
+        Declared abilities restrict the model's own. Raises WrongSetting where the registry contradicts the model.
         """
         if self.checksum not in (None, found.version):
-            raise SystemExit(
+            raise WrongSetting(
                 f"The checksum of {self.name} is wrong: {self.source} has {found.version}, but the registry says "
                 f"{self.checksum}. Fetch or convert the model again, or correct the checksum if the change is meant."
             )
@@ -113,7 +113,7 @@ class ModelEntry(BaseModel):
             has = getattr(found, ability)
             # Channels must be equal; everything else must not exceed what the model has (true exceeds false).
             if value != has if ability == "channels" else value > has:
-                raise SystemExit(
+                raise WrongSetting(
                     f"The registry says {ability} = {_toml(value)} of {self.name}, but the loaded model has "
                     f"{_toml(has)}. Correct abilities.{ability}, or leave it out."
                 )
@@ -126,7 +126,9 @@ class ModelEntry(BaseModel):
         try:
             check_abilities(Input(prompt="", **self.defaults), card)
         except InvalidInput as error:
-            raise SystemExit(f"The registry's defaults of {self.name} ask for more than it can do: {error}.") from error
+            raise WrongSetting(
+                f"The registry's defaults of {self.name} ask for more than it can do: {error}."
+            ) from error
 
 
 class OnlyModel(ModelEntry):
@@ -167,16 +169,16 @@ class Registry:
     default: ModelEntry
 
     def entry(self, name: str) -> ModelEntry:
-        """The model of that name; raises SystemExit with the names that exist."""
+        """The model of that name; raises WrongSetting with the names that exist."""
         for entry in self.entries:
             if entry.name == name:
                 return entry
         known = ", ".join(entry.name for entry in self.entries)
-        raise SystemExit(f"There is no model {name} in the registry (MUSICGEN_MODELS); there are: {known}.")
+        raise WrongSetting(f"There is no model {name} in the registry (MUSICGEN_MODELS); there are: {known}.")
 
 
 def load_registry(settings: Settings) -> Registry:
-    """The registry of this deployment; raises SystemExit with the place in the file and what is wrong there."""
+    """The registry of this deployment; raises WrongSetting with the place in the file and what is wrong there."""
     if settings.models is None:
         only = OnlyModel(name=_name_of(settings.model), source=settings.model)
         return Registry((only,), only)
@@ -184,7 +186,7 @@ def load_registry(settings: Settings) -> Registry:
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
-        raise SystemExit(f"Wrong registry {settings.models}: {_explain(error, content)}") from error
+        raise WrongSetting(f"Wrong registry {settings.models}: {_explain(error, content)}") from error
     folder = settings.models.resolve().parent
     entries = tuple(_located(entry, folder) for entry in file.models)
     registry = Registry(entries, entries[0])
@@ -192,7 +194,7 @@ def load_registry(settings: Settings) -> Registry:
 
 
 def worker_entry(settings: Settings) -> ModelEntry:
-    """The model that a worker serves: that of MUSICGEN_MODEL, else the default. Raises SystemExit."""
+    """The model that a worker serves: that of MUSICGEN_MODEL, else the default. Raises WrongSetting."""
     registry = load_registry(settings)
     if settings.models is None or "model" not in settings.model_fields_set:
         return registry.default
@@ -203,9 +205,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise SystemExit(f"MUSICGEN_MODELS: cannot read {path}: {error}") from error
+        raise WrongSetting(f"MUSICGEN_MODELS: cannot read {path}: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise SystemExit(f"Wrong registry {path}: it is not valid TOML: {error}") from error
+        raise WrongSetting(f"Wrong registry {path}: it is not valid TOML: {error}") from error
 
 
 def _located(entry: ModelEntry, folder: Path) -> ModelEntry:

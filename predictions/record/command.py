@@ -13,6 +13,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+UNLIMITED = -1
+"""In the place of a limit, for there being none."""
+
 Arguments = Mapping[str, str | int | float | bool | Sequence[str]]
 
 

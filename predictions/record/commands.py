@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from predictions.addresses import receiver_of
 from predictions.errors import PredictionNotFound
-from predictions.record.command import Arguments, Command, flat, pairs, read_time
+from predictions.record.command import UNLIMITED, Arguments, Command, flat, pairs, read_time
 from predictions.record.events import Chunk, Event
 from predictions.record.prediction import NewPrediction, Prediction, Progress, Provenance, Webhook
 from predictions.record.schema import EventEntry, EventName, Outcome, PredictionHash, Queue, Status, WebhookEvent
+from predictions.tenants import Tenant
 
 FIRST_EVENT = "0-0"
 """Smaller than every event's id."""
@@ -21,6 +23,11 @@ ALL_OBJECTS = "*"
 WORKER_DIED = "Its worker died %d times while it worked on nothing else; it is not tried again."
 """The error of a prediction that kills its workers; %d is how often."""
 
+DEADLINE_PASSED = "It was cancelled because it had not ended by its deadline, which the header Cancel-After had set."
+"""The error of a prediction that is cancelled at its deadline."""
+
+NO_LIMIT = -1
+
 
 @dataclass(frozen=True)
 class Created:
@@ -29,6 +36,8 @@ class Created:
     outcome: Outcome
     prediction: Prediction | None
     """The prediction that now has the id or the key; None where there is none."""
+    retry_after: int = 0
+    """Of USED_UP: in how many seconds the same request can be accepted."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +64,35 @@ FIRST_PAGE = Cursor("+inf", "")
 def create(
     new: NewPrediction,
     *,
+    tenant: Tenant | None = None,
     idempotency_key: str = "",
     remember_seconds: int,
     max_queued: int,
+    max_stored_bytes: int = UNLIMITED,
     take_offered: bool = False,
 ) -> Command[Created]:
-    """Create a prediction and enqueue it: both or neither.
+    """Create a prediction and have it wait for its tenant's turn: both or neither.
 
-    `idempotency_key` ("" for none) is remembered for `remember_seconds`. `max_queued` is how many may wait for the same
-    model. With `take_offered`, a prediction whose answer was lost (`offer`) will do, if its request was identical.
+    `tenant`: whose it is, with the share and the limits that hold for it from now on; None for an equal share and no
+    limits. `idempotency_key` ("" for none) is remembered for `remember_seconds`. `max_queued` is how many may wait for
+    the same model; none is created where `max_stored_bytes` are kept for the owner already. With `take_offered`, a
+    prediction whose answer was lost (`offer`) will do, if its request was identical.
     """
+    tenant = tenant or Tenant(new.owner, new.owner)
+    limits = tenant.limits
     fields: PredictionHash = {
         "input": json.dumps(new.input),
         "model": new.model,
         "version": new.version,
         "base_url": new.base_url,
         "input_file": new.input_file,
+        "needs_audio": "1" if new.input.get("input_audio") is not None else None,
         "stream_token": new.stream_token,
         "live": "1" if new.live else None,
         "rerun_of": new.rerun_of,
         "wanted_audio_sha256": new.wanted_audio_sha256,
         "webhook": new.webhook.url if new.webhook else None,
+        "webhook_host": receiver_of(new.webhook.url) if new.webhook else None,
         "webhook_events": ",".join(new.webhook.events) if new.webhook else None,
     }
     return Command(
@@ -89,10 +106,23 @@ def create(
             "idempotency_key": idempotency_key,
             "remember_seconds": remember_seconds,
             "max_queued": max_queued,
+            "max_stored_bytes": max_stored_bytes,
             "take_offered": take_offered,
+            "seconds": new.input.get("duration", 0),
+            "priority": new.priority,
+            "cancel_after": new.cancel_after or 0,
+            "weight": tenant.weight,
+            "running_limit": NO_LIMIT if limits.running is None else limits.running,
+            "waiting_limit": NO_LIMIT if limits.waiting is None else limits.waiting,
+            "day_limit": NO_LIMIT if limits.seconds_a_day is None else limits.seconds_a_day,
         },
-        lambda answer: Created(Outcome(answer[0]), _read_prediction(answer[1:]) if answer[1] else None),
+        _read_created,
     )
+
+
+def _read_created(answer: Any) -> Created:
+    outcome, record, position, retry_after = answer
+    return Created(Outcome(outcome), _read_prediction((record, position)) if record else None, retry_after)
 
 
 def offer(owner: str, digest: str, prediction_id: str, seconds: int) -> Command[bool]:
@@ -126,13 +156,24 @@ def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Pred
 
 
 def take(
-    queue: str, token: str, lease_seconds: float, held: Mapping[str, str] | None = None
+    queue: str,
+    token: str,
+    lease_seconds: float,
+    held: Mapping[str, str] | None = None,
+    limit: int = 100,
+    *,
+    no_audio: bool = False,
+    no_audio_of: Sequence[str] = (),
 ) -> Command[Prediction | None]:
-    """Take the prediction that has waited longest, and its lease; None where there is none to take now.
+    """Take the next prediction, and its lease; None where there is none to take now.
+
+    Next is what comes back from a worker that died, then the first one of the tenant that was given least music for its
+    weight, where it may have another running (docs/decisions/0023). What is past its deadline is cancelled, not taken.
 
     `token`: random text, new for each lease; with it the holder proves its right to write. `held`: the ids of the
     predictions that the same worker works on, by the tokens of its leases. A prediction with which a worker has died is
-    never taken beside others.
+    never taken beside others. `limit`: how many of those past their deadline are cancelled on the way. `no_audio`: pass
+    over predictions whose input audio has to be fetched; `no_audio_of`: those of these owners.
     """
     held = held or {}
     arguments: Arguments = {
@@ -141,6 +182,10 @@ def take(
         "lease_seconds": lease_seconds,
         "beside": list(held.values()),
         "held": list(held),
+        "limit": limit,
+        "overdue_error": DEADLINE_PASSED,
+        "no_audio": no_audio,
+        "no_audio_of": no_audio_of,
     }
     return Command("record/take", arguments, lambda answer: _read_prediction(answer) if answer else None)
 
@@ -177,10 +222,12 @@ def succeed(
     logs: str,
     progress: Progress,
     provenance: Provenance | None = None,
+    stored_bytes: int = 0,
 ) -> Command[bool]:
-    """End with an output; false where the lease is lost."""
+    """End with an output; false where the lease is lost. `stored_bytes`: what the attempt leaves in storage."""
     fields: PredictionHash = {
         "output_key": output_key,
+        "stored_bytes": str(stored_bytes),
         "metrics": json.dumps(metrics),
         "logs": logs,
         "provenance": _made_with(provenance),
@@ -210,9 +257,12 @@ def _made_with(provenance: Provenance | None) -> str | None:
     return None if provenance is None else json.dumps(asdict(provenance))
 
 
-def give_back(prediction_id: str, token: str) -> Command[bool]:
-    """Have the prediction tried again, alone: it may be the cause of what happened; false where the lease is lost."""
-    return Command("record/give_back", {"id": prediction_id, "token": token}, bool)
+def give_back(prediction_id: str, token: str, *, suspect: bool) -> Command[bool]:
+    """Have the prediction tried again; false where the lease is lost.
+
+    `suspect`: whether it may be the cause of what happened; then it is tried alone.
+    """
+    return Command("record/give_back", {"id": prediction_id, "token": token, "suspect": suspect}, bool)
 
 
 def announce_chunk(prediction_id: str, chunk: Chunk) -> Command[bool]:
@@ -241,6 +291,11 @@ def events(prediction_id: str, after: str = FIRST_EVENT) -> Command[list[Event] 
 def cancel(prediction_id: str) -> Command[bool]:
     """Cancel a prediction; false where it has ended already."""
     return Command("record/cancel", {"id": prediction_id}, bool)
+
+
+def cancel_overdue(limit: int = 100) -> Command[int]:
+    """Cancel predictions that are past their deadline; `limit` of them mean that there may be more."""
+    return Command("record/cancel_overdue", {"limit": limit, "error": DEADLINE_PASSED}, int)
 
 
 def delete(prediction_id: str) -> Command[bool]:

@@ -77,6 +77,10 @@ class NewPrediction:
     """The id of the prediction that this one repeats."""
     wanted_audio_sha256: str | None = None
     """SHA-256 that the input audio must have, in hex: that of the repeated prediction."""
+    priority: int = 0
+    """Among the predictions of its owner, those with a higher one are taken first."""
+    cancel_after: float | None = None
+    """Seconds from its creation after which it is cancelled, unless it has ended; None for never."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Prediction:
     metrics: dict[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
     queue_position: int | None = None
-    """How many predictions wait before this one; None once it has started."""
+    """How many predictions are taken before this one, where nothing changes meanwhile; None once it has started."""
     webhook: Webhook | None = None
     queue: str = Queue.GENERATION
     """The queue from which the model's workers take."""

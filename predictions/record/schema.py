@@ -88,6 +88,12 @@ class Outcome(StrEnum):
     """The Idempotency-Key came before with another body."""
     FULL = "full"
     """Too many predictions wait already."""
+    STORAGE_FULL = "storage_full"
+    """As much is kept for the owner already as may be."""
+    TENANT_FULL = "tenant_full"
+    """As many of the tenant's predictions wait as may."""
+    USED_UP = "used_up"
+    """The tenant's seconds of music of this day are used up."""
 
 
 class Queue(StrEnum):
@@ -141,6 +147,8 @@ class PredictionHash(TypedDict, total=False):
     version: str
     base_url: str
     input_file: str | None
+    needs_audio: str | None
+    """The text `1` where input audio has to be fetched."""
     stream_token: str | None
     live: str | None
     """The text `1`, or absent."""
@@ -154,6 +162,8 @@ class PredictionHash(TypedDict, total=False):
     live_chunks: str | None
     """How many chunks of audio the present attempt has announced."""
     output_key: str | None
+    stored_bytes: str | None
+    """The size of its output and of its chunks of audio, which counts as kept for its owner."""
     error: str | None
     metrics: str
     """JSON."""
@@ -161,6 +171,8 @@ class PredictionHash(TypedDict, total=False):
     """JSON."""
     webhook: str | None
     """The receiver's URL."""
+    webhook_host: str | None
+    """Its host and port; absent in a record of an earlier version."""
     webhook_events: str | None
     """The events that the client wants, separated by commas."""
     webhook_gone: str | None
@@ -195,10 +207,32 @@ class FileHash(TypedDict, total=False):
     content_type: str
     size: str
     """Bytes."""
+    stored_bytes: str | None
+    """The same, where it counts as kept for its owner; absent in records that are older than the counting."""
     sha256: str
     created_at: str
     metadata: str
     """JSON."""
+
+
+class WebhookSecretHash(TypedDict):
+    """Which of an owner's webhook secrets sign, as text. They are numbered from 0; none of them stands here."""
+
+    generation: str
+    """The current one's number."""
+    oldest: str
+    """The number of the oldest one that signs for a while after `rotated_at`."""
+    rotated_at: str
+    """When the current one took the place of the one before; seconds since 1970."""
+
+
+class TenantHash(TypedDict, total=False):
+    """What the scripts know of a tenant, as text; what is absent is the default."""
+
+    weight: str
+    """1 where it is absent."""
+    running_limit: str
+    """How many predictions may run at once."""
 
 
 class IdempotencyHash(TypedDict):
@@ -275,8 +309,29 @@ class Keys:
 
     queues = Key("musicgen:queues", "set")
     """The queues that workers have served or that predictions were put in."""
+    waiting = Key("musicgen:waiting:{queue}", "hash")
+    """Of each id that waits in a queue, the seconds of music it asks for. The Celery message is only a hint."""
+    tenant_waiting = Key("musicgen:tenant-waiting:{queue}:{owner}", "sorted set")
+    """A tenant's ids that wait for their first attempt: by priority, then by the time of their creation."""
+    tenant_queues = Key("musicgen:tenant-queues:{owner}", "set")
+    """The queues in which a tenant has such ids."""
+    returned = Key("musicgen:returned:{queue}", "sorted set")
+    """Ids that wait for another attempt, by the time of their creation. They are before all others."""
+    turns = Key("musicgen:turns:{queue}", "sorted set")
+    """The tenants that wait for their turn, by virtual time: those with ids of which one may start."""
+    virtual_time = Key("musicgen:virtual-time:{queue}", "string")
+    """The virtual time of the tenant that had its turn last, before it had it."""
+    served = Key("musicgen:served:{queue}", "sorted set")
+    """Tenants by virtual time, as far as it is later than the queue's own."""
+    tenant = Key("musicgen:tenant:{owner}", "hash", TenantHash)
+    tenant_running = Key("musicgen:tenant-running:{owner}", "set")
+    """A tenant's ids that have been taken and have not ended; those that wait for another attempt are among them."""
+    accepted = Key("musicgen:accepted:{owner}", "hash")
+    """Of each of the last hours, counted since 1970, a limited tenant's accepted seconds of music."""
+    deadlines = Key("musicgen:deadlines", "sorted set")
+    """Ids that are cancelled unless they have ended by then, by that time."""
     queued = Key("musicgen:queued:{queue}", "sorted set")
-    """Ids that wait, by the time of their creation. Workers take from here; the Celery message is only a hint."""
+    """Ids that a version without tenants put there, by the time of their creation; workers move them to `waiting`."""
     running = Key("musicgen:running:{queue}", "set")
     """Ids that run."""
     leases = Key("musicgen:leases", "sorted set")
@@ -284,8 +339,14 @@ class Keys:
     ended = Key("musicgen:ended", "sorted set")
     """Ids that have ended, by the time of their end."""
 
-    webhooks = Key("musicgen:webhooks", "sorted set")
-    """Webhook-ids of pending deliveries, by the time of their next attempt. Workers take from here."""
+    webhooks = Key("musicgen:webhooks:{owner}:{host}", "sorted set")
+    """A lane: webhook-ids of one owner's pending deliveries to one host, by the time of their next attempt."""
+    webhook_hosts = Key("musicgen:webhook-hosts:{owner}", "sorted set")
+    """The hosts of an owner's lanes, by the first time in each lane."""
+    webhook_owners = Key("musicgen:webhook-owners", "sorted set")
+    """The owners of pending deliveries, by the first time in their lanes. Workers look here for what is due."""
+    all_webhooks = Key("musicgen:webhooks", "sorted set")
+    """Webhook-ids of an earlier version's pending deliveries, by the time of their next attempt."""
     delivery = Key(
         "musicgen:delivery:{webhook_id}", "hash", DeliveryHash, (Field.attempt_started, Field.attempt_outcome)
     )
@@ -298,6 +359,14 @@ class Keys:
     """Ids of uploaded files, by the time of their upload."""
     owner_files = Key("musicgen:owner-files:{owner}", "sorted set")
     """The same, of one owner."""
+
+    stored = Key("musicgen:stored:{owner}", "string")
+    """How many bytes of files and outputs are kept for an owner."""
+    rate = Key("musicgen:rate:{owner}:{kind}", "string")
+    """When an owner's bucket for one kind of requests will be full again."""
+    rate_answer = Key("musicgen:rate-answer:{token}", "string")
+    """JSON: what was answered to the command with this token, should it be repeated."""
+    webhook_secret = Key("musicgen:webhook-secret:{owner}", "hash", WebhookSecretHash)
 
     cards = Key("musicgen:cards", "hash")
     """Of each queue, what its workers announced last, as JSON."""

@@ -29,7 +29,7 @@ from predictions.record.schema import (
     WebhookEvent,
 )
 
-PRELUDES = ("clock", "queues", "webhooks", "transitions")
+PRELUDES = ("clock", "day", "turns", "queues", "webhooks", "transitions", "stored")
 """Each may use the functions of those before it."""
 
 ENUMERATIONS: Mapping[str, type[StrEnum]] = {

@@ -9,7 +9,7 @@ from predictions.storage.s3 import S3Storage
 
 
 def open_storage(settings: Settings) -> AudioStorage:
-    """The storage that the settings name. Raises SystemExit where a setting is missing."""
+    """The storage that the settings name. Raises WrongSetting where a setting is missing."""
     if settings.storage == "s3":
         return S3Storage(settings)
     return LocalStorage(settings.data_dir / "objects", settings.require_secret(), settings.url_expiry_seconds)

@@ -11,7 +11,7 @@ whose process died is on record too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -52,6 +52,18 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class DueDelivery:
+    """A webhook whose next attempt is due, and the lane in which it waits."""
+
+    id: str
+    """The webhook-id."""
+    owner: str
+    """Of the prediction."""
+    host: str
+    """The receiver's host and port."""
+
+
+@dataclass(frozen=True)
 class StartedAttempt:
     """An attempt that its caller now has to make."""
 
@@ -63,22 +75,41 @@ class StartedAttempt:
     event: WebhookEvent
 
 
-def due(limit: int = 100) -> Command[list[str]]:
-    """The ids of webhooks whose next attempt is due, the one that has been due longest first."""
-    return Command("webhooks/due", {"limit": limit}, lambda answer: list(answer))
+def due(
+    *,
+    owners: Sequence[str] = (),
+    hosts: Sequence[str] = (),
+    lanes: Sequence[tuple[str, str]] = (),
+    each_lane: int = 100,
+    limit: int = 100,
+) -> Command[list[DueDelivery]]:
+    """Webhooks whose next attempt is due: owners in the order of what has been due longest, and so their hosts.
+
+    `owners`, `hosts` and `lanes` (owner and host) are passed over. At most `each_lane` of one lane are returned.
+    """
+    arguments: Arguments = {
+        "owners": owners,
+        "hosts": hosts,
+        "lanes": [part for lane in lanes for part in lane],
+        "each_lane": each_lane,
+        "limit": limit,
+    }
+    return Command("webhooks/due", arguments, lambda answer: [DueDelivery(*item) for item in answer])
 
 
-def begin(delivery_id: str, token: str) -> Command[StartedAttempt | None]:
+def begin(due: DueDelivery, token: str) -> Command[StartedAttempt | None]:
     """Write down that an attempt begins; None where none is due. `token`: random text, new for each attempt."""
 
     def read(answer: Any) -> StartedAttempt | None:
         if not answer:
             return None
         number, tries, prediction_id, event = answer
-        return StartedAttempt(delivery_id, number, tries, prediction_id, WebhookEvent(event))
+        return StartedAttempt(due.id, number, tries, prediction_id, WebhookEvent(event))
 
     arguments: Arguments = {
-        "webhook_id": delivery_id,
+        "webhook_id": due.id,
+        "owner": due.owner,
+        "host": due.host,
         "token": token,
         "lost_seconds": ATTEMPT_LOST_SECONDS,
         "spacing_seconds": SPACING_SECONDS,

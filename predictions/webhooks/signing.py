@@ -11,25 +11,65 @@ from datetime import datetime
 from standardwebhooks import Webhook as Signer
 
 from predictions.settings import Settings
+from predictions.token_file import ANYONE, is_of_plain_list
+from predictions.webhooks.secrets import SecretState
+
+FIRST = SecretState()
+"""Before an owner changes its key."""
 
 
-def signing_keys(settings: Settings) -> tuple[str, ...]:
-    """The keys that sign every webhook, the current one first. There are several while receivers change keys.
+class SigningKeys:
+    """The keys that sign the webhooks of each owner. Raises WrongSetting where there is no secret to derive them from.
 
-    Raises SystemExit where there is neither a key nor a secret to derive one from.
+    An owner's keys follow from the service's secret, which nobody is ever shown, or, where there is none, from each of
+    the operator's keys. So nobody who knows one owner's key can make another's. The operator's own keys sign too where
+    receivers may know no others: for a service without tokens, and beside the first key of an owner whose token is of
+    the plain list. They cease when that owner changes its key.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._operators = operators_keys(settings)
+        secret = settings.secret.get_secret_value()
+        self._secrets = (secret,) if secret else self._operators
+
+    def of(self, owner: str, state: SecretState = FIRST) -> tuple[str, ...]:
+        """The keys that sign this owner's webhooks, the current one first. Several where the owner or the operator has
+        changed a key lately.
+        """
+        numbers = range(state.current, state.oldest - 1, -1)
+        return tuple(key for number in numbers for key in self._numbered(owner, number))
+
+    def current(self, owner: str, state: SecretState = FIRST) -> str:
+        """The key that the owner's receivers should use from now on."""
+        return self.of(owner, state)[0]
+
+    def _numbered(self, owner: str, number: int) -> tuple[str, ...]:
+        if number == 0 and owner == ANYONE:
+            return self._operators
+        own = tuple(_owners_key(secret, owner, number) for secret in self._secrets)
+        return own + self._operators if number == 0 and is_of_plain_list(owner) else own
+
+
+def operators_keys(settings: Settings) -> tuple[str, ...]:
+    """The keys that the operator has set, the current one first, or the one that follows from the service's secret.
+
+    Raises WrongSetting where there is neither.
     """
     keys = tuple(secret.get_secret_value() for secret in settings.webhook_secrets)
     return keys or (derived_key(settings.require_secret()),)
 
 
-def current_key(settings: Settings) -> str:
-    """The key that receivers should use from now on. Raises SystemExit as `signing_keys` does."""
-    return signing_keys(settings)[0]
-
-
 def derived_key(secret: str) -> str:
     """The key that follows from the service's secret where none is set: `whsec_` and standard base64."""
-    key = hmac.new(secret.encode(), b"webhook signing key", hashlib.sha256).digest()
+    return _key(secret, "webhook signing key")
+
+
+def _owners_key(secret: str, owner: str, number: int) -> str:
+    return _key(secret, f"webhook signing key {number} of {owner}")
+
+
+def _key(secret: str, purpose: str) -> str:
+    key = hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).digest()
     return "whsec_" + base64.b64encode(key).decode()
 
 

@@ -11,8 +11,9 @@ import httpx
 import pytest
 import uvicorn
 
+from app.guard.connections import Connections
+from app.guard.protocol import protocol_factory
 from app.main import create_app
-from app.retries.protocol import WatchingProtocol
 from predictions.models import announcements
 from predictions.models.card import Announcement
 from predictions.record.schema import Queue
@@ -53,10 +54,11 @@ WORDS = CARD.model_copy(
 
 
 @contextmanager
-def api_server(settings: Settings) -> Iterator[str]:
-    """Serve the application in a thread; yields its address."""
+def api_server(settings: Settings, registry: Connections | None = None) -> Iterator[str]:
+    """Serve the application in a thread; yields its address. `registry`: limits its connections."""
     app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=WatchingProtocol, log_config=None))
+    protocol = protocol_factory(registry or Connections(1000, 1000))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=protocol, ws="none", log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

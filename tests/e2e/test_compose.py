@@ -16,6 +16,7 @@ from predictions.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
+PROXY = ROOT / "deploy" / "proxy.yml"
 SECRETS = {"MUSICGEN_API_TOKENS", "MUSICGEN_SECRET", "MUSICGEN_S3_ACCESS_KEY", "MUSICGEN_S3_SECRET_KEY"}
 OURS = {"api", "webhooks", "worker", "worker-cpu"}
 BUILT = OURS - {"webhooks"}
@@ -46,8 +47,9 @@ def is_setting(name: str) -> bool:
     return name.removeprefix(PREFIX).lower() in Settings.model_fields
 
 
-def test_conforms_to_the_compose_specification():
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+@pytest.mark.parametrize("file", [COMPOSE, PROXY])
+def test_conforms_to_the_compose_specification(file: Path):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -170,3 +172,21 @@ def test_ports_are_bound_to_this_machine_unless_told_otherwise(services: dict[st
     assert len(ports) == 2
     assert all(port.startswith("${BIND_ADDRESS:-127.0.0.1}:") for port in ports)
     assert example["BIND_ADDRESS"] == "127.0.0.1"
+
+
+def test_the_proxy_stands_before_services_that_exist(services: dict[str, Service], example: dict[str, str]):
+    added = YAML(typ="safe").load(PROXY)
+    assert set(added["services"]) - set(services) == {"proxy"}
+    proxy = added["services"]["proxy"]
+    assert re.search(r":\d+\.\d+\.\d+", proxy["image"])
+    assert (ROOT / proxy["volumes"][0].partition(":")[0]).is_file()
+    assert variables(PROXY.read_text()) == set(proxy["environment"]) <= set(example)
+    named = {name for service in added["services"].values() for name in service.get("environment", {})}
+    assert all(is_setting(name) for name in named if name.startswith(PREFIX))
+    [network] = added["networks"]["proxy"]["ipam"]["config"]
+    api = added["services"]["api"]
+    assert api["environment"]["MUSICGEN_PROXIES"] == network["subnet"]
+    # A list of networks replaces the one in the other file.
+    assert set(api["networks"]) == {*services["api"]["networks"], "proxy"}
+    targets = set(re.findall(r"reverse_proxy (\w+):\d+", (ROOT / "deploy" / "Caddyfile").read_text()))
+    assert targets == {"api", "s3"} == set(proxy["depends_on"])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import random
 import re
-import struct
 import threading
 import time
-import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +18,7 @@ import pytest
 from predictions.record import commands
 from predictions.record.schema import EventName
 from predictions.record.store import PredictionStore
+from tests.dripping_server import tone
 from tests.faults.deployment import ENDED, Deployment
 from tests.faults.report import Report
 from tests.servers import wait_until
@@ -108,18 +106,6 @@ def test_canceled_at_any_moment(
     assert {item.body["status"] for item in done} <= {"canceled", "succeeded"}
     after = service.wait_all([service.post(service.client(), prompt="after that", duration=1)], END_SECONDS)
     assert [body["status"] for body in after.values()] == ["succeeded"]
-
-
-def tone(seconds: float) -> bytes:
-    """A WAV file."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as target:
-        target.setnchannels(1)
-        target.setsampwidth(2)
-        target.setframerate(16_000)
-        samples = [8000 if number // 20 % 2 else -8000 for number in range(int(16_000 * seconds))]
-        target.writeframes(struct.pack(f"<{len(samples)}h", *samples))
-    return file.getvalue()
 
 
 @dataclass
@@ -277,30 +263,3 @@ def test_deleted_while_its_audio_is_fetched_and_asked_for_again(
     with slow_server(download_seconds) as server, ThreadPoolExecutor(AT_ONCE) as pool:
         done = list(pool.map(try_once, plans))
     check(service, report, "DELETE while its audio is fetched, PUT of the same id", done)
-
-
-@pytest.mark.full  # the downloads last 20 seconds
-def test_deleted_downloads_do_not_keep_others_waiting(
-    service: Deployment, tries: Callable[[int, int], int], choice: random.Random, report: Report
-) -> None:
-    """More slow downloads than the worker has threads are begun and deleted, and then something else is asked for."""
-    count = tries(20, 20)
-    with slow_server(20.0) as server:
-        deleted = []
-        for n in range(count):
-            audio = f"/whole/many-{n}.wav"
-            reached = server.expect(audio)
-            value = {"prompt": "the old one", "duration": 30, "input_audio": server.url + audio}
-            prediction_id = service.post(service.client(), **value)
-            # Where the worker has no room left, it does not begin.
-            reached.wait(1)
-            assert service.client().delete(f"/predictions/{prediction_id}").status_code == 204
-            deleted.append(prediction_id)
-        asked_at = time.monotonic()
-        made = service.post(service.client(), prompt="something else", duration=1)
-        ended = service.wait_all([made], END_SECONDS)
-        seconds = time.monotonic() - asked_at
-    lost = sum(body["status"] != "succeeded" for body in ended.values())
-    report.add("many slow downloads deleted, then another prediction", count, lost=lost, recovery=[seconds])
-    assert lost == 0
-    assert all(service.client().get(f"/predictions/{item}").status_code == 404 for item in deleted)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from tests.faults.deployment import Deployment
 from tests.faults.proxy import TcpProxy
 from tests.faults.report import Report
 from tests.javascript import node, node_modules
+from tests.servers import wait_until
 
 AT_ONCE = 100
 PUTS_AT_ONCE = 50
@@ -124,6 +126,41 @@ def test_one_id(service: Deployment, tries: Callable[[int, int], int], choice: r
         assert len(service.objects(prediction_id)) == 1
     lost = sum(body["status"] != "succeeded" for body in ended.values())
     report.add("50 PUTs at once with one id", rounds, lost=lost, doubled=doubled)
+    assert (lost, doubled) == (0, 0)
+
+
+def has_begun(service: Deployment, prediction_id: str) -> bool:
+    return bool(service.client().get(f"/predictions/{prediction_id}").json()["status"] != "starting")
+
+
+def test_one_deadline(
+    service: Deployment, tries: Callable[[int, int], int], choice: random.Random, report: Report
+) -> None:
+    """Requests at once, with a deadline that passes while the only worker that generates is stopped."""
+    rounds = tries(1, 5)
+    lost = doubled = 0
+    for n in range(rounds):
+        prompt = f"with a deadline, round {n}"
+        headers = {"Idempotency-Key": f"deadline {n} {choice.random()}", "Cancel-After": "5s"}
+        body = {"input": {"prompt": prompt, "duration": 30}}
+        running = service.client().post("/predictions", json=body, headers={"Cancel-After": "5s"}).json()["id"]
+        wait_until(partial(has_begun, service, running))
+        service.stop("worker-0")
+        try:
+            requests = [
+                service.client(number % 2).build_request("POST", "/predictions", json=body, headers=headers)
+                for number in range(THREADS)
+            ]
+            made = accepted_ids(side_by_side(service, requests)) | {running}
+            ended = service.wait_all([*made], END_SECONDS)
+        finally:
+            service.cont("worker-0")
+        doubled += len({*all_with_prompt(service, prompt)} | made) - 2
+        # The first one may have ended before the worker was stopped.
+        lost += sum("deadline" not in (body["error"] or "") for key, body in ended.items() if key != running)
+    after = service.wait_all([service.post(service.client(), prompt="after that", duration=1)], END_SECONDS)
+    lost += sum(body["status"] != "succeeded" for body in after.values())
+    report.add("25 POSTs at once with one key and a deadline, worker stopped", rounds, lost=lost, doubled=doubled)
     assert (lost, doubled) == (0, 0)
 
 

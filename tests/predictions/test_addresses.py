@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from predictions.addresses import ForbiddenAddress, ascii_url, check_address, check_url
+from predictions.addresses import ForbiddenAddress, ascii_url, check_address, check_url, receiver_of
 
 FORBIDDEN = [
     "127.0.0.1",
@@ -133,3 +133,18 @@ def test_operators_allow_a_network_in_urls_too() -> None:
 def test_international_urls_go_over_the_wire_in_ascii(url: str, on_the_wire: str) -> None:
     assert ascii_url(url) == on_the_wire
     check_url(url, ())
+
+
+@pytest.mark.parametrize(
+    ("url", "receiver"),
+    [
+        ("http://Example.com./a", "example.com:80"),
+        ("https://user@example.com/a", "example.com:443"),
+        ("https://example.com:8443", "example.com:8443"),
+        ("http://b\u00fccher.example/", "xn--bcher-kva.example:80"),
+        ("http://[::1]:81/", "::1:81"),
+        ("http://[bad", ""),
+    ],
+)
+def test_the_server_that_a_url_names(url: str, receiver: str) -> None:
+    assert receiver_of(url) == receiver

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from predictions.settings import load_settings
+from predictions.errors import WrongSetting
+from predictions.settings import Settings, load_settings
 from predictions.storage import open_storage
 
 
@@ -27,6 +28,12 @@ from predictions.storage import open_storage
         ("MUSICGEN_WEBHOOK_SECRETS", "whsec_c2hvcnQ=", "24 to 64 bytes"),
         ("MUSICGEN_WEBHOOK_SECRETS", "whsec_" + "QUJD" * 12 + ",whsec_not*base64", "MUSICGEN_WEBHOOK_SECRETS"),
         ("MUSICGEN_REDIS", "x", "did you mean MUSICGEN_REDIS_URL?"),
+        ("MUSICGEN_REDIS_URL", "http://127.0.0.1:6379", "redis://"),
+        ("MUSICGEN_REDIS_URL", "127.0.0.1:6379", "redis://"),
+        ("MUSICGEN_REDIS_URL", "redis://127.0.0.1:port/0", "redis://"),
+        ("MUSICGEN_S3_BUCKET", "no such/name", "MUSICGEN_S3_BUCKET"),
+        ("MUSICGEN_RETENTION_HOURS", "1e9", "MUSICGEN_RETENTION_HOURS"),
+        ("MUSICGEN_MAX_INPUT_AUDIO_MB", "5000", "MUSICGEN_MAX_INPUT_AUDIO_MB"),
         ("MUSICGEN_ZZZZZZ", "x", "Unknown setting MUSICGEN_ZZZZZZ"),
     ],
 )
@@ -35,6 +42,18 @@ def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: 
     with pytest.raises(SystemExit) as stopped:
         load_settings()
     assert words in str(stopped.value)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "Infinity", "1e999"])
+def test_every_number_is_finite(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    numbers = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
+    assert {"lease_seconds", "extend_stride", "port", "max_queued"} <= set(numbers)
+    for name in numbers:
+        variable = f"MUSICGEN_{name.upper()}"
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            with pytest.raises(WrongSetting, match=variable):
+                load_settings()
 
 
 def test_an_access_key_needs_its_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +107,14 @@ def test_strangers_are_not_served_without_tokens(monkeypatch: pytest.MonkeyPatch
         load_settings().require_safe_binding()
     monkeypatch.setenv("MUSICGEN_API_TOKENS", "token-of-ann")
     load_settings().require_safe_binding()
+    monkeypatch.delenv("MUSICGEN_API_TOKENS")
+    monkeypatch.setenv("MUSICGEN_TOKENS_FILE", "tokens.json")
+    load_settings().require_safe_binding()
+
+
+def test_an_empty_name_of_a_tokens_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGEN_TOKENS_FILE", "")
+    assert load_settings().tokens_file is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])

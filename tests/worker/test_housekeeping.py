@@ -10,7 +10,7 @@ from predictions.errors import ObjectNotFound
 from predictions.models import announcements
 from predictions.record.command import Command
 from predictions.record.prediction import output_key
-from predictions.record.schema import Queue
+from predictions.record.schema import Keys, Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage import open_storage
@@ -18,7 +18,7 @@ from tests.app.conftest import CARD
 from tests.predictions.record.test_store import LEASE, create, succeed
 from tests.records import claim
 from tests.servers import wait_until
-from worker.housekeeping import Housekeeper
+from worker.housekeeping import OVERDUE_AT_ONCE, Housekeeper
 
 
 def housekeeper(
@@ -41,6 +41,17 @@ def test_a_worker_is_announced_until_it_closes(store: PredictionStore, settings:
     wait_until(lambda: workers(store) == ("a",), seconds=10)
     keeper.close()
     assert workers(store) == ()
+
+
+def test_what_is_past_its_deadline_is_cancelled(store: PredictionStore, settings: Settings) -> None:
+    many = 2 * OVERDUE_AT_ONCE + 1
+    for n in range(many):
+        create(store, f"p{n}", max_queued=many)
+    store.redis.zadd(Keys.deadlines(), {f"p{n}": 1.0 for n in range(many)})
+    keeper = housekeeper(store, settings)
+    keeper.start()
+    wait_until(lambda: store.redis.zcard(Keys.ended()) == many, seconds=20)
+    keeper.close()
 
 
 def test_a_step_that_fails_keeps_no_other_from_its_work(

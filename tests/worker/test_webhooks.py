@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,11 @@ from predictions.record.schema import DeliveryState, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage import open_storage
+from predictions.token_file import ANYONE
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import Delivery
-from predictions.webhooks.signing import derived_key
+from predictions.webhooks.secrets import rotate_secret
+from predictions.webhooks.signing import SigningKeys, derived_key
 from tests.conftest import SECRET
 from tests.predictions.record.test_store import LEASE, create, succeed
 from tests.predictions.webhooks.test_deliveries import let_time_pass, log
@@ -29,10 +31,13 @@ from tests.records import claim
 from tests.servers import wait_until
 from tests.webhook_receiver import HANG, Receiver, receiver
 from tests.worker.network.servers import resolver
-from worker.webhooks import WebhookSender
+from worker.dispatcher import Dispatcher
+from worker.webhooks import PLACES, WebhookSender
 
 START, OUTPUT, LOGS, COMPLETED = WebhookEvent
 NEW_KEY = "whsec_" + "QUJD" * 12
+OWNER = "ann"
+"""Of all predictions here."""
 
 
 @pytest.fixture
@@ -69,7 +74,8 @@ def seconds_to_next(store: PredictionStore) -> float:
 
 def verified_bodies(hook: Receiver) -> dict[str, dict[str, object]]:
     """The bodies by webhook-id, each verified by the specification's own library."""
-    return {h["webhook-id"]: Verifier(derived_key(SECRET)).verify(body, h) for h, body in hook.received}
+    key = SigningKeys(Settings(secret=SECRET)).current(OWNER)
+    return {h["webhook-id"]: Verifier(key).verify(body, h) for h, body in hook.received}
 
 
 def test_each_event_has_its_own_body(store: PredictionStore, sender: WebhookSender) -> None:
@@ -95,11 +101,23 @@ def test_each_event_has_its_own_body(store: PredictionStore, sender: WebhookSend
 def test_while_secrets_are_rotated_both_verify(store: PredictionStore, settings: Settings) -> None:
     rotating = Settings(**{**settings.model_dump(), "webhook_secrets": f"{NEW_KEY},{derived_key(SECRET)}"})
     with receiver() as hook:
-        claimed(store, hook.url)
+        create(store, webhook=Webhook(hook.url, (START,)), owner=ANYONE)
+        claim(store, "one", LEASE)
         deliver(sender_for(store, rotating))
     [(headers, body)] = hook.received
     for key in (NEW_KEY, derived_key(SECRET)):
         assert Verifier(key).verify(body, headers)["id"] == "one"
+
+
+def test_an_owner_that_rotates_its_secret_is_sent_both_signatures(store: PredictionStore, settings: Settings) -> None:
+    before = SigningKeys(settings).current(OWNER)
+    with receiver() as hook:
+        claimed(store, hook.url)
+        store.run(rotate_secret(OWNER, "token"))
+        deliver(sender_for(store, settings))
+    [(headers, body)] = hook.received
+    assert len(headers["webhook-signature"].split(" ")) == 2
+    assert Verifier(before).verify(body, headers)["id"] == "one"
 
 
 def test_a_day_of_failures_is_ten_retries_under_one_id(store: PredictionStore, sender: WebhookSender) -> None:
@@ -183,6 +201,63 @@ def test_addresses_are_checked_at_each_attempt(
     first, *refused = delivery(store).attempts
     assert first.status == 500
     assert ["may not be reached" in (attempt.error or "") for attempt in refused] == [True, True]
+
+
+def owe(store: PredictionStore, owner: str, urls: list[str]) -> list[str]:
+    """Predictions that a worker has taken, each with a webhook that is due; returns their ids."""
+    ids = [f"{owner}-{number}" for number in range(len(urls))]
+    for prediction_id, url in zip(ids, urls, strict=True):
+        create(store, prediction_id, owner=owner, webhook=Webhook(url, (START,)))
+        claim(store, prediction_id, LEASE)
+    return ids
+
+
+def attempts(store: PredictionStore, prediction_id: str) -> int:
+    [found] = store.run(deliveries.of(prediction_id))
+    return len(found.attempts)
+
+
+def is_delivered(store: PredictionStore, prediction_id: str) -> bool:
+    return store.run(deliveries.of(prediction_id))[0].state is DeliveryState.DELIVERED
+
+
+@contextmanager
+def sending(sender: WebhookSender) -> Iterator[None]:
+    dispatcher = Dispatcher(sender.take, PLACES.total)
+    dispatcher.start()
+    try:
+        yield
+    finally:
+        dispatcher.close()
+
+
+def test_a_receiver_that_hangs_keeps_nobody_waiting(store: PredictionStore, sender: WebhookSender) -> None:
+    with sending(sender), receiver(*[HANG] * 1000) as slow, receiver() as fast:
+        anns = owe(store, "ann", [slow.url] * 70 + [fast.url])
+        bobs = owe(store, "bob", [fast.url])
+        wait_until(lambda: is_delivered(store, bobs[0]) and is_delivered(store, anns[-1]))
+        tried = [prediction_id for prediction_id in anns[:-1] if attempts(store, prediction_id)]
+        assert len(slow.received) >= PLACES.each_lane
+        # Without a share, bob's would have waited for all of them; in rounds of so many, few have been tried.
+        assert len(tried) < 35
+
+
+def test_an_owner_of_many_receivers_that_hang_keeps_no_other_waiting(
+    store: PredictionStore, sender: WebhookSender
+) -> None:
+    with sending(sender), ExitStack() as running:
+        slow = [running.enter_context(receiver(*[HANG] * 100)) for _ in range(12)]
+        anns = owe(store, "ann", [hook.url for hook in slow] * 10)
+        fast = running.enter_context(receiver())
+        bobs = owe(store, "bob", [fast.url] * 10)
+        wait_until(lambda: all(is_delivered(store, prediction_id) for prediction_id in bobs))
+        assert sum(attempts(store, prediction_id) > 0 for prediction_id in anns) < 60
+
+
+def test_places_are_free_again_after_attempts(store: PredictionStore, sender: WebhookSender) -> None:
+    with sending(sender), receiver(*[500] * 10) as hook:
+        ids = owe(store, "ann", [hook.url] * 40)
+        wait_until(lambda: all(attempts(store, prediction_id) for prediction_id in ids))
 
 
 @contextmanager

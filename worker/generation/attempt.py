@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
@@ -30,13 +27,13 @@ from musicgen_core import (
     encode_mp3,
     encode_wav,
 )
-from predictions.errors import LeaseLost, ObjectNotFound, StorageError, StoreUnavailable
-from predictions.files.record import file_key
+from predictions.errors import LeaseLost, StorageError, StoreUnavailable
 from predictions.models.card import ModelCard
 from predictions.models.inputs import Input, OutputFormat
 from predictions.record import commands
 from predictions.record.command import Command
 from predictions.record.prediction import (
+    Prediction,
     Progress,
     Provenance,
     attempt_prefix,
@@ -46,16 +43,16 @@ from predictions.record.prediction import (
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
-from worker.generation.leases import Lease, LeaseKeeper, Reached
+from worker.generation.fetches import Fetches
+from worker.generation.input_audio import AudioReader, needs_audio
+from worker.generation.leases import TAKE_PATIENCE_SECONDS, Lease, LeaseKeeper, Reached
 from worker.generation.live_audio import LiveAudio
 from worker.generation.metrics import as_delivered, measured_overhead, metrics
+from worker.generation.storage_retries import until_storage_answers
 from worker.network import outbound
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-STORAGE_RETRY_SECONDS = (0.5, 2.0, 5.0, 10.0, 20.0)
 FINISH_PATIENCE_SECONDS = 300.0
 """For how long a finished prediction's end is written while Redis is away: what has been made is not thrown away."""
 CONTENT_TYPES = {OutputFormat.WAV: "audio/wav", OutputFormat.MP3: "audio/mpeg"}
@@ -71,6 +68,11 @@ class Attempt:
     def __init__(self, lease: Lease, card: ModelCard) -> None:
         self.prediction = lease.prediction
         self.lease = lease
+        self.taken_at = time.monotonic()
+        self.log = f"Using seed {lease.prediction.input.get('seed')}\n"
+        """What its log says before any progress."""
+        self.clip: Waveform | None = None
+        """The input audio, once it has been fetched."""
         self.provenance = Provenance(card.checksum, card.code_version)
 
     def note_audio(self, sha256: str) -> None:
@@ -103,37 +105,78 @@ class Generator:
         self._settings = settings
         self._card = card
         self._stopping = threading.Event()
+        self._reader = AudioReader(model, storage, settings)
+        self._fetches = Fetches[Attempt](self._fetch, self._let_go, lambda: self._tell())
+        self._tell: Callable[[], None] = lambda: None
+
+    def when_changed(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever `take` may give something that was fetched meanwhile, or has a place for more."""
+        self._tell = tell
 
     def stop_waiting(self) -> None:
         """Wait for an absent Redis no longer: the process is to end."""
         self._stopping.set()
 
-    def take(self) -> Callable[[], None] | None:
-        """Take the next prediction; returns what carries it out, or None where there is none to take now."""
-        lease = self._leases.take()
-        return None if lease is None else partial(self._work_on, lease)
+    def stop_taking(self) -> None:
+        """Take nothing more, and give back what is not being generated: another worker can have it at once."""
+        self._fetches.close()
 
-    def _work_on(self, lease: Lease) -> None:
-        attempt = Attempt(lease, self._card)
+    def take(self) -> Callable[[], None] | None:
+        """Take the next prediction; returns what carries it out, or None where there is none to take now.
+
+        One with input audio is carried out once that has been fetched; until then, others are taken.
+        """
+        while not self._fetches.is_closed:
+            if (ready := self._fetches.next_ready()) is not None:
+                return partial(self._work_on, ready)
+            lease = self._leases.take(no_audio=self._fetches.is_full, no_audio_of=self._fetches.full_owners())
+            if lease is None:
+                return None
+            attempt = Attempt(lease, self._card)
+            if not needs_audio(lease.prediction):
+                return partial(self._work_on, attempt)
+            self._fetches.begin(attempt)
+        return None
+
+    def _let_go(self, attempt: Attempt) -> None:
+        """Give up an attempt whose audio has not been used."""
+        if self._fetches.is_closed:
+            with suppress(StoreUnavailable):  # its lease runs out, and then it is tried again
+                given_back = commands.give_back(attempt.prediction.id, attempt.lease.token, suspect=False)
+                self._store.run(given_back, patience=TAKE_PATIENCE_SECONDS)
+        self._leases.release(attempt.lease)
+
+    def _fetch(self, attempt: Attempt) -> bool:
+        """Fetch its input audio; false where that failed and the attempt has ended."""
+        return self._goes_well(attempt, self._fetch_audio)
+
+    def _work_on(self, attempt: Attempt) -> None:
         try:
-            self._end(attempt)
+            self._goes_well(attempt, self._carry_out)
+        finally:
+            self._leases.release(attempt.lease)
+
+    def _goes_well(self, attempt: Attempt, step: Callable[[Attempt], None]) -> bool:
+        """Take a step of the attempt, and write down how it ended where the step fails; then, return false."""
+        try:
+            return self._end_where_it_fails(attempt, step)
         except (LeaseLost, GenerationCancelled):
-            logger.info("%s was stopped: cancelled, or taken over by another worker", lease.prediction_id)
+            logger.info("%s was stopped: cancelled, given back, or taken over", attempt.prediction.id)
         except StoreUnavailable as error:
             # Not the prediction's fault. Its lease runs out, and then it is tried again.
-            logger.error("%s could not be ended, for Redis is away: %s", lease.prediction_id, error)
-        finally:
-            self._leases.release(lease)
+            logger.error("%s could not be ended, for Redis is away: %s", attempt.prediction.id, error)
+        return False
 
-    def _end(self, attempt: Attempt) -> None:
-        """Carry it out and write down how it ended. Raises LeaseLost, GenerationCancelled, StoreUnavailable."""
+    def _end_where_it_fails(self, attempt: Attempt, step: Callable[[Attempt], None]) -> bool:
+        """The same. Raises LeaseLost, GenerationCancelled, StoreUnavailable."""
         try:
-            self._carry_out(attempt)
+            step(attempt)
+            return True
         except (LeaseLost, GenerationCancelled, StoreUnavailable):
             raise
         except StepFailed as error:
             logger.error("%s is tried again, alone: %s", attempt.prediction.id, error)
-            self._store.run(commands.give_back(attempt.prediction.id, attempt.lease.token))
+            self._store.run(commands.give_back(attempt.prediction.id, attempt.lease.token, suspect=True))
         except (MusicGenError, outbound.RequestError, StorageError) as error:
             self._fail(attempt, str(error))
         except OSError as error:
@@ -146,77 +189,45 @@ class Generator:
                 raise
             logger.exception("%s failed", attempt.prediction.id)
             self._fail(attempt, "Internal error: the worker's log says which.")
+        return False
 
-    def _carry_out(self, attempt: Attempt) -> None:
-        prediction, lease, claimed_at = attempt.prediction, attempt.lease, time.monotonic()
+    def _check_version(self, prediction: Prediction) -> None:
         if prediction.version != self._card.version:
             raise InvalidRequest(
                 f"Version {prediction.version} of the model, which was asked for, is no longer served; send it again."
             )
+
+    def _fetch_audio(self, attempt: Attempt) -> None:
+        self._check_version(attempt.prediction)
+        attempt.log += "Fetching input_audio\n"
+        attempt.lease.follow(lambda: Reached(logs=attempt.log))
+        attempt.clip = self._reader.read(attempt.lease, attempt.note_audio)
+
+    def _carry_out(self, attempt: Attempt) -> None:
+        prediction, lease = attempt.prediction, attempt.lease
+        self._check_version(prediction)
         value = Input.model_validate(prediction.input)
-        assert value.seed is not None
-        log = f"Using seed {value.seed}\n"
-        lease.follow(lambda: Reached(logs=log))
-        clip = self._input_audio(attempt, value) if value.input_audio is not None else None
+        lease.follow(lambda: Reached(logs=attempt.log))
         lease.check()
-        job = self._model.submit(generation_input(value, clip, live=prediction.live))
-        lease.follow(_Meter(job, log).read)
+        job = self._model.submit(generation_input(value, attempt.clip, live=prediction.live))
+        lease.follow(_Meter(job, attempt.log).read)
         lease.when_lost(job.cancel)
-        audio = job.finish(on_chunk=LiveAudio(self._store, self._storage, lease) if prediction.live else None)
+        live = LiveAudio(self._store, self._storage, lease) if prediction.live else None
+        audio = job.finish(on_chunk=live)
         lease.check()
         key = output_key(prediction.id, lease.token, value.output_format)
         content = ENCODERS[value.output_format](audio)
         delivered = as_delivered(content, value.output_format, audio)
         lease.check()
         content_type = CONTENT_TYPES[value.output_format]
-        self._until_storage_answers(f"Storing {key}", lambda: self._storage.put(key, content, content_type), lease)
-        self._succeed(attempt, key, metrics(prediction, job, claimed_at, audio, delivered), job.total_steps)
+        until_storage_answers(f"Storing {key}", lambda: self._storage.put(key, content, content_type), lease)
+        stored_bytes = len(content) + (live.stored_bytes if live else 0)
+        measured = metrics(prediction, job, attempt.taken_at, audio, delivered)
+        self._succeed(attempt, key, measured, job.total_steps, stored_bytes)
         with suppress(StoreUnavailable):  # the prediction has succeeded; estimates can miss a measurement
             self._store.run(measured_overhead(prediction, value, job))
 
-    def _input_audio(self, attempt: Attempt, value: Input) -> Waveform:
-        """Fetch and decode the input audio. Raises RequestError, StorageError, MusicGenError."""
-        with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
-            path = Path(folder) / "input"
-            self._fetch(attempt, value, path)
-            with path.open("rb") as file:
-                attempt.note_audio(hashlib.file_digest(file, "sha256").hexdigest())
-            return self._model.read_audio(path, max_seconds=self._settings.max_input_audio_seconds)
-
-    def _fetch(self, attempt: Attempt, value: Input, path: Path) -> None:
-        if attempt.prediction.input_file is not None:
-            path.write_bytes(self._read_file(attempt.prediction.input_file, attempt.lease))
-            return
-        assert value.input_audio is not None
-        outbound.download(
-            value.input_audio,
-            path,
-            max_bytes=self._settings.max_input_audio_bytes,
-            timeout_seconds=self._settings.download_timeout_seconds,
-            allowed_networks=self._settings.outbound_allow,
-        )
-
-    def _read_file(self, file_id: str, lease: Lease) -> bytes:
-        key = file_key(file_id)
-        try:
-            return self._until_storage_answers(f"Reading {key}", lambda: self._storage.open(key), lease)
-        except ObjectNotFound as error:
-            raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error
-
-    def _until_storage_answers(self, what: str, work: Callable[[], T], lease: Lease) -> T:
-        """Do work that needs the storage, again and again for the better part of a minute. Raises StorageError."""
-        for delay in STORAGE_RETRY_SECONDS:
-            try:
-                return work()
-            except ObjectNotFound:
-                raise
-            except StorageError as error:
-                logger.warning("%s failed, trying again in %s s: %s", what, delay, error)
-                time.sleep(delay)
-                lease.check()
-        return work()
-
-    def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int) -> None:
+    def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int, stored_bytes: int) -> None:
         prediction_id, lease = attempt.prediction.id, attempt.lease
         succeeded = commands.succeed(
             prediction_id,
@@ -226,6 +237,7 @@ class Generator:
             logs=lease.reached().logs,
             progress=Progress(steps, steps),
             provenance=attempt.provenance,
+            stored_bytes=stored_bytes,
         )
         if not self._finish(succeeded):
             # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.

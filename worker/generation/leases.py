@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from redis.client import PubSub
@@ -43,7 +44,7 @@ class Lease:
     prediction: Prediction
     """As it was taken."""
     _lost: threading.Event = field(default_factory=threading.Event)
-    _on_lost: Callable[[], None] = lambda: None
+    _on_lost: Callable[[], object] = lambda: None
     _report: Callable[[], Reached] = Reached
     _written: Reached = Reached()
     _renewed_at: float = field(default_factory=time.monotonic)
@@ -71,15 +72,29 @@ class Lease:
         if self._lost.is_set():
             raise LeaseLost(self.prediction_id)
 
-    def when_lost(self, action: Callable[[], None]) -> None:
+    def when_lost(self, action: Callable[[], object]) -> None:
         """Call `action` as soon as the lease is lost; if it is lost already, at once, and raise LeaseLost."""
         self._on_lost = action
         if self._lost.is_set():
             action()
             raise LeaseLost(self.prediction_id)
 
+    @contextmanager
+    def stopping(self, stop: Callable[[], object]) -> Iterator[None]:
+        """Call `stop` as soon as the lease is lost inside the block, which then ends with LeaseLost in any case."""
+        self.when_lost(stop)
+        try:
+            yield
+        finally:
+            self.when_lost(lambda: None)
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long. Raises LeaseLost as soon as the lease is lost."""
+        self._lost.wait(seconds)
+        self.check()
+
     def lose(self) -> None:
-        """Mark the lease as lost and stop the work."""
+        """Mark the lease as lost, or as given up, and stop the work."""
         self._lost.set()
         self._on_lost()
 
@@ -127,11 +142,16 @@ class LeaseKeeper:
         """Whether its thread has died."""
         return not self._thread.is_alive()
 
-    def take(self) -> Lease | None:
-        """Take the next prediction and keep its lease until it is released; None where there is none to take now."""
+    def take(self, *, no_audio: bool = False, no_audio_of: Sequence[str] = ()) -> Lease | None:
+        """Take the next prediction and keep its lease until it is released; None where there is none to take now.
+
+        `no_audio`: one without input audio; `no_audio_of`: one without, where it is of these owners.
+        """
         with self._lock:
             held = {token: lease.prediction_id for token, lease in self._held.items()}
-        command = commands.take(self._queue, self._next_token, self._lease_seconds, held)
+        command = commands.take(
+            self._queue, self._next_token, self._lease_seconds, held, no_audio=no_audio, no_audio_of=no_audio_of
+        )
         # With the same token until there is an answer: should it be lost, the next call gets what was taken.
         prediction = self._store.run(command, patience=TAKE_PATIENCE_SECONDS)
         self._next_token = new_id()

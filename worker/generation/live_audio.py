@@ -23,6 +23,8 @@ class LiveAudio:
         self._store = store
         self._storage = storage
         self._lease = lease
+        self.stored_bytes = 0
+        """The size of the chunks that are kept."""
         self._index = 0
         self._seconds = 0.0
         self._broken = False
@@ -53,4 +55,5 @@ class LiveAudio:
             # Nobody will ever read it.
             self._storage.delete_prefix(chunk.key(prediction_id))
             raise LeaseLost(prediction_id)
+        self.stored_bytes += len(content)
         self._index, self._seconds = self._index + 1, self._seconds + sound.duration

@@ -23,22 +23,20 @@ from predictions.record.command import Command
 from predictions.record.prediction import Prediction
 
 
-def metrics(
-    prediction: Prediction, job: Job, claimed_at: float, audio: Waveform, delivered: Waveform
-) -> dict[str, Any]:
+def metrics(prediction: Prediction, job: Job, taken_at: float, audio: Waveform, delivered: Waveform) -> dict[str, Any]:
     """The metrics of a prediction that succeeded with this audio, as its record stores them.
 
-    `claimed_at`: when it was claimed, by `time.monotonic`. `delivered`: the audio as its listeners hear it
+    `taken_at`: when it was taken, by `time.monotonic`. `delivered`: the audio as its listeners hear it
     (`as_delivered`), whose level is measured.
     """
-    seconds = time.monotonic() - claimed_at
+    seconds = time.monotonic() - taken_at
     assert prediction.started_at is not None
     # Both times are from Redis, so that differences between the machines' clocks do not matter. `started_at` is that of
     # the first attempt.
     queued = (prediction.started_at - prediction.created_at).total_seconds()
     return {
         "predict_time": round(seconds, 4),
-        "queue_time": round(queued + (job.started_at or claimed_at) - claimed_at, 4),
+        "queue_time": round(queued + (job.started_at or taken_at) - taken_at, 4),
         "seed": prediction.input["seed"],
         "duration": round(audio.duration, 4),
         "real_time_factor": round(seconds / audio.duration, 4),

@@ -2,14 +2,14 @@
 
 Each connection resolves its name once, checks every address that comes back, and connects to one of these. A name that
 resolves differently the next time (DNS rebinding), a redirect or a proxy variable cannot lead anywhere else. One
-deadline holds for the whole exchange, from the first look-up to the last byte.
+deadline holds for the whole exchange, from the first look-up to the last byte, and a download can be stopped before it.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Self
 from urllib.parse import urljoin, urlsplit
@@ -39,16 +39,28 @@ _FAILURES = (
     OSError,
 )
 
+Stoppable = Callable[[Callable[[], object]], AbstractContextManager[object]]
+"""Makes a block stoppable: given what ends the block's waiting at once, which another thread may then call."""
+
 
 class RequestError(Exception):
     """The server could not be reached, may not be reached, or did not send what was asked for."""
 
 
 def download(
-    url: str, destination: Path, *, max_bytes: int, timeout_seconds: float, allowed_networks: Sequence[IPNetwork]
+    url: str,
+    destination: Path,
+    *,
+    max_bytes: int,
+    timeout_seconds: float,
+    allowed_networks: Sequence[IPNetwork],
+    stoppable: Stoppable = nullcontext,
 ) -> None:
-    """Save the content of the URL as the file `destination`, following redirects. Raises RequestError."""
-    with _Session(timeout_seconds, allowed_networks) as session:
+    """Save the content of the URL as the file `destination`, following redirects. Raises RequestError.
+
+    Whoever stops it has its connection closed at once, in whatever state that is.
+    """
+    with _Session(timeout_seconds, allowed_networks) as session, stoppable(session.stop):
         for _ in range(MAX_REDIRECTS + 1):
             redirected = _fetch(session, url, destination, max_bytes)
             if redirected is None:
@@ -87,6 +99,10 @@ class _Session:
 
     def __exit__(self, *_: object) -> None:
         self._pool.close()
+
+    def stop(self) -> None:
+        """End the exchange at once, as its deadline would; called by another thread."""
+        self._deadline.pass_now()
 
     @contextmanager
     def request(

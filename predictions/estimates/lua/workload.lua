@@ -1,5 +1,5 @@
 -- What a queue has to do, and how fast its workers were. Given: queue, max_waiting (how many of those that wait).
--- Returns {live workers, announcement or false, flat throughput, running, waiting}; running and waiting, the next one
+-- Returns {now, live workers, announcement or false, flat throughput, running, waiting}; running and waiting, the next one
 -- first, are lists of {id, seconds of music, 1 for diffusion, progress or '', time of its start or '0'}.
 local queue = given.queue
 local announcement = redis.call('HGET', KEY.cards, queue)
@@ -8,7 +8,7 @@ if announcement then
   throughput = redis.call('HGETALL', KEY.throughput(queue, cjson.decode(announcement).version))
 end
 local workers = redis.call('ZCOUNT', KEY.workers(queue), '(' .. clock(), '+inf')
-if workers == 0 or #throughput == 0 then return { workers, announcement, throughput, {}, {} } end
+if workers == 0 or #throughput == 0 then return { clock(), workers, announcement, throughput, {}, {} } end
 
 local function work(ids)
   local answer = {}
@@ -24,7 +24,7 @@ local function work(ids)
 end
 
 return {
-  workers, announcement, throughput,
+  clock(), workers, announcement, throughput,
   work(redis.call('SMEMBERS', KEY.running(queue))),
-  work(redis.call('ZRANGE', KEY.queued(queue), 0, given.max_waiting - 1)),
+  work(next_in_turn(queue, given.max_waiting)),
 }

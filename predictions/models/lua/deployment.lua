@@ -8,7 +8,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', KEY.queues)) do
     queue,
     redis.call('HGET', KEY.cards, queue),
     redis.call('ZRANGE', workers, 0, -1),
-    redis.call('ZCARD', KEY.queued(queue)),
+    redis.call('HLEN', KEY.waiting(queue)),
     redis.call('SCARD', KEY.running(queue)),
   }
 end

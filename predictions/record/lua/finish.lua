@@ -4,4 +4,6 @@ local record = redis.call('HMGET', KEY.prediction(given.id), 'status', 'lease_to
 if record[1] == given.status and record[2] == given.token then return 1 end
 if not holds_lease(given.id, given.token) then return 0 end
 end_prediction(given.id, given.status, given.fields)
+local kept = redis.call('HMGET', KEY.prediction(given.id), 'owner', 'stored_bytes')
+if kept[2] then count_stored(kept[1], kept[2]) end
 return 1

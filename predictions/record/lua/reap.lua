@@ -1,5 +1,6 @@
 -- Bring back predictions whose worker is gone. Given: max_deaths, limit, error (with %d for the deaths).
 -- Returns {how many wait again, how many failed for good}.
+for _, queue in ipairs(redis.call('SMEMBERS', KEY.queues)) do adopt(queue, given.limit) end
 local requeued, failed = 0, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.leases, '-inf', clock(), 'LIMIT', 0, given.limit)) do
   local key = KEY.prediction(id)
@@ -14,7 +15,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.leases, '-inf', clock(), 'LI
       end_prediction(id, STATUS.failed, {})
       failed = failed + 1
     else
-      send_back(id)
+      send_back(id, 1)
       requeued = requeued + 1
     end
   end

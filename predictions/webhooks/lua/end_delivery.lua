@@ -7,8 +7,7 @@ local state, attempts, id = unpack(known)
 if not state then return 0 end
 redis.call('HSET', key, FIELD.attempt_outcome(given.attempt), given.outcome)
 if verdict == VERDICT.delivered then
-  redis.call('HSET', key, 'state', DELIVERY.delivered)
-  redis.call('ZREM', KEY.webhooks, delivery)
+  settle_delivery(delivery, DELIVERY.delivered)
 elseif verdict == VERDICT.gone then
   -- The receiver wants no more webhooks of this prediction.
   redis.call('HSET', KEY.prediction(id), 'webhook_gone', 1)
@@ -20,9 +19,7 @@ elseif state == DELIVERY.pending and tonumber(attempts) == given.attempt then
   if verdict == VERDICT.failed then
     stop_delivery(delivery, DELIVERY.failed)
   else
-    local due = clock() + given.retry_in_seconds
-    redis.call('HSET', key, 'due', due)
-    redis.call('ZADD', KEY.webhooks, due, delivery)
+    fall_due(delivery, clock() + given.retry_in_seconds)
   end
 end
 return 1

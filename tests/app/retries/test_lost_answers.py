@@ -40,7 +40,12 @@ def send(client: httpx.Client, path: str = "/predictions", **headers: str) -> so
     assert url.hostname is not None
     connection = socket.create_connection((url.hostname, url.port or 80))
     content = json.dumps(BODY).encode()
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(content)}", "Content-Type: application/json"]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Length: {len(content)}",
+        "Content-Type: application/json",
+    ]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     connection.sendall("\r\n".join([*lines, "", ""]).encode() + content)
     return connection
@@ -109,7 +114,7 @@ def test_pipelined_requests_whose_answers_were_read_are_not_offered(
 ) -> None:
     url = urlsplit(str(client.base_url))
     content = json.dumps(BODY).encode()
-    request = b"POST /predictions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = b"POST /predictions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     request += f"Content-Length: {len(content)}\r\n\r\n".encode() + content
     with socket.create_connection((url.hostname or "", url.port or 80)) as connection:
         connection.sendall(request + request)

@@ -225,5 +225,5 @@ def test_without_redis_the_api_says_so_and_accepts_nothing(settings: Settings) -
 
 def test_a_body_that_is_not_json_is_refused(client: httpx.Client) -> None:
     answer = client.post("/predictions", content=b"{", headers={"content-type": "application/json"})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert answer.headers["content-type"] == PROBLEM

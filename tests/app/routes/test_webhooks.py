@@ -33,7 +33,8 @@ def failed(client: httpx.Client, store: PredictionStore) -> str:
     body = {"input": {"prompt": "piano"}, "webhook": "http://127.0.0.1:1/hook"}
     prediction_id = client.post("/predictions", json=body, headers=ANN).json()["id"]
     claim(store, prediction_id, 30.0)
-    begun = store.run(deliveries.begin(f"{prediction_id}-start", "token"))
+    [due] = store.run(deliveries.due())
+    begun = store.run(deliveries.begin(due, "token"))
     assert begun is not None
     store.run(deliveries.end(begun, Verdict.FAILED, status=500, error=None, seconds=0.25))
     return f"/predictions/{prediction_id}/webhook-deliveries"

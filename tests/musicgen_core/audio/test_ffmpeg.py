@@ -7,7 +7,7 @@ import struct
 import subprocess
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from musicgen_core.audio import ffmpeg as ffmpeg_module
-from musicgen_core.audio.ffmpeg import encode_mp3, ffmpeg_path
+from musicgen_core.audio.ffmpeg import encode_mp3, ffmpeg_path, read_audio
 from musicgen_core.audio.files import encode_wav, write_audio
 from musicgen_core.errors import AudioDecodeError, AudioEncodeError
 from tests.musicgen_core.audio.signals import RATE, read, sine, waveform
@@ -33,6 +33,15 @@ CODECS = {
     "mov": ["-c:a", "pcm_s16le"],
     "webm": ["-c:a", "libopus"],
     "mka": ["-c:a", "flac"],
+    "avi": ["-c:a", "pcm_s16le"],
+    "flv": ["-c:a", "aac", "-b:a", "192k"],
+    "ts": ["-c:a", "aac", "-b:a", "192k"],
+    "mpg": ["-c:a", "mp2", "-b:a", "192k"],
+    "wma": ["-c:a", "wmav2", "-b:a", "192k"],
+    "ac3": ["-b:a", "192k"],
+    "eac3": ["-b:a", "192k"],
+    "wv": [],
+    "tta": [],
 }
 
 
@@ -81,6 +90,20 @@ def test_every_format_is_decoded(suffix: str, tmp_path: Path) -> None:
         middle = sound.samples[channel, RATE // 2 : 3 * RATE // 2]
         assert strongest(middle) == pytest.approx(frequency, abs=1)
         assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+
+
+def test_speech_of_a_telephone_is_decoded(tmp_path: Path) -> None:
+    """AMR, which not every ffmpeg can write: a second of frames at 12.2 kbit/s."""
+    path = tmp_path / "call.amr"
+    path.write_bytes(b"#!AMR\n" + (b"\x3c" + bytes(31)) * 50)
+    assert read(path).duration == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_format_that_is_not_read_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    path = tmp_path / "sound.voc"
+    ffmpeg("-f", "lavfi", "-i", "sine=440:duration=1:sample_rate=8000", path)
+    with pytest.raises(AudioDecodeError, match=r"Send WAV, MP3, FLAC, Ogg .* MPEG file\."):
+        read(path)
 
 
 def test_the_name_of_a_file_says_nothing(tmp_path: Path) -> None:
@@ -320,3 +343,19 @@ def test_a_failing_encoder_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ffmpeg_module, "ffmpeg_path", lambda: str(failing))
     with pytest.raises(AudioEncodeError, match="no space left"):
         encode_mp3(waveform(sine(440, 0.1)))
+
+
+def test_whoever_stops_reading_has_ffmpeg_killed(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    write_audio(path, waveform(np.zeros(60 * RATE)))
+    killed = []
+
+    @contextmanager
+    def at_once(kill: Callable[[], object]) -> Iterator[None]:
+        kill()
+        killed.append(1)
+        yield
+
+    with pytest.raises(AudioDecodeError):
+        read_audio(path, sample_rate=RATE, channels=1, max_seconds=100, stoppable=at_once)
+    assert len(killed) == 1

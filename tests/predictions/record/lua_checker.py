@@ -19,11 +19,13 @@ TABLES = {
     **{table: {member.name.lower() for member in enumeration} for table, enumeration in ENUMERATIONS.items()},
 }
 KINDS = {
-    "hash": "HGET HMGET HGETALL HSET HSETNX HDEL HEXISTS HINCRBY",
+    "hash": "HGET HMGET HGETALL HSET HSETNX HDEL HEXISTS HINCRBY HINCRBYFLOAT HKEYS HLEN",
     "list": "LPUSH RPUSH LPOP LPOS LLEN LRANGE",
     "set": "SADD SREM SMEMBERS SCARD",
-    "string": "GET SET",
-    "sorted set": "ZADD ZREM ZRANK ZCARD ZCOUNT ZRANGE ZREVRANGE ZRANGEBYSCORE ZREVRANGEBYSCORE ZREMRANGEBYSCORE",
+    "string": "GET SET INCRBY",
+    "sorted set": (
+        "ZADD ZREM ZRANK ZSCORE ZCARD ZCOUNT ZRANGE ZREVRANGE ZRANGEBYSCORE ZREVRANGEBYSCORE ZREMRANGEBYSCORE"
+    ),
     "stream": "XADD XRANGE",
 }
 KIND_OF = {command: kind for kind, commands in KINDS.items() for command in commands.split()}

@@ -15,6 +15,7 @@ from predictions.estimates import forecast, throughput
 from predictions.files import commands as file_commands
 from predictions.models import announcements
 from predictions.models.card import Announcement
+from predictions.rates import commands as rates
 from predictions.record import commands, messages
 from predictions.record.command import Command
 from predictions.record.events import Chunk
@@ -34,15 +35,17 @@ from predictions.record.schema import (
     Queue,
     Status,
     Task,
+    TenantHash,
     WebhookEvent,
+    WebhookSecretHash,
 )
 from predictions.record.scripts import PRELUDES, render_schema, source
 from predictions.record.store import PredictionStore
-from predictions.webhooks import deliveries
-from predictions.webhooks.deliveries import StartedAttempt, Verdict
+from predictions.webhooks import deliveries, secrets
+from predictions.webhooks.deliveries import DueDelivery, StartedAttempt, Verdict
 from tests.predictions.record.lua_checker import check
 
-MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries)
+MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries, secrets, rates)
 NEW = NewPrediction(
     id="one", owner="ann", digest="d", input={}, model="m", version="v", queue="generation", base_url="http://host"
 )
@@ -58,11 +61,12 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "succeed": commands.succeed("one", "t", output_key="k", metrics={}, logs="", progress=Progress(1, 1)),
     "fail": commands.fail("one", "t", error="e", logs=""),
     "announce_chunk": commands.announce_chunk("one", Chunk(1, "t", 0, 0.0, 1.0)),
-    "give_back": commands.give_back("one", "t"),
+    "give_back": commands.give_back("one", "t", suspect=True),
     "hints": commands.hints("generation"),
     "wanted": commands.wanted(["one"]),
     "events": commands.events("one"),
     "cancel": commands.cancel("one"),
+    "cancel_overdue": commands.cancel_overdue(),
     "delete": commands.delete("one"),
     "reap": commands.reap(1),
     "expired": commands.expired(1.0),
@@ -78,10 +82,13 @@ EVERY_COMMAND: dict[str, Command[Any]] = {
     "measured_other": throughput.measured_other("generation", "v", seconds=1.0, diffusion=False),
     "forecast_queue": forecast.forecast_queue("generation"),
     "due": deliveries.due(),
-    "begin": deliveries.begin("one-start", "t"),
+    "begin": deliveries.begin(DueDelivery("one-start", "ann", "host:80"), "t"),
     "end": deliveries.end(BEGUN, Verdict.RETRY, status=None, error=None, seconds=1.0),
     "of": deliveries.of("one"),
     "redeliver": deliveries.redeliver("one", "one-start"),
+    "secret_state": secrets.secret_state("ann"),
+    "rotate_secret": secrets.rotate_secret("ann", "t"),
+    "spend": rates.spend("ann", rates.Kind.READS, "t", per_second=1.0, patience_seconds=1.0),
 }
 
 
@@ -182,16 +189,34 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "offered": "musicgen:offered:{owner}:{digest}",
         "chosen": "musicgen:chosen:{token}",
         "queues": "musicgen:queues",
+        "waiting": "musicgen:waiting:{queue}",
+        "tenant_waiting": "musicgen:tenant-waiting:{queue}:{owner}",
+        "tenant_queues": "musicgen:tenant-queues:{owner}",
+        "returned": "musicgen:returned:{queue}",
+        "turns": "musicgen:turns:{queue}",
+        "virtual_time": "musicgen:virtual-time:{queue}",
+        "served": "musicgen:served:{queue}",
+        "tenant": "musicgen:tenant:{owner}",
+        "tenant_running": "musicgen:tenant-running:{owner}",
+        "accepted": "musicgen:accepted:{owner}",
+        "deadlines": "musicgen:deadlines",
         "queued": "musicgen:queued:{queue}",
         "running": "musicgen:running:{queue}",
         "leases": "musicgen:leases",
         "ended": "musicgen:ended",
-        "webhooks": "musicgen:webhooks",
+        "webhooks": "musicgen:webhooks:{owner}:{host}",
+        "webhook_hosts": "musicgen:webhook-hosts:{owner}",
+        "webhook_owners": "musicgen:webhook-owners",
+        "all_webhooks": "musicgen:webhooks",
         "delivery": "musicgen:delivery:{webhook_id}",
         "deliveries": "musicgen:deliveries:{id}",
         "file": "musicgen:file:{id}",
         "files": "musicgen:files",
         "owner_files": "musicgen:owner-files:{owner}",
+        "stored": "musicgen:stored:{owner}",
+        "rate": "musicgen:rate:{owner}:{kind}",
+        "rate_answer": "musicgen:rate-answer:{token}",
+        "webhook_secret": "musicgen:webhook-secret:{owner}",
         "cards": "musicgen:cards",
         "workers": "musicgen:workers:{queue}",
         "throughput": "musicgen:pace:{queue}:{version}",
@@ -206,11 +231,16 @@ def test_the_keys_and_fields_of_stored_data() -> None:
     }
     assert words(
         "alone attempt base_url completed_at created_at deaths digest enqueues error id input input_file lease_token "
-        "live live_chunks logs metrics model output_key owner progress provenance queue rerun_of started_at status "
-        "stream_token suspicions version wanted_audio_sha256 webhook webhook_events webhook_gone"
+        "live live_chunks logs metrics model needs_audio output_key owner progress provenance queue rerun_of "
+        "started_at status stored_bytes stream_token suspicions version wanted_audio_sha256 webhook webhook_events "
+        "webhook_gone webhook_host"
     ) == set(PredictionHash.__annotations__)
     assert words("attempts created_at due event id prediction state token tries") == set(DeliveryHash.__annotations__)
-    assert words("content_type created_at id metadata name owner sha256 size") == set(FileHash.__annotations__)
+    assert words("content_type created_at id metadata name owner sha256 size stored_bytes") == set(
+        FileHash.__annotations__
+    )
+    assert words("generation oldest rotated_at") == set(WebhookSecretHash.__annotations__)
+    assert words("running_limit weight") == set(TenantHash.__annotations__)
     assert words("digest id") == set(IdempotencyHash.__annotations__)
 
 

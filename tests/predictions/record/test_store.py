@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,11 @@ from predictions.models.card import Announcement, ModelCard
 from predictions.record import commands
 from predictions.record.commands import FIRST_PAGE, Created, Reaped
 from predictions.record.events import Chunk, Event
-from predictions.record.prediction import NewPrediction, Prediction, Progress, Webhook, output_key
+from predictions.record.prediction import NewPrediction, Prediction, Progress, Webhook, new_id, output_key
 from predictions.record.schema import EventName, Outcome, Queue, Status, Verdict
 from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries
+from predictions.webhooks.deliveries import DueDelivery
 from tests.records import claim, take
 
 LEASE = 30.0
@@ -33,6 +35,7 @@ def create(
     max_queued: int = 100,
     queue: str = Queue.GENERATION,
     webhook: Webhook | None = None,
+    input_audio: str | None = None,
 ) -> Created:
     return store.run(
         commands.create(
@@ -40,7 +43,7 @@ def create(
                 id=prediction_id,
                 owner=owner,
                 digest=digest,
-                input={"prompt": "piano"},
+                input={"prompt": "piano"} | ({"input_audio": input_audio} if input_audio else {}),
                 model="tests/noise",
                 version="v",
                 queue=queue,
@@ -233,7 +236,7 @@ def test_no_write_of_an_earlier_life_of_an_id_is_accepted(store: PredictionStore
     assert not store.run(commands.renew("one", earlier, LEASE, logs="ann's"))
     assert not store.run(commands.announce_chunk("one", Chunk(1, earlier, 0, 0.0, 0.5)))
     assert not store.run(commands.fail("one", earlier, error="ann's URL", logs=""))
-    assert not store.run(commands.give_back("one", earlier))
+    assert not store.run(commands.give_back("one", earlier, suspect=True))
     assert not succeed(store, earlier)
     bobs = get(store)
     assert (bobs.status, bobs.error, bobs.logs) == (Status.PROCESSING, None, "")
@@ -278,11 +281,40 @@ def test_a_death_beside_others_counts_for_nobody(store: PredictionStore) -> None
 def test_what_may_have_failed_a_shared_step_is_tried_again_alone(store: PredictionStore) -> None:
     create(store)
     token = claim(store, "one", LEASE)
-    assert store.run(commands.give_back("one", token))
-    assert not store.run(commands.give_back("one", token)), "a repetition changes nothing"
+    assert store.run(commands.give_back("one", token, suspect=True))
+    assert not store.run(commands.give_back("one", token, suspect=True)), "a repetition changes nothing"
     assert get(store).status is Status.STARTING
     assert store.run(commands.take("generation", "t", LEASE, {"t0": "other"})) is None
     assert claim(store, "one", LEASE)
+
+
+def test_what_is_given_back_without_suspicion_keeps_its_place_and_is_taken_beside_others(
+    store: PredictionStore,
+) -> None:
+    create(store)
+    create(store, "two")
+    token = claim(store, "one", LEASE)
+    assert store.run(commands.give_back("one", token, suspect=False))
+    assert not store.run(commands.renew("one", token, LEASE))
+    assert take(store, "one", LEASE, {"t0": "other"})
+    assert get(store).attempt == 2
+
+
+def test_input_audio_that_has_no_place_is_passed_over(store: PredictionStore) -> None:
+    for number in range(40):
+        create(store, f"audio-{number:03}", input_audio="http://slow/a.wav")
+    create(store, "bobs", owner="bob", input_audio="http://slow/a.wav")
+    create(store, "anns")
+
+    def take_one(**passed_over: Any) -> str | None:
+        taken = store.run(commands.take("generation", new_id(), LEASE, **passed_over))
+        return taken.id if taken else None
+
+    assert take_one(no_audio_of=["ann"]) == "bobs"
+    assert take_one(no_audio_of=["bob"]) == "audio-000"
+    assert take_one(no_audio=True) == "anns"
+    assert take_one(no_audio=True) is None
+    assert take_one() == "audio-001"
 
 
 def test_an_offered_prediction_is_taken_by_one_request_however_often_that_is_repeated(store: PredictionStore) -> None:
@@ -485,7 +517,7 @@ def test_without_memory_nothing_is_accepted_and_what_was_accepted_ends(
         assert succeed(store, token, "runs")
         assert succeed(store, claim(store, "waits", LEASE), "waits")
         assert store.run(commands.cancel("cancelled"))
-        begun = store.run(deliveries.begin("runs-start", "t"))
+        begun = store.run(deliveries.begin(DueDelivery("runs-start", "ann", "receiver:80"), "t"))
         assert begun is not None
         assert store.run(deliveries.end(begun, Verdict.DELIVERED, status=200, error=None, seconds=0.1))
         assert store.run(commands.delete("cancelled"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,13 @@ from predictions.record.prediction import Webhook, new_id
 from predictions.record.schema import DeliveryState, Verdict, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.webhooks import deliveries
-from predictions.webhooks.deliveries import Delivery, StartedAttempt
+from predictions.webhooks.deliveries import Delivery, DueDelivery, StartedAttempt
 from predictions.webhooks.schedule import ATTEMPT_LOST_SECONDS, SPACING_SECONDS
 from tests.predictions.record.test_store import LEASE, create, messages, succeed
 from tests.records import claim
 
 START, OUTPUT, LOGS, COMPLETED = WebhookEvent
+HOST = "receiver:80"
 
 
 def running(store: PredictionStore, *events: WebhookEvent) -> str:
@@ -37,11 +39,29 @@ def begin(store: PredictionStore, delivery: str) -> StartedAttempt:
 
 
 def try_to_begin(store: PredictionStore, delivery: str) -> StartedAttempt | None:
-    return store.run(deliveries.begin(delivery, new_id()))
+    return store.run(deliveries.begin(DueDelivery(delivery, "ann", HOST), new_id()))
 
 
 def due(store: PredictionStore) -> list[str]:
-    return store.run(deliveries.due())
+    return [item.id for item in store.run(deliveries.due())]
+
+
+def waiting(store: PredictionStore) -> list[str]:
+    """The webhook-ids in all lanes. Owners and hosts stand at the time of what is first in their lanes."""
+    found = []
+    for owner, owner_at in scores(store, "musicgen:webhook-owners"):
+        hosts = scores(store, f"musicgen:webhook-hosts:{owner}")
+        assert owner_at == hosts[0][1]
+        for host, host_at in hosts:
+            lane = scores(store, f"musicgen:webhooks:{owner}:{host}")
+            assert host_at == lane[0][1]
+            found += [name for name, _ in lane]
+    assert len(store.redis.keys("musicgen:webhooks:*")) <= len(found)
+    return found
+
+
+def scores(store: PredictionStore, key: str) -> list[tuple[str, float]]:
+    return store.redis.zrange(key, 0, -1, withscores=True)
 
 
 def end(store: PredictionStore, begun: StartedAttempt, verdict: Verdict, status: int, retry: float = 60.0) -> None:
@@ -51,9 +71,11 @@ def end(store: PredictionStore, begun: StartedAttempt, verdict: Verdict, status:
 
 def let_time_pass(store: PredictionStore, seconds: float) -> None:
     """Move everything that webhooks were told of time into the past."""
-    for name in store.redis.zrange("musicgen:webhooks", 0, -1):
-        store.redis.zincrby("musicgen:webhooks", -seconds, name)
+    for name in waiting(store):
         store.redis.hincrbyfloat(f"musicgen:delivery:{name}", "due", -seconds)
+    for key in store.redis.keys("musicgen:webhook*-*") + store.redis.keys("musicgen:webhooks:*"):
+        for name, _ in scores(store, key):
+            store.redis.zincrby(key, -seconds, name)
     for event in ("logs", "output"):
         if store.redis.hexists("musicgen:prediction:one", f"webhook_sent:{event}"):
             store.redis.hincrbyfloat("musicgen:prediction:one", f"webhook_sent:{event}", -seconds)
@@ -100,7 +122,7 @@ def test_an_attempt_is_begun_by_one_worker_and_written_down(store: PredictionSto
     assert (after.state, after.next_attempt_at) == (DeliveryState.DELIVERED, None)
     assert (after.attempts[0].status, after.attempts[0].seconds) == (204, 0.1)
     assert try_to_begin(store, "one-start") is None
-    assert store.redis.zcard("musicgen:webhooks") == 0
+    assert waiting(store) == []
 
 
 def test_a_failed_attempt_falls_due_again_in_time_and_not_before(store: PredictionStore) -> None:
@@ -115,7 +137,7 @@ def test_a_failed_attempt_falls_due_again_in_time_and_not_before(store: Predicti
     assert (second.number, second.tries) == (2, 2)
     end(store, second, Verdict.FAILED, 500)
     assert states(store) == {"one-start": "failed"}
-    assert store.redis.zcard("musicgen:webhooks") == 0
+    assert waiting(store) == []
 
 
 def test_what_a_dead_worker_began_falls_due_again_and_its_late_word_changes_no_schedule(
@@ -139,9 +161,41 @@ def test_a_worker_needs_no_message(store: PredictionStore) -> None:
     assert due(store) == ["one-start"]
 
 
+def test_what_is_due_stands_by_owner_and_host_and_busy_ones_are_passed_over(store: PredictionStore) -> None:
+    for n, (owner, host) in enumerate([("ann", "slow"), ("ann", "slow"), ("ann", "fast:8080"), ("bob", "slow")]):
+        create(store, f"p{n}", owner=owner, webhook=Webhook(f"http://{host}/hook", (START,)))
+        claim(store, f"p{n}", LEASE)
+
+    def due_ids(**given: Any) -> list[str]:
+        return [item.id for item in store.run(deliveries.due(**given))]
+
+    assert store.run(deliveries.due(limit=1)) == [DueDelivery("p0-start", "ann", "slow:80")]
+    assert due_ids() == ["p0-start", "p1-start", "p2-start", "p3-start"]
+    assert due_ids(each_lane=1) == ["p0-start", "p2-start", "p3-start"]
+    assert due_ids(owners=["ann"]) == ["p3-start"]
+    assert due_ids(hosts=["slow:80"]) == ["p2-start"]
+    assert due_ids(lanes=[("ann", "slow:80")]) == ["p2-start", "p3-start"]
+    assert due_ids(owners=["ann"], lanes=[("bob", "slow:80")], limit=1) == []
+
+
+def test_deliveries_of_an_earlier_version_are_found(store: PredictionStore) -> None:
+    """They wait in one set for all, and their record names no host."""
+    running(store, START)
+    store.redis.delete(*store.redis.keys("musicgen:webhook*"))
+    store.redis.hdel("musicgen:prediction:one", "webhook_host")
+    store.redis.zadd("musicgen:webhooks", {"one-start": 1, "gone-start": 1})
+    [found] = store.run(deliveries.due())
+    assert found == DueDelivery("one-start", "ann", "")
+    assert not store.redis.exists("musicgen:webhooks")
+    begun = store.run(deliveries.begin(found, "token"))
+    assert begun is not None
+    end(store, begun, Verdict.DELIVERED, 200)
+    assert waiting(store) == []
+
+
 def test_an_attempt_whose_beginning_was_not_heard_of_is_begun_once(store: PredictionStore) -> None:
     running(store, START)
-    command = deliveries.begin("one-start", "token")
+    command = deliveries.begin(DueDelivery("one-start", "ann", HOST), "token")
     begun = store.run(command)
     assert begun == StartedAttempt("one-start", 1, 1, "one", START)
     assert store.run(command) == begun
@@ -173,9 +227,9 @@ def test_logs_are_sent_every_half_second_at_most(store: PredictionStore) -> None
     [first] = listed(store)["one-logs-1"].attempts
     log(store, attempt, "b")
     assert try_to_begin(store, "one-logs-2") is None
-    waiting = listed(store)["one-logs-2"]
-    assert waiting.attempts == ()
-    assert waiting.next_attempt_at == first.started_at + timedelta(seconds=SPACING_SECONDS)
+    second = listed(store)["one-logs-2"]
+    assert second.attempts == ()
+    assert second.next_attempt_at == first.started_at + timedelta(seconds=SPACING_SECONDS)
     let_time_pass(store, SPACING_SECONDS)
     assert due(store) == ["one-logs-2"]
     assert begin(store, "one-logs-2").number == 1
@@ -209,7 +263,7 @@ def test_gone_ends_every_webhook_of_that_prediction_and_of_no_other(store: Predi
     end(store, begin(store, "one-start"), Verdict.GONE, 410)
     succeed(store, attempt)
     assert states(store) == {"one-start": "disabled", "one-logs-1": "disabled"}
-    assert store.redis.zrange("musicgen:webhooks", 0, -1) == ["two-start"]
+    assert waiting(store) == ["two-start"]
 
 
 @pytest.mark.parametrize("verdict", [Verdict.DELIVERED, Verdict.FAILED, Verdict.GONE, Verdict.RETRY])
@@ -240,5 +294,5 @@ def test_deliveries_are_forgotten_with_their_prediction(store: PredictionStore) 
     late = deliveries.end(begun, Verdict.RETRY, status=500, error=None, seconds=1.0, retry_in_seconds=5.0)
     assert not store.run(late)
     assert try_to_begin(store, "one-completed") is None
-    assert [key for key in store.redis.keys("musicgen:*") if "one" in key] == []
-    assert store.redis.zcard("musicgen:webhooks") == 0
+    assert store.redis.keys("musicgen:*:one*") == []
+    assert waiting(store) == []

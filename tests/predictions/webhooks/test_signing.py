@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from predictions.settings import Settings
-from predictions.webhooks.signing import current_key, derived_key, signed_headers, signing_keys
+from predictions.webhooks.signing import SigningKeys, derived_key, operators_keys, signed_headers
 
 SECRET = "a secret that only the tests know"
 KEY = derived_key(SECRET)
@@ -51,11 +51,10 @@ def test_while_secrets_are_rotated_receivers_with_either_can_verify(now: datetim
 
 def test_the_first_secret_is_the_current_one_and_all_of_them_sign() -> None:
     rotating = Settings(secret=SECRET, webhook_secrets=f"{OTHER_KEY}, {KEY}")
-    assert signing_keys(rotating) == (OTHER_KEY, KEY)
-    assert current_key(rotating) == OTHER_KEY
-    assert signing_keys(Settings(secret=SECRET)) == (KEY,)
+    assert operators_keys(rotating) == (OTHER_KEY, KEY)
+    assert operators_keys(Settings(secret=SECRET)) == (KEY,)
     with pytest.raises(SystemExit, match="MUSICGEN_SECRET"):
-        signing_keys(Settings())
+        SigningKeys(Settings())
 
 
 def test_what_was_changed_or_is_old_is_not_verified(now: datetime) -> None:

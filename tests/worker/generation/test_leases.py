@@ -53,6 +53,25 @@ def test_a_cancelled_prediction_stops_its_work_once(created: PredictionStore) ->
             lease.when_lost(stopped.set)
 
 
+def test_what_a_lost_lease_stops_ends_as_a_lost_lease(created: PredictionStore) -> None:
+    stopped = threading.Event()
+
+    def wait() -> None:
+        with lease.stopping(stopped.set):
+            assert stopped.wait(60)
+            raise OSError("the connection was closed")
+
+    with keeper(created) as leases:
+        lease = take(leases)
+        with lease.stopping(stopped.set):
+            lease.pause(0.0)
+        created.run(commands.cancel("one"))
+        with pytest.raises(LeaseLost):
+            wait()
+        with pytest.raises(LeaseLost):
+            lease.pause(600.0)
+
+
 def test_a_lease_that_somebody_else_took_is_lost_at_its_next_renewal(created: PredictionStore) -> None:
     leases = LeaseKeeper(created, "q", lease_seconds=0.1)
     lease, lost = take(leases), threading.Event()

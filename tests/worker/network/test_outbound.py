@@ -5,12 +5,16 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.worker.network.servers import CONTENT, DRIPS, LOOPBACK, Server, fetch, raw_server
-from worker.network.outbound import RequestError, post
+from worker.network import guarded_backend
+from worker.network.outbound import RequestError, download, post
 
 
 def test_an_allowed_network_is_reached(server: Server, target: Path) -> None:
@@ -137,3 +141,118 @@ def test_a_post_to_nobody_is_a_failure() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(RequestError, match="cannot be read"):
         post(f"http://127.0.0.1:{port}/", b"", {}, timeout_seconds=5, allowed_networks=LOOPBACK)
+
+
+class Stopper:
+    """Stops a download from another thread."""
+
+    def __init__(self) -> None:
+        self.stop: Callable[[], object] | None = None
+
+    @contextmanager
+    def __call__(self, stop: Callable[[], object]) -> Iterator[None]:
+        self.stop = stop
+        yield
+
+
+def stop_once(url: str, target: Path, begun: threading.Event) -> None:
+    """Stop a download, which could go on for ten minutes, once it has begun; it has then ended with RequestError."""
+    stopper = Stopper()
+    with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guarded_backend, "CONNECT_TIMEOUT_SECONDS", 600.0)
+        running = pool.submit(
+            download,
+            url,
+            target,
+            max_bytes=10**6,
+            timeout_seconds=600.0,
+            allowed_networks=LOOPBACK,
+            stoppable=stopper,
+        )
+        assert begun.wait(60)
+        assert stopper.stop is not None
+        stopper.stop()
+        with pytest.raises(RequestError):
+            running.result(60)
+
+
+@pytest.mark.parametrize("stage", [*DRIPS, "until the end"])
+def test_a_stopped_download_closes_its_connection(stage: str, target: Path) -> None:
+    begun, left = threading.Event(), threading.Event()
+
+    def talk(connection: socket.socket, done: threading.Event) -> None:
+        # Without a length, the end of the connection is the end of the body.
+        connection.sendall(DRIPS.get(stage, b"HTTP/1.1 200 OK\r\n\r\nsome"))
+        begun.set()
+        connection.settimeout(60)
+        if connection.recv(1) == b"":
+            left.set()
+
+    with raw_server(talk) as url:
+        stop_once(url, target, begun)
+        assert left.wait(60)
+
+
+def test_a_download_is_stopped_in_the_middle_of_a_tls_handshake(target: Path) -> None:
+    begun = threading.Event()
+
+    def talk(connection: socket.socket, done: threading.Event) -> None:
+        begun.set()
+        done.wait(60)
+
+    with raw_server(talk) as url:
+        stop_once(url.replace("http", "https"), target, begun)
+
+
+def test_a_download_is_stopped_while_it_connects(target: Path) -> None:
+    """Nobody accepts here, and what may wait to be accepted does so already."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for connection in waiting:
+            connection.setblocking(False)
+            connection.connect_ex(address)
+        begun = threading.Event()
+        genuine = socket.socket.connect
+
+        class Watched(socket.socket):
+            def connect(self, to: object) -> None:
+                begun.set()
+                genuine(self, to)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "socket", Watched)
+            stop_once(f"http://127.0.0.1:{address[1]}/", target, begun)
+        for connection in waiting:
+            connection.close()
+
+
+def test_a_download_is_stopped_while_its_name_is_looked_up(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, answered = threading.Event(), threading.Event()
+
+    def getaddrinfo(*_: object, **__: object) -> list[object]:
+        begun.set()
+        answered.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    stop_once("http://slow.example/", target, begun)
+    answered.set()
+
+
+def test_a_download_that_is_stopped_before_it_begins_opens_no_connection(server: Server, target: Path) -> None:
+    @contextmanager
+    def at_once(stop: Callable[[], object]) -> Iterator[None]:
+        stop()
+        yield
+
+    with pytest.raises(RequestError, match="in time"):
+        download(
+            server.url("/"),
+            target,
+            max_bytes=10**6,
+            timeout_seconds=600.0,
+            allowed_networks=LOOPBACK,
+            stoppable=at_once,
+        )
+    assert server.requests == []

@@ -12,9 +12,10 @@ local function queue_of(id)
   return redis.call('HGET', KEY.prediction(id), 'queue') or QUEUE.generation
 end
 
--- How many predictions wait before this one in its queue; -1 where it does not wait.
+-- How many predictions are taken before this one; -1 where it does not wait.
 local function position(id)
-  return redis.call('ZRANK', KEY.queued(queue_of(id)), id) or -1
+  local owner = redis.call('HGET', KEY.prediction(id), 'owner')
+  return owner and place_in(queue_of(id), owner, id) or -1
 end
 
 local function generation_message(id)
@@ -23,19 +24,30 @@ local function generation_message(id)
   return filled
 end
 
--- Put a prediction into its queue. `push` is LPUSH for the end of the queue, RPUSH for its front: a prediction that
--- comes back keeps the place that its creation gave it.
-local function enqueue(id, push)
-  local key, queue = KEY.prediction(id), queue_of(id)
-  redis.call('HINCRBY', key, 'enqueues', 1)
-  redis.call('ZADD', KEY.queued(queue), redis.call('HGET', key, 'created_at'), id)
-  redis.call(push, queue, generation_message(id))
+-- Tell the workers that a prediction waits. `push` is LPUSH for the end of the messages, RPUSH for their front.
+local function announce(id, push)
+  redis.call('HINCRBY', KEY.prediction(id), 'enqueues', 1)
+  redis.call(push, queue_of(id), generation_message(id))
+end
+
+-- Move what an earlier version has put into a queue to where it waits for its tenant's turn.
+local function adopt(queue, limit)
+  for _, id in ipairs(redis.call('ZRANGE', KEY.queued(queue), 0, limit - 1)) do
+    redis.call('ZREM', KEY.queued(queue), id)
+    local record = redis.call('HMGET', KEY.prediction(id), 'status', 'attempt', 'created_at', 'owner', 'input')
+    if record[1] == STATUS.starting and record[2] == '0' then
+      wait_for_turn(queue, record[4], id, cjson.decode(record[5]).duration or 0, 0, record[3])
+    elseif record[1] == STATUS.starting then
+      wait_again(queue, id, record[3])
+    end
+  end
 end
 
 -- Hold the lease on a prediction for this many seconds from now.
 local function lease(id, seconds)
   redis.call('ZADD', KEY.leases, clock() + seconds, id)
   redis.call('SADD', KEY.running(queue_of(id)), id)
+  redis.call('SADD', KEY.tenant_running(redis.call('HGET', KEY.prediction(id), 'owner')), id)
 end
 
 local function drop_lease(id)

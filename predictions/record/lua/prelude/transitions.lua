@@ -33,15 +33,16 @@ local function write_fields(id, fields)
   end
 end
 
--- Have a prediction that runs wait again, as one with which a worker has died.
-local function send_back(id)
+-- Have a prediction that runs wait again, with so many more suspicions that its worker died with it.
+local function send_back(id, suspicions)
   local key = KEY.prediction(id)
   drop_lease(id)
-  redis.call('HINCRBY', key, 'suspicions', 1)
+  redis.call('HINCRBY', key, 'suspicions', suspicions)
   redis.call('HSET', key, 'status', STATUS.starting)
   redis.call('HDEL', key, 'progress')
   emit(id, EVENT.status, STATUS.starting)
-  enqueue(id, 'RPUSH')
+  wait_again(queue_of(id), id, redis.call('HGET', key, 'created_at'))
+  announce(id, 'RPUSH')
 end
 
 -- Undo what `reap` did to a prediction whose worker turned out to be alive.
@@ -50,21 +51,44 @@ local function take_up_again(id)
   redis.call('HSET', key, 'status', STATUS.processing)
   redis.call('HINCRBY', key, 'suspicions', -1)
   if redis.call('HEXISTS', key, 'alone') == 1 then redis.call('HINCRBY', key, 'deaths', -1) end
-  redis.call('ZREM', KEY.queued(queue_of(id)), id)
+  stop_waiting(queue_of(id), redis.call('HGET', key, 'owner'), id)
   emit(id, EVENT.status, STATUS.processing)
 end
 
 -- End a prediction with this status and these further fields, a flat list.
 local function end_prediction(id, status, fields)
   local key, time = KEY.prediction(id), clock()
+  local owner = redis.call('HGET', key, 'owner')
   write_fields(id, fields)
   redis.call('HSET', key, 'status', status, 'completed_at', time)
-  redis.call('ZREM', KEY.queued(queue_of(id)), id)
+  stop_waiting(queue_of(id), owner, id)
   drop_lease(id)
+  if redis.call('SREM', KEY.tenant_running(owner), id) == 1 then line_up_everywhere(owner) end
+  redis.call('ZREM', KEY.deadlines, id)
   redis.call('ZADD', KEY.ended, time, id)
   emit(id, EVENT.status, status)
   -- The last webhook carries the last logs.
   if wants_webhook(id, WEBHOOK.completed) then stop_delivery(newest_delivery(id, WEBHOOK.logs), DELIVERY.superseded) end
   owe_webhook(id, WEBHOOK.completed)
   redis.call('PUBLISH', CHANNEL.ended, status .. ' ' .. id)
+end
+
+local function is_overdue(id)
+  local deadline = redis.call('ZSCORE', KEY.deadlines, id)
+  return deadline and tonumber(deadline) <= tonumber(clock())
+end
+
+-- Cancel what has not ended by its deadline, with this error; returns how many have been looked at.
+local function cancel_overdue(limit, error)
+  local overdue = redis.call('ZRANGEBYSCORE', KEY.deadlines, '-inf', clock(), 'LIMIT', 0, limit)
+  for _, id in ipairs(overdue) do
+    local key = KEY.prediction(id)
+    local status = redis.call('HGET', key, 'status')
+    if status and not TERMINAL[status] then
+      redis.call('HSET', key, 'error', error)
+      end_prediction(id, STATUS.canceled, {})
+    end
+    redis.call('ZREM', KEY.deadlines, id)
+  end
+  return #overdue
 end

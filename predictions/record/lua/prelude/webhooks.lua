@@ -9,12 +9,55 @@ local function wants_webhook(id, event)
   return wanted and string.find(wanted, event, 1, true)
 end
 
--- End a delivery that is still pending, in this state.
-local function stop_delivery(delivery, state)
+-- The lane in which a prediction's deliveries wait: its owner and the receiver's host.
+local function lane_of(id)
+  local record = redis.call('HMGET', KEY.prediction(id), 'owner', 'webhook_host')
+  return record[1] or '', record[2] or ''
+end
+
+-- Have the owner's hosts, and the owners, stand at the time of what is first in this lane.
+local function order_lane(owner, host)
+  local first = redis.call('ZRANGE', KEY.webhooks(owner, host), 0, 0, 'WITHSCORES')
+  if first[2] then
+    redis.call('ZADD', KEY.webhook_hosts(owner), first[2], host)
+  else
+    redis.call('ZREM', KEY.webhook_hosts(owner), host)
+  end
+  first = redis.call('ZRANGE', KEY.webhook_hosts(owner), 0, 0, 'WITHSCORES')
+  if first[2] then
+    redis.call('ZADD', KEY.webhook_owners, first[2], owner)
+  else
+    redis.call('ZREM', KEY.webhook_owners, owner)
+  end
+end
+
+-- Have the next attempt at a delivery fall due then.
+local function fall_due(delivery, time)
   local key = KEY.delivery(delivery)
-  if redis.call('HGET', key, 'state') ~= DELIVERY.pending then return end
+  local owner, host = lane_of(redis.call('HGET', key, 'prediction'))
+  redis.call('HSET', key, 'due', time)
+  redis.call('ZADD', KEY.webhooks(owner, host), time, delivery)
+  order_lane(owner, host)
+end
+
+-- Have no further attempt at a delivery that waits in this lane.
+local function leave_lane(delivery, owner, host)
+  redis.call('ZREM', KEY.webhooks(owner, host), delivery)
+  redis.call('ZREM', KEY.all_webhooks, delivery)
+  order_lane(owner, host)
+end
+
+-- End a delivery in this state: there are no further attempts.
+local function settle_delivery(delivery, state)
+  local key = KEY.delivery(delivery)
   redis.call('HSET', key, 'state', state)
-  redis.call('ZREM', KEY.webhooks, delivery)
+  leave_lane(delivery, lane_of(redis.call('HGET', key, 'prediction')))
+end
+
+-- The same, where it is still pending.
+local function stop_delivery(delivery, state)
+  if redis.call('HGET', KEY.delivery(delivery), 'state') ~= DELIVERY.pending then return end
+  settle_delivery(delivery, state)
 end
 
 local function newest_delivery(id, event)
@@ -24,8 +67,8 @@ end
 -- Make a delivery due now, with a new schedule of attempts.
 local function enqueue_delivery(delivery)
   local time = clock()
-  redis.call('HSET', KEY.delivery(delivery), 'state', DELIVERY.pending, 'due', time, 'tries', 0)
-  redis.call('ZADD', KEY.webhooks, time, delivery)
+  redis.call('HSET', KEY.delivery(delivery), 'state', DELIVERY.pending, 'tries', 0)
+  fall_due(delivery, time)
   redis.call('LPUSH', QUEUE.webhooks, message(MESSAGE.deliver_webhook, delivery, delivery .. ':' .. time))
 end
 
