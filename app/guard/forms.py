@@ -10,6 +10,8 @@ from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from app.problems.fields import UPLOAD
+
 PIECE_BYTES = 16 * 1024
 LIMITS: Mapping[str, int] = {"max_files": 2, "max_fields": 4, "max_part_size": 64 * 1024}
 """A form has a file and perhaps its metadata, which may be sent as a field or as a file."""
@@ -23,9 +25,7 @@ def check_form(request: Request) -> None:
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or options.get(b"charset", b"utf-8").lower() not in CHARSETS:
-        raise HTTPException(
-            415, "Send the file as the part `content` of a form: `Content-Type: multipart/form-data` in UTF-8."
-        )
+        raise HTTPException(415, f"The body is no multipart form in UTF-8; {UPLOAD}.")
 
 
 class BoundedForm(Request):

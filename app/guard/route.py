@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
@@ -126,11 +127,24 @@ def _parse(body: bytes) -> Any:
     try:
         return parse_json(body)
     except RefusedJSON as error:
-        if error.readable:
-            raise InvalidInput(FieldError("body", error.message, error.remedy)) from error
-        # As FastAPI itself reports it, so that there is one answer to broken JSON.
-        broken = {"type": "json_invalid", "loc": ("body",), "msg": error.message, "input": {}}
-        raise RequestValidationError([{**broken, "ctx": {"error": error.remedy}}]) from error
+        if not error.readable:
+            _report_broken(body)
+        raise InvalidInput(FieldError("body", error.message, error.remedy)) from error
+
+
+def _report_broken(body: bytes) -> None:
+    """Say where JSON is broken as FastAPI would: the standard library's parser knows the place.
+
+    Raises RequestValidationError or 400; nothing for what that parser takes all the same: NaN, and half a surrogate
+    pair.
+    """
+    try:
+        json.loads(body)
+    except json.JSONDecodeError as broken:
+        found = {"type": "json_invalid", "loc": ("body", broken.pos), "msg": broken.msg, "input": {}}
+        raise RequestValidationError([{**found, "ctx": {"error": broken.msg}}], body=broken.doc) from broken
+    except (ValueError, RecursionError) as broken:
+        raise HTTPException(400, "The body is not JSON.") from broken
 
 
 def _too_large() -> HTTPException:

@@ -100,11 +100,12 @@ def _unknown(field: str, place: tuple[int | str, ...], model: type[BaseModel] | 
         known, beside = [*(model.model_fields if model else ())], inside
     if name in beside:
         return _in_the_wrong_place(field, name, inside)
-    if near := nearest(name, known):
+    near = nearest(name, [*known, *beside])
+    if near is None:
+        return FieldError(field, "is not known", "leave it out, or correct its name")
+    if near in known:
         return FieldError(field, "is not known", f"did you mean {near}?")
-    if near := nearest(name, beside):
-        return _in_the_wrong_place(field, near, inside)
-    return FieldError(field, "is not known", "leave it out, or correct its name")
+    return _in_the_wrong_place(field, near, inside)
 
 
 def _in_the_wrong_place(field: str, meant: str, inside: Collection[str]) -> FieldError:

@@ -78,7 +78,7 @@ def test_an_upload_that_is_no_form(client: httpx.Client, path: str) -> None:
         (b'{"input": {}} {}', "line 1, column 15"),
         (b'{"input": {"prompt": "\xff"}}', "UTF-8"),
         (b'{"input": {"seed": ' + b"9" * 5000 + b"}}", "digits"),
-        (b"[" * 100_000, "nested"),
+        (b"[" * 60_000, "nested"),
     ],
 )
 def test_broken_json(client: httpx.Client, text: bytes, says: str) -> None:
@@ -157,11 +157,18 @@ def test_an_integer_is_a_number_without_a_fraction(client: httpx.Client, field: 
 @pytest.mark.parametrize("field", ["temperature", "top_p"])
 def test_a_number_is_neither_a_string_nor_a_boolean(client: httpx.Client, field: str) -> None:
     assert client.post("/predictions", json={"input": {"prompt": "piano", field: 1}}).status_code == 202
-    for text in ('"1"', "true", "NaN", "Infinity", "null"):
+    for text in ('"1"', "true", "null"):
         sent = f'{{"input": {{"prompt": "piano", "{field}": {text}}}}}'
         body = problem_of(client.post("/predictions", content=sent, headers=JSON), 422)
         assert body["errors"][0]["message"] == f"is {text}"
         assert "number" in body["errors"][0]["remedy"]
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity"])
+def test_what_is_no_number_is_no_json(client: httpx.Client, text: str) -> None:
+    sent = f'{{"input": {{"prompt": "piano", "top_p": {text}}}}}'
+    body = problem_of(client.post("/predictions", content=sent, headers=JSON), 422)
+    assert "is not valid JSON: expected value at line 1 column" in body["detail"]
 
 
 def test_the_same_number_written_otherwise_is_the_same_request(client: httpx.Client) -> None:
@@ -210,7 +217,7 @@ def test_at_most_20_errors_are_shown_and_no_value_is_written_in_full(client: htt
 def test_half_a_surrogate_pair_is_refused(client: httpx.Client) -> None:
     for text in (r'{"input": {"prompt": "\ud800"}}', r'{"input": {"prompt": "piano", "\ud800": 1}}'):
         body = problem_of(client.post("/predictions", content=text, headers=JSON), 422)
-        assert r"\ud800" in body["detail"]
+        assert "escape" in body["detail"]
 
 
 class Unread(list[int]):

@@ -111,6 +111,6 @@ def test_a_broken_file_stops_the_start_in_one_line(path: Path, tmp_path: Path, c
     ended = subprocess.run(
         [sys.executable, "-m", "cli.main", command], env=environment, capture_output=True, text=True, timeout=120
     )
-    assert ended.returncode == 1
+    assert ended.returncode == 78
     [line] = ended.stderr.splitlines()
     assert line.startswith(f"Wrong setting: MUSICGEN_TOKENS_FILE: {path}: Invalid JSON")

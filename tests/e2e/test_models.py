@@ -122,6 +122,6 @@ def test_a_worker_does_not_serve_what_the_registry_does_not_say(registry: Path, 
     settings = {"MUSICGEN_MODELS": str(wrong), "MUSICGEN_SECRET": "s" * 16, "MUSICGEN_DATA_DIR": str(registry.parent)}
     worker = [sys.executable, "-m", "cli.main", "worker", "--model", "tests/mono"]
     ended = subprocess.run(worker, env={**os.environ, **settings}, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 1
+    assert ended.returncode == 78
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -186,7 +186,7 @@ test("without any event stream the music is shown by asking", async (t) => {
 
 test("a reload finds the music that is being made", async (t) => {
   const page = await open(t);
-  await begin(page, "Still there", 10);
+  await begin(page, "Still there", 30);
   const before = await until(async () => percent(take(page)), "there is progress");
   await page.reload();
   await take(page).getByRole("heading", { name: "Still there" }).waitFor();

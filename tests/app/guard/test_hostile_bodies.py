@@ -36,7 +36,7 @@ LARGE: dict[str, tuple[Callable[[], bytes], int]] = {
     "an http URL of 2,001 characters": (lambda: request_with("http://example.com/".ljust(2001, "a")), 422),
     "a media type of 20 MB": (lambda: request_with("data:" + "a" * 20 * MB + ";base64,AAAA"), 413),
     "a media type of 20 KB": (lambda: request_with("data:" + "a" * 20_000 + ";base64,AAAA"), 422),
-    "a data URI without an end": (lambda: request_with(audio(os.urandom(MB)))[:900_000], 422),
+    "a data URI without an end": (lambda: request_with(audio(os.urandom(MB)))[:900_000], 400),
     "a data URI with an escape for each character": (
         lambda: request_with("data:audio/wav;base64," + "#" * 4 * MB).replace(b"#", b"\\u0041"),
         202,
@@ -51,13 +51,13 @@ LARGE: dict[str, tuple[Callable[[], bytes], int]] = {
     "999 unknown names": (lambda: json.dumps({f"a{i}": 1 for i in range(999)}).encode(), 422),
     "a million events": (lambda: json.dumps({"webhook_events_filter": ["start"] * MB}).encode(), 413),
     "900 wrong events": (lambda: json.dumps({"webhook_events_filter": ["no"] * 900}).encode(), 422),
-    "64 KB of brackets": (lambda: b"[" * 60_000, 422),
+    "64 KB of brackets": (lambda: b"[" * 60_000, 400),
     "100 levels": (lambda: b'{"input":' + b"[" * 100 + b"]" * 100 + b"}", 422),
-    "an integer of 60,000 digits": (lambda: b'{"input":{"prompt":"a","seed":' + b"9" * 60_000 + b"}}", 422),
+    "an integer of 60,000 digits": (lambda: b'{"input":{"prompt":"a","seed":' + b"9" * 60_000 + b"}}", 400),
     "an integer of 4,000 digits": (lambda: b'{"input":{"prompt":"a","seed":' + b"9" * 4000 + b"}}", 422),
     "an infinite number": (lambda: b'{"input":{"prompt":"a","top_p":1e999}}', 422),
     "half of a surrogate pair": (lambda: b'{"input":{"prompt":"\\ud800"}}', 422),
-    "broken UTF-8": (lambda: b'{"input":{"prompt":"\xff"}}', 422),
+    "broken UTF-8": (lambda: b'{"input":{"prompt":"\xff"}}', 400),
     "a name of 60 KB": (lambda: json.dumps({"a" * 60_000: 1}).encode(), 422),
 }
 

@@ -158,12 +158,16 @@ def test_another_version_is_refused(client: httpx.Client) -> None:
     assert CARD.version in answer.json()["errors"][0]["remedy"]
 
 
-def test_without_any_model_nothing_is_accepted(settings: Settings) -> None:
+def test_nothing_is_accepted_until_there_is_a_model(
+    settings: Settings, announce: Callable[[Announcement], None]
+) -> None:
     with api_server(settings) as address, httpx.Client(base_url=address, trust_env=False) as client:
         answer = client.post("/predictions", json={"input": {"prompt": "piano"}})
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"
         assert client.get("/health-check").json()["status"] == "no workers"
+        announce(CARD)
+        assert client.post("/predictions", json={"input": {"prompt": "piano"}}).status_code == 202
 
 
 def test_put_creates_once(client: httpx.Client, store: PredictionStore) -> None:
