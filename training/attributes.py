@@ -95,26 +95,31 @@ def brightness(samples: Samples) -> float:
 
 
 def density(samples: Samples) -> float:
-    """Onsets per second: peaks of a spectral flux that ignores vibrato (SuperFlux; Böck and Widmer, 2013)."""
-    mel = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_fft=2048, hop_length=HOP, n_mels=60, power=1.0)
-    levels = np.log1p(100 * mel / mel.max())
-    flux = np.maximum(levels[:, 2:] - maximum_filter1d(levels, 3, axis=0)[:, :-2], 0).sum(0)
-    least = 0.35 * np.quantile(flux, 0.99)
-    onsets = librosa.util.peak_pick(flux, pre_max=3, post_max=3, pre_avg=8, post_avg=8, delta=least, wait=4)
+    """Onsets per second: peaks of the onset energy that are no nearer to each other than a tenth of a second."""
+    flux = _onset_energy(samples)
+    least = 0.3 * np.quantile(flux, 0.995)
+    onsets = librosa.util.peak_pick(flux, pre_max=8, post_max=8, pre_avg=20, post_avg=20, delta=least, wait=20)
     return len(onsets) / (samples.size / SAMPLE_RATE)
 
 
-def on_grid(samples: Samples, frames_per_step: int) -> float:
-    """The share of onset energy within 20 ms of the sixteenths of a tempo, whose phase is fitted.
-
-    Onset energy is SuperFlux over 15 ms, as far as it exceeds the median around it and a fifth of the clip's peaks.
-    """
+def _onset_energy(samples: Samples) -> NDArray[np.float64]:
+    """A spectral flux over 15 ms that ignores vibrato (SuperFlux; Böck and Widmer, 2013), less the median around it."""
     mel = librosa.feature.melspectrogram(
         y=samples, sr=SAMPLE_RATE, n_fft=2048, hop_length=FINE_HOP, n_mels=40, power=1.0, fmin=100.0
     )
     levels = maximum_filter1d(np.log1p(100 * mel / mel.max()), 3, axis=0)
     flux = np.maximum(levels[:, 3:] - levels[:, :-3], 0).sum(0)
-    flux = np.maximum(flux - median_filter(flux, 61) - 0.2 * np.quantile(flux, 0.99), 0)
+    energy: NDArray[np.float64] = np.maximum(flux - median_filter(flux, 61), 0)
+    return energy
+
+
+def on_grid(samples: Samples, frames_per_step: int) -> float:
+    """The share of onset energy within 20 ms of the sixteenths of a tempo, whose phase is fitted.
+
+    What is below a fifth of the clip's peaks does not count.
+    """
+    flux = _onset_energy(samples)
+    flux = np.maximum(flux - 0.2 * np.quantile(flux, 0.99), 0)
     step, reach = frames_per_step * CODEC_HOP // FINE_HOP, round(TOLERANCE * SAMPLE_RATE / FINE_HOP)
     by_phase = np.bincount(np.arange(flux.size) % step, weights=flux, minlength=step)
     near = sum(np.roll(by_phase, shift) for shift in range(-reach, reach + 1))
@@ -205,7 +210,7 @@ ATTRIBUTES = {
     ),
     "percussion or none": Attribute(
         percussion,
-        -5.1,
+        -3.2,
         lambda style: style.drums,
         lambda style: not style.drums,
         high=("music with drums", "a piano tune with percussion", "track with a drum beat", "strings, drum groove",
@@ -225,7 +230,7 @@ ATTRIBUTES = {
     ),
     "bright or dark": Attribute(
         brightness,
-        2.68,
+        2.66,
         lambda style: style.brightness == "bright",
         lambda style: style.brightness == "dark",
         high=("bright music", "a sparkling piano tune", "bright sound, guitar", "crisp song, high and bright",
@@ -235,7 +240,7 @@ ATTRIBUTES = {
     ),
     "dense or sparse": Attribute(
         density,
-        1.5,
+        1.6,
         lambda style: style.density == "dense",
         lambda style: style.density == "sparse",
         high=("dense music", "a busy piano tune with many notes", "rich and busy guitar song",
