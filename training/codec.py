@@ -6,9 +6,10 @@ lie in its own group, so that residual quantization, codebook after codebook, is
 The decoder must play the parts whose groups it is given, and leave out those whose groups are zero: this makes the
 encoder separate them. The tokens of a part are then few, and those of one part say nothing of another.
 
-The quantizers are vector-quantize-pytorch's, with a k-means start, moving averages and replaced dead codes; their
-codebooks are copied into the model at the end. The losses are distances of samples, and of log-mel and linear
-spectrograms at four resolutions. There is no adversary, which would cost too much time on a CPU.
+Songs consist of few different frames (`training.instruments`), and so do their latents. So the model first learns
+without quantization, with noise on its latents that keeps different frames apart. Then k-means finds the codebooks, the
+encoder stays as it is, and the decoder learns to play from codes. The losses are distances of samples, and of log-mel
+and linear spectrograms at four resolutions. There is no adversary, which would cost too much time on a CPU.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.encodec.configuration_encodec import EncodecConfig
 from transformers.models.encodec.modeling_encodec import EncodecModel
-from vector_quantize_pytorch import VectorQuantize
 
 from training.command import parse_arguments
 from training.instruments import HOP, SAMPLE_RATE
@@ -39,20 +40,23 @@ SEGMENT_FRAMES = 25
 BATCH = 8
 LEARNING_RATE = 1e-3
 WARM_UP = 200
-UNQUANTIZED = 0.12
-"""Share of the steps before the quantizers are used."""
+UNQUANTIZED = 0.65
+"""Share of the steps before the latents are quantized and the encoder stays as it is."""
+NOISE = 0.3
+"""Standard deviation of the noise on the latents until then."""
+LATENT_WEIGHT = 1e-3
+"""Weight of the latents' energy in the loss, without which they would outgrow the noise."""
 SPECTRAL_FROM, SPECTRAL_TO = 0.15, 0.45
 """Shares of the steps between which the spectral loss is faded in. From samples alone, the encoder learns phases within
 a few hundred steps; with spectra from the start it never did."""
 SPECTRAL_WEIGHT = 0.4
-COMMITMENT_WEIGHT = 0.1
 LOUDEST_FLOOR, QUIETEST_FLOOR = 1e-3, 1e-5
 """The energy below which a target counts as silent, at first and at last: with it falls the sound that the decoder may
 make where there should be none."""
 FLOOR_FROM, FLOOR_TO = 0.4, 0.8
 """Shares of the steps between which that energy falls."""
 RESOLUTIONS = (256, 512, 1024, 2048)
-KMEANS_BATCHES = 100
+KMEANS_BATCHES = 200
 CODEC_STREAM = 1
 
 
@@ -120,24 +124,49 @@ def subsets(random: np.random.Generator, count: int) -> Tensor:
     return torch.from_numpy(kept.astype(np.float32))
 
 
+class Codebooks(nn.Module):
+    """The vectors of each group's codes."""
+
+    found: Tensor
+    """Whether they have been found."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for index, codes in enumerate(USED_CODES):
+            self.register_buffer(f"vectors_{index}", torch.zeros(codes, GROUP))
+        self.register_buffer("found", torch.tensor(False))
+
+    def vectors(self) -> list[Tensor]:
+        """The codebooks, each `[codes, GROUP]`."""
+        return [getattr(self, f"vectors_{index}") for index in range(CODEBOOKS)]
+
+    def find(self, latents: Tensor, seed: int) -> None:
+        """Find the vectors in latents `[frames, dim]` by k-means."""
+        for vectors, group in zip(self.vectors(), torch.split(latents, GROUP, dim=-1), strict=True):
+            clusters = KMeans(len(vectors), n_init=1, max_iter=100, random_state=seed).fit(group.cpu().numpy())
+            vectors.copy_(torch.from_numpy(clusters.cluster_centers_))
+        self.found.fill_(True)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """The nearest vectors to latents `[batch, frames, dim]`."""
+        groups = zip(self.vectors(), torch.split(latents, GROUP, dim=-1), strict=True)
+        nearest = [vectors[torch.cdist(group, vectors).argmin(-1)] for vectors, group in groups]
+        return torch.cat(nearest, dim=-1)
+
+
 class CodecTraining:
-    """The codec, its quantizers and their losses."""
+    """The codec, its codebooks and their losses."""
 
     def __init__(self, steps: int, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
         self.model: Any = EncodecModel(codec_config()).train()
         self.model.to(device)
-        self.quantizers = nn.ModuleList(
-            VectorQuantize(
-                dim=GROUP, codebook_size=codes, kmeans_init=True, kmeans_iters=20, threshold_ema_dead_code=0.004,
-                decay=0.99, rotation_trick=True, commitment_weight=1.0,
-            ) for codes in USED_CODES
-        ).to(device).train()  # fmt: skip
+        self.codebooks = Codebooks().to(device)
         self._distance = SpectralDistance().to(device)
         self._device = device
         self.trainer = Trainer(
             name="codec",
-            parts={"model": self.model, "quantizers": self.quantizers},
+            parts={"model": self.model, "codebooks": self.codebooks},
             optimiser=torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, betas=(0.8, 0.99), weight_decay=1e-4),
             steps=steps,
             seed=seed,
@@ -151,21 +180,27 @@ class CodecTraining:
         parts = stems(random, BATCH, SEGMENT_FRAMES).to(self._device)
         kept = subsets(random, BATCH).to(self._device)
         target = (parts * kept[..., None]).sum(1)
-        latents = self._encode(parts.sum(1, keepdim=True))
-        commitment = latents.new_zeros(())
-        if self._progress >= UNQUANTIZED:
-            # vector-quantize-pytorch has no public attribute for whether the k-means start has happened.
-            first: Any = self.quantizers[0]
-            if not bool(first._codebook.initted):  # noqa: SLF001
-                self._start_quantizers(random)
-            latents, commitment = self._quantize(latents)
+        latents, energy = self._latents(parts.sum(1, keepdim=True), random)
         masked = latents * kept.repeat_interleave(GROUP, 1)[:, None]
         decoded = self.model.decoder(masked.transpose(1, 2))[:, 0, : target.shape[-1]]
         wave = ((decoded - target).square().mean(-1) / (target.square().mean(-1) + self._floor())).mean()
         weight = SPECTRAL_WEIGHT * self._share(SPECTRAL_FROM, SPECTRAL_TO)
         spectral = self._distance(decoded, target) if weight else wave.new_zeros(())
-        loss = wave + weight * spectral + COMMITMENT_WEIGHT * commitment
-        return {"loss": loss, "wave": wave, "spectral": spectral, "commitment": commitment}
+        loss = wave + weight * spectral + LATENT_WEIGHT * energy
+        return {"loss": loss, "wave": wave, "spectral": spectral, "latents": energy}
+
+    def _latents(self, samples: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """What the decoder is given, `[batch, frames, dim]`, and the energy of the encoder's latents."""
+        if self._progress < UNQUANTIZED:
+            latents = self._encode(samples)
+            return latents + NOISE * torch.randn_like(latents), latents.square().mean()
+        with torch.no_grad():
+            if not self.codebooks.found:
+                batches = [segments(random, BATCH, SEGMENT_FRAMES).to(self._device) for _ in range(KMEANS_BATCHES)]
+                known = torch.cat([self._encode(batch) for batch in batches])
+                self.codebooks.find(known.flatten(0, 1), self.trainer.seed)
+            latents = self._encode(samples)
+            return self.codebooks(latents), latents.square().mean()
 
     @property
     def _progress(self) -> float:
@@ -183,26 +218,11 @@ class CodecTraining:
         latents: Tensor = self.model.encoder(samples).transpose(1, 2)
         return latents
 
-    def _quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The quantized latents, and the sum of the groups' distances from them."""
-        groups = [
-            quantizer(group)
-            for quantizer, group in zip(self.quantizers, torch.split(latents, GROUP, dim=-1), strict=True)
-        ]
-        return torch.cat([quantized for quantized, _, _ in groups], dim=-1), torch.stack([g[2] for g in groups]).sum()
-
-    @torch.no_grad()
-    def _start_quantizers(self, random: np.random.Generator) -> None:
-        """Run the quantizers' k-means start on more latents than one training step has."""
-        batches = [segments(random, BATCH, SEGMENT_FRAMES).to(self._device) for _ in range(KMEANS_BATCHES)]
-        self._quantize(torch.cat([self._encode(samples) for samples in batches]).reshape(1, -1, CODEBOOKS * GROUP))
-
     @torch.no_grad()
     def finished(self) -> Any:
         """The EncodecModel with the trained codebooks, on the CPU."""
         layers = self.model.quantizer.layers
-        for index, (layer, quantizer) in enumerate(zip(layers, self.quantizers, strict=True)):
-            vectors: Any = quantizer.codebook
+        for index, (layer, vectors) in enumerate(zip(layers, self.codebooks.vectors(), strict=True)):
             # The nearest code is the first of several that are equal.
             layer.codebook.embed.zero_()[:, index * GROUP :][:, :GROUP] = vectors.repeat(-(-CODES // len(vectors)), 1)[
                 :CODES

@@ -24,6 +24,7 @@ CPU = torch.device("cpu")
 def _quick_start() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "KMEANS_BATCHES", 3)
+        patch.setattr(codec, "USED_CODES", (16, 16, 16, 16))
         yield
 
 
