@@ -104,7 +104,7 @@ def port_names(workload: Object) -> dict[str, int]:
 def test_what_pods_mount_is_there(example: str) -> None:
     objects = charts.rendered(example)
     values = yaml.safe_load(VALUES[example].read_text())
-    by_hand = {values["secrets"].get("existingSecret"), values.get("tokensFile", {}).get("existingSecret")}
+    by_hand = {values.get(name, {}).get("existingSecret") for name in ("secrets", "tokensFile", "contentCredentials")}
     secrets = {found["metadata"]["name"] for found in charts.of_kind(objects, "Secret")} | by_hand
     claims = {found["metadata"]["name"] for found in charts.of_kind(objects, "PersistentVolumeClaim")}
     claims |= {model.get("cache", {}).get("existingClaim") for model in values.get("models", ())}
@@ -179,7 +179,8 @@ def test_tokens_reach_the_api_alone_and_secrets_only_by_reference(example: str) 
         assert (charts.component(workload) == "api") == ("MUSICGEN_API_TOKENS" in names)
         for variable in variables:
             if variable["name"].split("_")[-1] in secret and "value" in variable:
-                assert re.fullmatch(r"\$\(\w+\)", variable["value"])
+                is_file = mount_of(workload, variable["value"])
+                assert is_file or re.fullmatch(r"\$\(\w+\)", variable["value"])
 
 
 def test_nothing_here_is_a_secret_that_works() -> None:
