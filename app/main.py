@@ -82,7 +82,8 @@ def create_app(settings: Settings, exposition: Exposition | None = None) -> Appl
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
     app.add_middleware(HeadByGet)
-    app.add_middleware(RateLimitHeaders)
+    if settings.tokens_file is not None:
+        app.add_middleware(RateLimitHeaders)
     _guard_browsers(app, settings)
     app.include_router(predictions.router)
     app.include_router(reruns.router)
@@ -105,7 +106,7 @@ def create_app(settings: Settings, exposition: Exposition | None = None) -> Appl
 
 def _guard_browsers(app: Application, settings: Settings) -> None:
     """Let pages of other sites use the API where the operator says so, and nowhere else."""
-    if not settings.api_tokens:
+    if not settings.asks_for_tokens:
         app.add_middleware(BrowserGuard, settings=settings)
     if settings.cors_origins:
         # Added last, so that it is outermost, and pages can read refusals too.

@@ -234,6 +234,7 @@ async def _new_prediction(
         stream_token=new_id() if submission.live or submission.stream_url else None,
         live=submission.live,
         rerun_of=original.id if original else None,
+        origin=original.first_id if original else None,
         wanted_audio_sha256=original.audio_sha256 if original else None,
         request_id=FIELDS.get({}).get("request_id"),
         priority=submission.priority,

@@ -40,6 +40,7 @@ class ServedModels:
         self.webhook_workers = 0
         """How many workers deliver webhooks, as of the last reading."""
         self._read_at = float("-inf")
+        self._incomplete = True
 
     async def all(self) -> tuple[ServedModel, ...]:
         """Return all models, in the registry's order."""
@@ -52,12 +53,17 @@ class ServedModels:
         deployment = await self._store.run(announcements.deployment())
         self._models = served_models(self._registry, deployment)
         self.webhook_workers = len(deployment.get(Queue.WEBHOOKS, QueueState()).workers)
+        self._incomplete = not all(model.versions for model in self._models)
         self._read_at = time.monotonic()
         return self._models
 
     async def for_version(self, reference: str | None) -> ServedModel:
         """Return the model that a prediction's `version` stands for, or the default; raises InvalidInput, NoModel."""
-        return model_for(await self.all(), reference)
+        models = await self.all()
+        if self._incomplete:
+            # What is missing may have been announced within the last second.
+            models = await self.read()
+        return model_for(models, reference)
 
     async def named(self, name: str) -> ServedModel:
         """Return the model owner/name; raises ModelNotFound."""

@@ -173,6 +173,17 @@ def _ffmpeg(_settings: Settings) -> str:
     return f"{ffmpeg_path()}, {done.stdout.splitlines()[0].partition(' Copyright')[0]}"
 
 
+def _credentials(settings: Settings) -> str:
+    if settings.c2pa_certificate is None:
+        return "no certificate is set, so files are marked but not signed"
+    if find_spec("numpy") is None:
+        raise NotChecked("only workers sign, and what they need is not installed here")
+    from worker.generation.content_credentials import signer_of
+
+    signer_of(settings)
+    return f"a file was signed with {settings.c2pa_certificate}"
+
+
 def _page(_settings: Settings) -> str:
     from app.page import BUILT
 
@@ -231,6 +242,7 @@ CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("device", _device),
     ("engine", _engine),
     ("ffmpeg", _ffmpeg),
+    ("content credentials", _credentials),
     ("page", _page),
 )
 """What is checked beside the models, in this order."""

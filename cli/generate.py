@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from musicgen_core import MusicGen, Waveform
+from musicgen_core.options import MAX_SEED, OutputFormat
 
-FORMATS = ("wav", "mp3")
+if TYPE_CHECKING:
+    from musicgen_core import Marks, MusicGen, Waveform
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,7 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("output.wav"), help="the file to write; default %(default)s"
     )
-    parser.add_argument("--output-format", choices=FORMATS, help="default: what the file's name says, else wav")
+    formats = [each.value for each in OutputFormat]
+    parser.add_argument("--output-format", choices=formats, help="default: what the file's name says, else wav")
     _add_music_options(parser)
     _add_audio_options(parser)
     _add_model_options(parser)
@@ -115,13 +117,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Execute `musicgen generate`; returns the exit status."""
-    from musicgen_core import MusicGenError
+    from musicgen_core import MusicGenError, encode_audio
 
     try:
         output_format = _output_format(args)
         _require_folder(args.output)
-        waveform = _generate(args)
-        args.output.write_bytes(_encode(waveform, output_format))
+        waveform, marks = _generate(args)
+        args.output.write_bytes(encode_audio(waveform, output_format, marks))
     except (MusicGenError, OSError) as error:
         print(f"musicgen generate: {error}", file=sys.stderr)
         return 1
@@ -132,9 +134,12 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def _generate(args: argparse.Namespace) -> Waveform:
+def _generate(args: argparse.Namespace) -> tuple[Waveform, Marks]:
+    """The music, and what its file says of its origin."""
     from musicgen_core import MusicGen
 
+    if args.seed == -1:
+        args.seed = secrets.randbelow(MAX_SEED + 1)
     with (
         _shown_logs(),
         MusicGen.load(
@@ -146,7 +151,16 @@ def _generate(args: argparse.Namespace) -> Waveform:
             max_seconds=args.max_duration,
         ) as model,
     ):
-        return _play(model, args)
+        return _play(model, args), _marks(model, args)
+
+
+def _marks(model: MusicGen, args: argparse.Namespace) -> Marks:
+    from musicgen_core import Marks
+    from predictions.version import PACKAGE
+    from worker.code_version import code_version
+
+    software = f"{PACKAGE} {code_version()}"
+    return Marks(software, model.name, model.checksum, args.seed, continues_audio=args.continuation)
 
 
 def _play(model: MusicGen, args: argparse.Namespace) -> Waveform:
@@ -170,23 +184,17 @@ def _play(model: MusicGen, args: argparse.Namespace) -> Waveform:
         )
 
 
-def _output_format(args: argparse.Namespace) -> str:
+def _output_format(args: argparse.Namespace) -> OutputFormat:
     if args.output_format:
-        return str(args.output_format)
+        return OutputFormat(args.output_format)
     suffix = args.output.suffix.lower().lstrip(".")
-    return suffix if suffix in FORMATS else "wav"
+    return OutputFormat(suffix) if suffix in list(OutputFormat) else OutputFormat.WAV
 
 
 def _require_folder(output: Path) -> None:
     """Fail before the music is made, not after."""
     if not output.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {output.absolute().parent} to write {output.name} to")
-
-
-def _encode(waveform: Waveform, output_format: str) -> bytes:
-    from musicgen_core import encode_mp3, encode_wav
-
-    return encode_mp3(waveform) if output_format == "mp3" else encode_wav(waveform)
 
 
 @contextmanager

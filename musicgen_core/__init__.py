@@ -28,13 +28,14 @@ from musicgen_core.errors import (
     StepFailed,
     UnsupportedByModel,
 )
-from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy
+from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy, OutputFormat
 
 if TYPE_CHECKING:
     from musicgen_core.abilities import Abilities
-    from musicgen_core.audio.ffmpeg import encode_mp3, read_audio
-    from musicgen_core.audio.files import decode_wav, encode_wav, write_audio
+    from musicgen_core.audio.ffmpeg import encode_flac, encode_mp3, read_audio
+    from musicgen_core.audio.files import decode_wav, encode_audio, encode_wav, encode_wav24, write_audio
     from musicgen_core.audio.loudness import integrated_loudness, normalize, true_peak
+    from musicgen_core.audio.marks import Marks
     from musicgen_core.audio.waveform import Waveform
     from musicgen_core.checkpoints.noise_model import write_noise_model
     from musicgen_core.engine.engine import EngineStatistics
@@ -58,16 +59,21 @@ __all__ = [
     "GenerationInput",
     "InvalidRequest",
     "Job",
+    "Marks",
     "MusicGen",
     "MusicGenError",
     "NormalizationStrategy",
+    "OutputFormat",
     "SamplingParams",
     "StepFailed",
     "UnsupportedByModel",
     "Waveform",
     "decode_wav",
+    "encode_audio",
+    "encode_flac",
     "encode_mp3",
     "encode_wav",
+    "encode_wav24",
     "integrated_loudness",
     "normalize",
     "read_audio",
@@ -80,6 +86,7 @@ _HOMES = {
     "Abilities": "abilities",
     "GenerationInput": "generation_input",
     "Job": "job",
+    "Marks": "audio.marks",
     "MusicGen": "musicgen",
     "SamplingParams": "engine.sampling_params",
     "Waveform": "audio.waveform",
@@ -87,8 +94,11 @@ _HOMES = {
     "EngineMeasures": "engine.measures",
     "Distribution": "engine.measures",
     "decode_wav": "audio.files",
+    "encode_audio": "audio.files",
+    "encode_flac": "audio.ffmpeg",
     "encode_mp3": "audio.ffmpeg",
     "encode_wav": "audio.files",
+    "encode_wav24": "audio.files",
     "integrated_loudness": "audio.loudness",
     "normalize": "audio.loudness",
     "read_audio": "audio.ffmpeg",

@@ -31,3 +31,26 @@ class ContinuationMode(StrEnum):
     """The new music alone."""
     TOTAL = "total"
     """The clip and the new music together."""
+
+
+class OutputFormat(StrEnum):
+    """The output file's format."""
+
+    WAV = "wav"
+    """16-bit PCM."""
+    MP3 = "mp3"
+    """320 kbit/s."""
+    FLAC = "flac"
+    """The samples of `wav`, compressed without loss."""
+    WAV24 = "wav24"
+    """24-bit PCM."""
+
+    @property
+    def extension(self) -> str:
+        """How the names of such files end, without the dot."""
+        return "wav" if self is OutputFormat.WAV24 else self.value
+
+    @property
+    def content_type(self) -> str:
+        """The media type of such files."""
+        return {"wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac"}[self.extension]

@@ -108,6 +108,14 @@ class Settings(BaseSettings):
     extend_stride: Amount = Field(18.0, ge=1, le=29)
     """Seconds between the beginnings of two windows."""
 
+    # What the files say of their origin.
+    mark_prompt: bool = False
+    """Whether the tags of output files contain the prompt."""
+    c2pa_certificate: Path | None = None
+    """PEM file of the certificate, and those that it rests on, with whose key output files are signed (C2PA)."""
+    c2pa_key: Path | None = None
+    """PEM file of the certificate's private key."""
+
     # What an operator sees.
     metrics_port: int = Field(0, ge=0, le=65535)
     """The port of metrics and health of each process, apart from the API's; 0: none."""
@@ -126,7 +134,7 @@ class Settings(BaseSettings):
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("tokens_file", mode="before")
+    @field_validator("tokens_file", "c2pa_certificate", "c2pa_key", mode="before")
     @classmethod
     def _is_set(cls, value: object) -> object:
         return None if value == "" else value
@@ -176,6 +184,8 @@ class Settings(BaseSettings):
             raise ValueError("MUSICGEN_CORS_ORIGINS=* needs MUSICGEN_API_TOKENS: every page could use the service")
         if self.storage == "s3" and self.s3_access_key and not self.s3_secret_key:
             raise ValueError("MUSICGEN_S3_ACCESS_KEY is set but MUSICGEN_S3_SECRET_KEY is not")
+        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+            raise ValueError("MUSICGEN_C2PA_CERTIFICATE and MUSICGEN_C2PA_KEY belong together: set both, or none")
         return self
 
     @property

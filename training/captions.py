@@ -5,6 +5,7 @@ A caption names a random selection of a style's attributes in random order, with
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,24 @@ MOODS: dict[tuple[str, str], tuple[str, ...]] = {
     ("minor", "fast"): ("tense", "dramatic", "urgent", "restless"),
     ("minor", "slow"): ("mournful", "lonely", "wistful", "sombre"),
 }
+Holds = Callable[[Style], bool]
+GENRES: tuple[tuple[str, Holds], ...] = (
+    ("ambient", lambda style: style.pace == "slow" and style.density == "sparse" and not style.drums),
+    ("lullaby", lambda style: style.pace == "slow" and not style.drums and "music_box" in style.instruments),
+    ("hymn", lambda style: style.pace == "slow" and not style.drums and style.chords == "organ"),
+    ("ballad", lambda style: style.pace == "slow" and style.density != "dense" and style.chords == "piano"),
+    ("lo-fi", lambda style: style.pace != "fast" and style.drums and style.brightness == "dark"),
+    ("chillout", lambda style: style.pace == "slow" and style.drums),
+    ("techno", lambda style: style.pace == "fast" and style.drums and "synth" in style.instruments),
+    ("dance", lambda style: style.pace == "fast" and style.drums and style.density != "sparse"),
+    ("rock", lambda style: style.pace != "slow" and style.drums and "guitar" in style.instruments),
+    ("folk", lambda style: not style.drums and "guitar" in style.instruments),
+    ("pop", lambda style: style.pace != "slow" and style.drums and style.mode == "major"),
+    ("cinematic", lambda style: style.mode == "minor" and style.chords == "strings"),
+    ("chiptune", lambda style: style.brightness == "bright" and style.arpeggio == "synth"),
+)
+"""Kinds of music that people ask for, and the songs that come nearest to each."""
+SOLO = ("solo {}", "{} solo", "{} alone", "just a {}", "only {}", "nothing but {}", "unaccompanied {}", "a single {}")
 NOUNS = ("music", "tune", "piece", "song", "track", "melody", "instrumental", "composition", "soundtrack", "theme")
 
 
@@ -69,17 +88,21 @@ def caption(style: Style, random: np.random.Generator) -> str:
         words.append(pick((f"{style.beats_per_minute:.0f} bpm", f"{style.beats_per_minute:.0f} beats per minute")))
     if mention(0.2):
         words.append(f"in {style.key} {style.mode}")
+    if mention(0.35) and (genres := [name for name, holds in GENRES if holds(style)]):
+        words.append(pick(genres))
     instruments = _instruments(style, pick, mention)
     random.shuffle(words)
     return _sentence(words, instruments, pick, mention)
 
 
 def _instruments(style: Style, pick: Any, mention: Any) -> list[str]:
+    if style.solo and mention(0.85):
+        return [pick(SOLO).format(pick(INSTRUMENTS[style.solo].names))]
     phrases = []
     if style.lead and mention(0.6):
         name = pick(INSTRUMENTS[style.lead].names)
         phrases.append(pick((f"{name} melody", f"{name} lead", name, f"a {name} playing the melody")))
-    if mention(0.5):
+    if style.chords and mention(0.5):
         name = pick(INSTRUMENTS[style.chords].names)
         phrases.append(pick((f"{name} chords", name, f"{name} harmony", f"{name} pad")))
     if style.arpeggio and mention(0.6):

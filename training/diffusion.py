@@ -41,7 +41,7 @@ PROCESSOR_BANDS, PROCESSOR_POWER = 8, 0.7
 SMALLEST_GAIN = 0.01
 """Smallest gain of the correction, so that leakage from other bands does not become loud."""
 STATISTICS_CLIPS = 64
-SEGMENT_FRAMES = 50
+SEGMENT_FRAMES = 25
 BATCH = 8
 LEARNING_RATE = 1e-3
 WARM_UP = 50

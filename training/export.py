@@ -20,7 +20,7 @@ from training.command import parse_arguments
 from training.language_model import AVERAGING_PREFIX, model_config
 from training.tokenizer import load_tokenizer
 
-LIBRARIES = ("torch", "transformers", "vector-quantize-pytorch", "tokenizers", "numpy")
+LIBRARIES = ("torch", "transformers", "scikit-learn", "tokenizers", "numpy")
 
 
 def assemble(folder: Path, seed: int) -> tuple[Any, Any]:

@@ -1,7 +1,8 @@
 """Sounds: additive instruments and synthesised drums, as deterministic functions of time.
 
-A note of an instrument is always the same waveform, with phases that are zero at the onset. With onsets on the codec's
-frame grid (`music.py`), a small codec has little to learn.
+A note of an instrument is always the same waveform, with phases that are zero at the onset. It is tuned so that a whole
+number of its periods fits into a few of the codec's frames, and it ends within its last frame. With onsets on the
+codec's frame grid (`music.py`), a held note is then one short cycle of frames, for which a codec needs few codes.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 32_000
-HOP = 640
-"""Samples per codec frame: 50 frames per second."""
+HOP = 1280
+"""Samples per codec frame: 25 frames per second."""
+CYCLES = (1, 2, 4, 8, 16, 32)
+"""Codec frames that hold a whole number of a note's periods."""
+MISTUNING = 10.0
+"""Cents by which a note's frequency may be moved for a shorter cycle."""
 HIGHEST_PARTIAL = 10_000.0
 """In Hz; partials above it are left out."""
 CUTOFFS = {"dark": 700.0, "bright": 8000.0}
 """Cutoff in Hz of the low-pass filter on every instrument, for each brightness."""
-LONGEST_NOTE = 4
-"""Seconds."""
-RELEASE = np.linspace(1.0, 0.0, int(0.03 * SAMPLE_RATE), dtype=np.float32)
-"""Fade of a note after its release."""
+LONGEST_NOTE = 1.7
+"""Seconds; a half bar at the slowest tempo lasts 1.6."""
+RELEASE = np.linspace(1.0, 0.0, int(0.006 * SAMPLE_RATE), dtype=np.float32)
+"""Fade at the end of a note."""
 
 Samples = NDArray[np.float32]
 
@@ -71,9 +76,20 @@ CHORDS = ("piano", "organ", "strings")
 ARPEGGIOS = ("music_box", "guitar", "synth")
 
 
+def frequency(pitch: int) -> float:
+    """The fundamental of a MIDI number in Hz: that of the shortest cycle within `MISTUNING` of equal temperament."""
+    equal = 440.0 * 2.0 ** ((pitch - 69) / 12)
+    for cycle in CYCLES:
+        unit = SAMPLE_RATE / (HOP * cycle)
+        near = unit * round(equal / unit)
+        if near and abs(1200 * np.log2(near / equal)) <= MISTUNING:
+            break
+    return float(near)
+
+
 def note(instrument: str, brightness: str, pitch: int, frames: int) -> Samples:
-    """A note, `[frames * 640 + release]`, whose fundamental has a peak of about 1. `pitch`: a MIDI number."""
-    samples = _held(instrument, brightness, pitch)[: frames * HOP + RELEASE.size].copy()
+    """A note, `[frames * 1280]`, whose fundamental has a peak of about 1. `pitch`: a MIDI number."""
+    samples = _held(instrument, brightness, pitch)[: frames * HOP].copy()
     samples[-RELEASE.size :] *= RELEASE
     return samples
 
@@ -82,10 +98,10 @@ def note(instrument: str, brightness: str, pitch: int, frames: int) -> Samples:
 def _held(instrument: str, brightness: str, pitch: int) -> Samples:
     """A note of the longest duration, without its release."""
     sound = INSTRUMENTS[instrument]
-    fundamental = 440.0 * 2.0 ** ((pitch - 69) / 12)
+    fundamental = frequency(pitch)
     h = np.arange(1, max(2, int(HIGHEST_PARTIAL / fundamental) + 1), dtype=np.float64)
     amplitudes = sound.partials(h) / np.sqrt(1 + (h * fundamental / CUTOFFS[brightness]) ** 4)
-    time = np.arange(LONGEST_NOTE * SAMPLE_RATE) / SAMPLE_RATE
+    time = np.arange(int(LONGEST_NOTE * SAMPLE_RATE)) / SAMPLE_RATE
     samples = np.zeros(time.shape, np.float32)
     for number, amplitude in zip(h, amplitudes, strict=True):
         if amplitude < 1e-3:

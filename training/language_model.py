@@ -5,8 +5,9 @@ https://arxiv.org/abs/2306.05284), as transformers builds it: chroma, text and t
 sequence. Some examples have no text or no melody, for classifier-free guidance. Some clips begin in the middle of a
 song, for continuation.
 
-The first steps use only a song's first bars, which depend on the text and the melody. Everything later repeats the
-loop, and is learnt from clips of several loops.
+Codes are embedded more quietly than positions: a layer norm stands before each attention, and codes as loud as the
+positions hide from it how far it looks back, so that no head learns to look back by one loop. The losses of the first
+loop and of the later ones, printed separately, show whether loops are copied.
 """
 
 from __future__ import annotations
@@ -31,27 +32,22 @@ from training.command import parse_arguments
 from training.text_encoder import DIM as TEXT_DIM
 from training.text_encoder import text_config
 from training.tokenizer import load_tokenizer
-from training.tokens import CHROMA_BINS, CHROMA_FRAMES, LONG_FRAMES, Clip, load, looped
+from training.tokens import CHROMA_BINS, CHROMA_FRAMES, Clip, load, looped
 from training.trainer import Trainer
 
-DIM = 192
+DIM = 256
 LAYERS = 6
 HEADS = 4
-BAR_FRAMES, BAR_BATCH = 160, 20
-"""Frames and clips of a batch of first bars: a bar at the slowest tempo, the loop at the fastest."""
-LOOPS_FRAMES, LOOPS_BATCH = 800, 5
-"""Frames and clips of a batch of loops: two and a half loops at the slowest tempo."""
-LONG_BATCH = 2
-BARS_ALONE = 0.35
-"""Share of the steps, at the start, that use only first bars."""
-BARS_EVERY = 3
-"""After that, one step in this number uses first bars."""
-LONG_EVERY = 24
-"""After that, one step in this number uses clips of 30 s, so that late positions are learnt."""
-LEARNING_RATE = 2e-3
-WARM_UP = 100
-CODEBOOK_WEIGHTS = (4.0, 3.0, 2.0, 1.0)
-"""Weights of the codebooks in the loss; the first codebooks contribute most to the sound."""
+LOOPS_FRAMES, LOOPS_BATCH = 320, 12
+"""Frames and clips of most batches: two loops at the slowest tempo."""
+LONG_FRAMES, LONG_BATCH = 750, 5
+"""The same for clips of 30 s, so that late positions are learnt."""
+LONG_EVERY = 8
+"""One step in this number uses long clips."""
+LEARNING_RATE = 1.5e-3
+WARM_UP = 200
+LOUDNESS = 0.1
+"""Standard deviation of each codebook's embeddings; that of the positions is 0.7."""
 AVERAGING = 0.998
 AVERAGING_PREFIX = "module."
 LANGUAGE_STREAM = 4
@@ -85,6 +81,8 @@ class Batch(NamedTuple):
     """One-hot `[batch, CHROMA_FRAMES, 12]`; bin 0 in all frames for an example without melody."""
     codes: Tensor
     """`[batch, codebooks, frames]`."""
+    loop_frames: Tensor
+    """Frames of each song's loop, `[batch]`."""
 
 
 def make_batch(clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.random.Generator) -> Batch:
@@ -104,31 +102,35 @@ def make_batch(clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.ra
         text=encoded["input_ids"],
         text_mask=encoded["attention_mask"] * torch.from_numpy(has_text).long()[:, None],
         chroma=functional.one_hot(torch.from_numpy(chroma).long(), CHROMA_BINS).float(),
-        codes=torch.from_numpy(np.stack([looped(clip, frames) for clip in clips])).long(),
+        codes=torch.from_numpy(
+            np.stack([looped(clip.codes, clip.style.loop_frames, 0, frames) for clip in clips])
+        ).long(),
+        loop_frames=torch.tensor([clip.style.loop_frames for clip in clips]),
     )
 
 
-def delayed(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and targets `[batch, codebooks, frames + 3]` in the delay pattern; -100 where there is no target."""
-    columns = torch.stack([apply_delays(clip, codebook_delays(CODEBOOKS, 1), CODES) for clip in codes])
-    targets = columns[:, :, 1:]
-    return columns[:, :, :-1], targets.masked_fill(targets == CODES, -100)
+def delayed(codes: Tensor) -> Tensor:
+    """The decoder's inputs `[batch, codebooks, frames + 3]` in the delay pattern."""
+    return torch.stack([apply_delays(clip, codebook_delays(CODEBOOKS, 1), CODES) for clip in codes])[:, :, :-1]
 
 
-def loss_by_codebook(model: Any, batch: Batch) -> Tensor:
-    """The cross-entropy of each codebook, `[codebooks]`, in nats."""
+def losses_by_frame(model: Any, batch: Batch) -> Tensor:
+    """The cross-entropy of each code, `[codebooks, batch, frames]`, in nats."""
     # T5 needs at least one token in each row; the states of a row without text are masked below.
     attended = torch.where(batch.text_mask.any(1, keepdim=True), batch.text_mask, 1)
     states = model.text_encoder(input_ids=batch.text, attention_mask=attended).last_hidden_state
     text = model.enc_to_dec_proj(states) * batch.text_mask[..., None]
     prefix = torch.cat([model.audio_enc_to_dec_proj(batch.chroma), text], dim=1)
-    inputs, targets = delayed(batch.codes)
+    inputs = delayed(batch.codes)
     decoder = model.decoder.model.decoder
     hidden = decoder(input_ids=inputs.flatten(0, 1), encoder_hidden_states=prefix, use_cache=False).last_hidden_state
-    hidden = hidden[:, prefix.shape[1] :]
+    hidden, frames = hidden[:, prefix.shape[1] :], batch.codes.shape[2]
     return torch.stack(
         [
-            functional.cross_entropy(head(hidden).flatten(0, 1), targets[:, k].flatten(), ignore_index=-100)
+            # Codebook k is delayed by k frames.
+            functional.cross_entropy(
+                head(hidden[:, k : k + frames]).transpose(1, 2), batch.codes[:, k], reduction="none"
+            )
             for k, head in enumerate(model.decoder.lm_heads)
         ]
     )
@@ -138,24 +140,22 @@ def loss_by_codebook(model: Any, batch: Batch) -> Tensor:
 def initialize(model: Any, codebooks: Tensor) -> None:
     """Draw the language model's weights by their fan-in, and derive embeddings and heads from the codec's codebooks.
 
-    transformers draws all weights with a standard deviation of 0.02; the tokens are then lost beside the sinusoidal
-    positions (0.7), and the loss fell only from 6.65 to 6.53 in 250 steps. Embeddings and heads start as random
-    projections of `codebooks`, `[codebooks, codes, dim]`, so that codes that sound alike are learnt together.
+    Embeddings and heads start as random projections of `codebooks`, `[codebooks, codes, dim]`, so that codes that sound
+    alike are learnt together.
     """
     for name, module in model.decoder.named_modules():
         if isinstance(module, nn.Linear):
             residual = name.endswith(("out_proj", "fc2"))
             module.weight.normal_(0.0, module.in_features**-0.5 / ((2 * LAYERS) ** 0.5 if residual else 1.0))
         elif isinstance(module, nn.Embedding):
-            module.weight.normal_(0.0, 0.5 * CODEBOOKS**-0.5)
+            module.weight.normal_(0.0, 0.5 * LOUDNESS)
     model.enc_to_dec_proj.weight.normal_(0.0, TEXT_DIM**-0.5)
     model.audio_enc_to_dec_proj.weight.normal_(0.0, 1.0)
     embeddings = model.decoder.model.decoder.embed_tokens
     for vectors, embedding, head in zip(codebooks, embeddings, model.decoder.lm_heads, strict=True):
-        directions = (vectors - vectors.mean(0)) / vectors.std()
-        projection = torch.randn(vectors.shape[1], DIM) / vectors.shape[1] ** 0.5
-        embedding.weight[:CODES] += CODEBOOKS**-0.5 * directions @ projection
-        head.weight.copy_((directions @ torch.randn_like(projection)) * (DIM * vectors.shape[1]) ** -0.5)
+        directions = functional.normalize(vectors - vectors.mean(0), dim=1)
+        embedding.weight[:CODES] += 0.8 * LOUDNESS * directions @ torch.randn(vectors.shape[1], DIM)
+        head.weight.copy_(directions @ torch.randn(vectors.shape[1], DIM) * DIM**-0.5)
 
 
 class LanguageTraining:
@@ -183,7 +183,6 @@ class LanguageTraining:
         average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING))  # type: ignore[no-untyped-call]
         learnt = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._clips = clips
-        self._long = [clip for clip in clips if clip.codes.shape[1] == LONG_FRAMES]
         self._tokenizer = tokenizer
         self._device = device
         self.trainer = Trainer(
@@ -198,29 +197,24 @@ class LanguageTraining:
         )
 
     def learn(self, random: np.random.Generator) -> dict[str, Tensor]:
-        """The losses of one step: each codebook's, and their weighted mean."""
-        pool, batch_size, frames = self._crops()
-        chosen = [pool[i] for i in random.integers(len(pool), size=batch_size)]
+        """The mean losses of one step: of all codes, of first and later loops, and of each codebook."""
+        is_long = self.trainer.step % LONG_EVERY == LONG_EVERY - 1
+        batch_size, frames = (LONG_BATCH, LONG_FRAMES) if is_long else (LOOPS_BATCH, LOOPS_FRAMES)
+        chosen = [self._clips[i] for i in random.integers(len(self._clips), size=batch_size)]
         batch = Batch(*(part.to(self._device) for part in make_batch(chosen, frames, self._tokenizer, random)))
-        losses = loss_by_codebook(self.model, batch)
-        weights = losses.new_tensor(CODEBOOK_WEIGHTS)
-        return {"loss": (weights * losses).sum() / weights.sum()} | {
-            f"codebook {k}": loss for k, loss in enumerate(losses)
-        }
-
-    def _crops(self) -> tuple[Sequence[Clip], int, int]:
-        """The clips to draw from at this step, the number to draw, and their length in frames."""
-        step = self.trainer.step
-        if step < BARS_ALONE * self.trainer.steps or step % BARS_EVERY == 0:
-            return self._clips, BAR_BATCH, BAR_FRAMES
-        if self._long and step % LONG_EVERY == LONG_EVERY - 1:
-            return self._long, LONG_BATCH, LONG_FRAMES
-        return self._clips, LOOPS_BATCH, LOOPS_FRAMES
+        with torch.autocast(self._device.type, torch.bfloat16):
+            losses = losses_by_frame(self.model, batch)
+        is_first = torch.arange(frames, device=self._device) < batch.loop_frames[:, None]
+        return {
+            "loss": losses.mean(),
+            "first loop": losses[:, is_first].mean(),
+            "later loops": losses[:, ~is_first].mean(),
+        } | {f"codebook {k}": loss.mean() for k, loss in enumerate(losses)}
 
 
 def main() -> None:
     """Train, or resume training, into a folder."""
-    arguments = parse_arguments("language_model", __doc__, steps=5000)
+    arguments = parse_arguments("language_model", __doc__, steps=8000)
     tokenizer = load_tokenizer(arguments.folder, arguments.seed)
     codec = EncodecModel.from_pretrained(arguments.folder / "codec")
     text_encoder = T5EncoderModel.from_pretrained(arguments.folder / "text_encoder")

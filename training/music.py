@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from training.instruments import ARPEGGIOS, CHORDS, HOP, LEADS, SAMPLE_RATE, Samples, drum, note
+from training.instruments import ARPEGGIOS, CHORDS, HOP, INSTRUMENTS, LEADS, SAMPLE_RATE, Samples, drum, note
 
 Mode = Literal["major", "minor"]
 Brightness = Literal["dark", "bright"]
@@ -19,22 +19,29 @@ Density = Literal["sparse", "medium", "dense"]
 Pace = Literal["slow", "moderate", "fast"]
 
 DENSITIES: tuple[Density, ...] = ("sparse", "medium", "dense")
-FRAMES_PER_STEP: dict[Pace, int] = {"slow": 10, "moderate": 7, "fast": 5}
-"""Codec frames per sixteenth: 75, 107 and 150 beats per minute."""
+FRAMES_PER_STEP: dict[Pace, int] = {"slow": 5, "moderate": 4, "fast": 3}
+"""Codec frames per sixteenth: 75, 94 and 125 beats per minute."""
 KEYS = {"C": 0, "D": 2, "F": 5, "G": 7, "A": 9}
 """Pitch classes of the tonics."""
 SCALES: dict[Mode, tuple[int, ...]] = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
-PROGRESSIONS = ((0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4), (0, 4, 3, 0))
+PROGRESSIONS = ((0, 3, 4, 0), (0, 4, 3, 4), (0, 3, 0, 4), (0, 0, 3, 4))
 """Roots of four half bars as steps of the scale; 0 is the tonic. The triads on the first, fourth and fifth step are
 major in major keys and minor in minor keys, so that the mode is audible in any key."""
 STEPS_PER_BAR = 16
 BARS = 2
 STEPS_PER_CHORD = 8
-REGISTERS: dict[Brightness, int] = {"dark": -9, "bright": 5}
-"""Semitones by which melody and chords are transposed."""
+LOWEST_CHORD: dict[Brightness, int] = {"dark": 48, "bright": 60}
+"""The lowest pitch of the octave in which all chords lie."""
+LOWEST_LEAD: dict[Brightness, int] = {"dark": 60, "bright": 72}
+"""The lowest pitch of the octave in which leads and arpeggios lie."""
+LOWEST_BASS = 36
+SOLO = 0.15
+"""Share of the songs in which one instrument plays alone."""
 GAIN = 0.38
 """Gain of the mix, which keeps its peaks below 1."""
 DRUM_GAINS = {"kick": 0.9, "snare": 0.6, "clap": 0.6, "hat": 0.35, "open_hat": 0.35, "tom": 0.6}
+PARTS = (("drums",), ("bass",), ("chords",), ("lead", "arpeggio"))
+"""The parts of a song, each with the voices that may play it, of which a song has one at most."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Style:
     brightness: Brightness
     density: Density
     lead: str | None
-    chords: str
+    chords: str | None
     arpeggio: str | None
     bass: bool
 
@@ -68,12 +75,23 @@ class Style:
         """Codec frames after which the song repeats."""
         return BARS * STEPS_PER_BAR * self.frames_per_step
 
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """The instruments that play, each once."""
+        names = (self.lead, self.arpeggio, self.chords, "bass" if self.bass else None)
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def solo(self) -> str | None:
+        """The instrument that plays alone, if one does."""
+        return self.instruments[0] if len(self.instruments) == 1 and not self.drums else None
+
 
 class Event(NamedTuple):
     """A note or a drum's hit."""
 
-    part: str
-    """chords, bass, arpeggio, lead or drums."""
+    voice: str
+    """drums, bass, chords, arpeggio or lead."""
     sound: str
     """The instrument's or the drum's name."""
     pitch: int
@@ -87,28 +105,40 @@ class Event(NamedTuple):
 
 def random_style(random: np.random.Generator) -> Style:
     """Draw a style, each attribute independently, so that the model cannot infer one from another."""
+    solo = str(random.choice(list(INSTRUMENTS))) if random.random() < SOLO else None
     density = DENSITIES[random.integers(len(DENSITIES))]
     has_arpeggio = random.random() < {"sparse": 0.0, "medium": 0.25, "dense": 0.5}[density]
     has_lead = not has_arpeggio and random.random() < 0.75
+    lead = str(random.choice(LEADS)) if has_lead else None
+    arpeggio = str(random.choice(ARPEGGIOS)) if has_arpeggio else None
+    chords: str | None = str(random.choice(CHORDS))
+    drums, bass = bool(random.random() < 0.5), bool(random.random() < 0.4)
+    if solo:
+        # Of a choice of voices that the instrument can play, chords come first: they tell most of mode and rhythm.
+        drums, bass, lead, arpeggio = False, solo == "bass", None, None
+        chords = solo if solo in CHORDS else None
+        if not chords and not bass:
+            lead, arpeggio = (None, solo) if has_arpeggio and solo in ARPEGGIOS else (solo, None)
     return Style(
         mode="major" if random.random() < 0.5 else "minor",
         key=str(random.choice(list(KEYS))),
         pace=random.choice(list(FRAMES_PER_STEP)),
-        drums=bool(random.random() < 0.5),
+        drums=drums,
         brightness=random.choice(["dark", "bright"]),
         density=density,
-        lead=str(random.choice(LEADS)) if has_lead else None,
-        chords=str(random.choice(CHORDS)),
-        arpeggio=str(random.choice(ARPEGGIOS)) if has_arpeggio else None,
-        bass=bool(random.random() < 0.4),
+        lead=lead,
+        chords=chords,
+        arpeggio=arpeggio,
+        bass=bass,
     )
 
 
 def compose(style: Style, random: np.random.Generator) -> list[Event]:
-    """The events of a song's loop, ordered by part."""
+    """The events of a song's loop, ordered by voice."""
     roots = PROGRESSIONS[random.integers(len(PROGRESSIONS))]
     events: list[Event] = []
-    events += _chords(style, roots)
+    if style.chords:
+        events += _chords(style, style.chords, roots)
     if style.bass:
         events += _bass(style, roots)
     if style.arpeggio:
@@ -121,15 +151,15 @@ def compose(style: Style, random: np.random.Generator) -> list[Event]:
 
 
 def render(
-    style: Style, events: list[Event], frames: int, *, start: int = 0, parts: frozenset[str] | None = None
+    style: Style, events: list[Event], frames: int, *, start: int = 0, voices: tuple[str, ...] | None = None
 ) -> Samples:
-    """Mono samples `[frames * 640]` of a song, from frame `start` of its loop.
+    """Mono samples `[frames * 1280]` of a song, from frame `start` of its loop.
 
-    `parts`: only these of chords, bass, arpeggio, lead and drums; None: all.
+    `voices`: only these of drums, bass, chords, arpeggio and lead; None: all.
     """
     mix = np.zeros(frames * HOP, np.float32)
     for event in events:
-        if parts is not None and event.part not in parts:
+        if voices is not None and event.voice not in voices:
             continue
         if event.pitch:
             sound = note(event.sound, style.brightness, event.pitch, event.steps * style.frames_per_step)
@@ -145,60 +175,41 @@ def render(
     return GAIN * mix
 
 
-def _pitch(style: Style, step: int, around: int) -> int:
-    """The MIDI number of a step of the scale (any integer), in the octave whose tonic is nearest to `around`."""
-    scale = SCALES[style.mode]
-    tonic = around + (KEYS[style.key] - around + 6) % 12 - 6
-    return tonic + 12 * (step // 7) + scale[step % 7]
+def _within(lowest: int, style: Style, degree: int) -> int:
+    """The MIDI number of a degree of the scale (0: the tonic) in the octave from `lowest`."""
+    return lowest + (KEYS[style.key] + SCALES[style.mode][degree % 7] - lowest) % 12
 
 
-def _chords(style: Style, roots: tuple[int, ...]) -> list[Event]:
-    around = 57 + REGISTERS[style.brightness]
-    lengths = {"sparse": (8,), "medium": (4, 4), "dense": (2, 2, 2, 2)}[style.density]
-    events = []
-    for half, root in enumerate(roots):
-        step = half * STEPS_PER_CHORD
-        for length in lengths:
-            for degree in (0, 2, 4):
-                pitch = _pitch(style, root + degree, around)
-                if pitch > around + 9:
-                    pitch -= 12  # inversions keep the chords close together
-                events.append(Event("chords", style.chords, pitch, step, length, 0.13))
-            step += length
-    return events
+def _chords(style: Style, sound: str, roots: tuple[int, ...]) -> list[Event]:
+    length = {"sparse": 8, "medium": 4, "dense": 2}[style.density]
+    return [
+        Event("chords", sound, _within(LOWEST_CHORD[style.brightness], style, root + degree), step, length, 0.13)
+        for half, root in enumerate(roots)
+        for step in range(half * STEPS_PER_CHORD, (half + 1) * STEPS_PER_CHORD, length)
+        for degree in (0, 2, 4)
+    ]
 
 
 def _bass(style: Style, roots: tuple[int, ...]) -> list[Event]:
-    lengths = {"sparse": (8,), "medium": (4, 4), "dense": (4, 4)}[style.density]
-    events = []
-    for half, root in enumerate(roots):
-        step = half * STEPS_PER_CHORD
-        pitch = _pitch(style, root, 40)
-        while pitch > 48:
-            pitch -= 12
-        for length in lengths:
-            events.append(Event("bass", "bass", pitch, step, length, 0.28))
-            step += length
-    return events
+    length = {"sparse": 8, "medium": 4, "dense": 4}[style.density]
+    return [
+        Event("bass", "bass", _within(LOWEST_BASS, style, root), step, length, 0.28)
+        for half, root in enumerate(roots)
+        for step in range(half * STEPS_PER_CHORD, (half + 1) * STEPS_PER_CHORD, length)
+    ]
 
 
 def _arpeggio(style: Style, sound: str, roots: tuple[int, ...], random: np.random.Generator) -> list[Event]:
-    around = 67 + REGISTERS[style.brightness]
     length = 1 if style.density == "dense" and style.pace != "fast" else 2
-    shapes = ((0, 2, 4, 7), (0, 4, 2, 7), (7, 4, 2, 0), (0, 2, 4, 2))
+    shapes = ((0, 1, 2, 1), (2, 1, 0, 1), (0, 2, 1, 2), (0, 1, 2, 0))
     shape = shapes[random.integers(len(shapes))]
-    return [
-        Event(
-            "arpeggio",
-            sound,
-            _pitch(style, root + shape[i % 4], around),
-            half * STEPS_PER_CHORD + i * length,
-            length,
-            0.16,
-        )
-        for half, root in enumerate(roots)
-        for i in range(STEPS_PER_CHORD // length)
-    ]
+    events = []
+    for half, root in enumerate(roots):
+        tones = sorted(_within(LOWEST_LEAD[style.brightness], style, root + degree) for degree in (0, 2, 4))
+        for i in range(STEPS_PER_CHORD // length):
+            step = half * STEPS_PER_CHORD + i * length
+            events.append(Event("arpeggio", sound, tones[shape[i % 4]], step, length, 0.16))
+    return events
 
 
 RHYTHMS: dict[Density, tuple[tuple[int, ...], ...]] = {
@@ -209,18 +220,19 @@ RHYTHMS: dict[Density, tuple[tuple[int, ...], ...]] = {
 
 
 def _lead(style: Style, sound: str, roots: tuple[int, ...], random: np.random.Generator) -> list[Event]:
-    around = 72 + REGISTERS[style.brightness]
+    lowest = LOWEST_LEAD[style.brightness]
+    tones = sorted(_within(lowest, style, degree) for degree in range(7))
     rhythms = [RHYTHMS[style.density][random.integers(len(RHYTHMS[style.density]))] for _ in range(2)]
     events = []
-    position = int(random.choice([0, 2, 4]))
+    position = int(random.integers(len(tones)))
     for half, root in enumerate(roots):
+        chord = [tones.index(_within(lowest, style, root + degree)) for degree in (0, 2, 4)]
         step = half * STEPS_PER_CHORD
         for length in rhythms[half % 2]:
             if step % STEPS_PER_CHORD == 0:  # strong beats take the chord's nearest note
-                chord = [root + degree + 7 * octave for octave in (-1, 0, 1) for degree in (0, 2, 4)]
-                position = min(chord, key=lambda tone: abs(tone - position) + 0.1 * abs(tone - 2))
-            events.append(Event("lead", sound, _pitch(style, position, around), step, length, 0.26))
-            position = int(np.clip(position + random.choice([-2, -1, -1, 1, 1, 2]), -3, 8))
+                position = min(chord, key=lambda tone: abs(tone - position))
+            events.append(Event("lead", sound, tones[position], step, length, 0.26))
+            position = int(np.clip(position + random.choice([-2, -1, -1, 1, 1, 2]), 0, len(tones) - 1))
             step += length
     return events
 

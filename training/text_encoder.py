@@ -17,7 +17,7 @@ from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from training.captions import caption
 from training.command import parse_arguments
-from training.instruments import ARPEGGIOS, CHORDS, LEADS
+from training.instruments import ARPEGGIOS, CHORDS, INSTRUMENTS, LEADS
 from training.music import DENSITIES, FRAMES_PER_STEP, KEYS, SCALES, Style, random_style
 from training.tokenizer import load_tokenizer
 from training.trainer import Trainer
@@ -36,9 +36,10 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "brightness": ("dark", "bright"),
     "density": DENSITIES,
     "lead": (None, *LEADS),
-    "chords": CHORDS,
+    "chords": (None, *CHORDS),
     "arpeggio": (None, *ARPEGGIOS),
     "bass": (False, True),
+    "solo": (None, *INSTRUMENTS),
 }
 """The attributes to classify, each with its values."""
 

@@ -1,7 +1,8 @@
 """Encodes songs with the trained codec, as the language model's training data.
 
-Most clips are short; some have 30 s, for the positions up to the longest prediction. Tokens, chroma and style are
-stored; captions are drawn whenever a clip is used.
+Tokens, chroma and style are stored; captions are drawn whenever a clip is used. Most clips hold the tokens of each part
+encoded alone, which do not depend on what sounds beside it. The others were encoded as a mix that begins anywhere, as
+audio to continue does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,47 +24,40 @@ from transformers.models.encodec.modeling_encodec import EncodecModel
 
 from musicgen_core.conditioning.melody import MelodyConditioner
 from training.command import parse_arguments
-from training.instruments import SAMPLE_RATE
-from training.music import BARS, STEPS_PER_BAR, Style, compose, random_style, render
+from training.instruments import SAMPLE_RATE, Samples
+from training.music import BARS, PARTS, STEPS_PER_BAR, Event, Style, compose, random_style, render
 
-SHORT_FRAMES = 384
-LONG_FRAMES = 1500
-CHROMA_FRAMES = 59
-"""7.5 s, enough for a loop at the slowest tempo; MusicGen's 235 frames would take most of a clip's computation."""
+LOOPS = 2
+"""Loops of a clip: what follows repeats the last one."""
+CHROMA_FRAMES = 52
+"""6.7 s, enough for a loop at the slowest tempo; MusicGen's 235 frames would take most of a clip's computation."""
 CHROMA_BINS = 12
 TOKEN_STREAM = 2
 SHARD = 128
 """Clips per file."""
-LONG_EVERY = 12
-"""One clip in this number is long."""
-MELODIC = frozenset({"lead", "arpeggio", "chords", "bass"})
-"""The parts that a melody is read from, unless it is the lead alone."""
+FROM_THE_START, FROM_A_BAR = 0.6, 0.85
+"""Shares of the clips that begin with the song, and with a bar at least; the others are mixes that begin anywhere."""
+MELODIC = ("lead", "arpeggio", "chords", "bass")
+"""The voices that a melody is read from, unless it is the lead alone."""
+
+Codes = NDArray[np.int16]
 
 
 class Clip(NamedTuple):
     """A song's style, and the tokens and chroma of its sound."""
 
     style: Style
-    codes: NDArray[np.int16]
-    """`[codebooks, frames]`."""
+    codes: Codes
+    """`[codebooks, LOOPS * loop_frames]`."""
     chroma: NDArray[np.uint8]
-    """The loudest pitch class of each frame, `[CHROMA_FRAMES]`, of the lead alone or of all parts but the drums."""
+    """The loudest pitch class of each frame, `[CHROMA_FRAMES]`, of the lead alone or of all voices but the drums."""
 
 
-def looped(clip: Clip, frames: int) -> NDArray[np.int16]:
-    """The clip's codes `[codebooks, frames]`, cut to `frames` or extended by its last loop.
-
-    Encoding the longer song gives the same codes, except for 1 to 7 percent of them.
-    """
-    known = clip.codes.shape[1]
-    at = np.arange(frames)
-    beyond = known - clip.style.loop_frames + (at - known) % clip.style.loop_frames
-    return clip.codes[:, np.where(at < known, at, beyond)]
-
-
-def frames_of(index: int) -> int:
-    """The length of clip `index`."""
-    return LONG_FRAMES if index % LONG_EVERY == LONG_EVERY - 1 else SHORT_FRAMES
+def looped(codes: Codes, loop_frames: int, start: int, frames: int) -> Codes:
+    """`frames` of the codes `[codebooks, LOOPS * loop_frames]` from frame `start` on, extended by their last loop."""
+    known = codes.shape[1]
+    at = start + np.arange(frames)
+    return codes[:, np.where(at < known, at, known - loop_frames + (at - known) % loop_frames)]
 
 
 class Encoder:
@@ -74,28 +69,43 @@ class Encoder:
         self._melody = MelodyConditioner(sample_rate=SAMPLE_RATE, bins=CHROMA_BINS, frames=CHROMA_FRAMES)
         self._seed = seed
         self._device = device
+        self._part = lru_cache(maxsize=None)(self._encode_part)
 
-    @torch.no_grad()
     def clip(self, index: int) -> Clip:
-        """Encode clip `index`; most begin with the song, some with a bar or anywhere, as audio to continue does."""
+        """Encode clip `index`."""
         random = np.random.default_rng([TOKEN_STREAM, self._seed, index])
         style = random_style(random)
         events = compose(style, random)
-        kind = random.random()
-        bar = STEPS_PER_BAR * style.frames_per_step
-        start = (
-            0 if kind < 0.63 else int(random.integers(BARS)) * bar if kind < 0.9 else int(random.integers(BARS * bar))
-        )
-        parts = MELODIC
-        if style.lead and random.random() < 0.5:
-            parts = frozenset({"lead"})
-        frames = frames_of(index)
-        mix = torch.from_numpy(render(style, events, frames, start=start)).to(self._device)
-        tune = torch.from_numpy(render(style, events, frames, start=start, parts=parts))
-        chroma = self._melody.chroma(tune).argmax(1).numpy().astype(np.uint8)
+        kind, bar = random.random(), STEPS_PER_BAR * style.frames_per_step
+        frames = LOOPS * style.loop_frames
+        if kind < FROM_A_BAR:
+            start = 0 if kind < FROM_THE_START else int(random.integers(BARS)) * bar
+            whole: Codes = np.stack([self._part(*_part_key(style, events, part)) for part in range(len(PARTS))])
+            codes = looped(whole, style.loop_frames, start, frames)
+        else:
+            start = int(random.integers(BARS * bar))
+            codes = self._encode(render(style, events, frames, start=start))
+        voices = ("lead",) if style.lead and random.random() < 0.5 else MELODIC
+        chroma = self._melody.chroma(torch.from_numpy(render(style, events, frames, start=start, voices=voices)))
+        return Clip(style, codes, np.resize(chroma.argmax(1).numpy().astype(np.uint8), CHROMA_FRAMES))
+
+    def _encode_part(self, style: Style, events: tuple[Event, ...], part: int) -> Codes:
+        """The codes `[LOOPS * loop_frames]` of one part alone, in that part's codebook."""
+        codes: Codes = self._encode(render(style, list(events), LOOPS * style.loop_frames))[part]
+        return codes
+
+    @torch.no_grad()
+    def _encode(self, samples: Samples) -> Codes:
         # One clip at a time takes half the time of batches on a CPU, whose caches do not hold a batch's activations.
-        codes = self._codec.encode(mix[None, None]).audio_codes[0, 0].cpu().numpy().astype(np.int16)
-        return Clip(style, codes, np.resize(chroma, CHROMA_FRAMES))
+        given = torch.from_numpy(samples).to(self._device)[None, None]
+        codes: Codes = self._codec.encode(given).audio_codes[0, 0].cpu().numpy().astype(np.int16)
+        return codes
+
+
+def _part_key(style: Style, events: list[Event], part: int) -> tuple[Style, tuple[Event, ...], int]:
+    """What a part's sound depends on: equal for songs that differ elsewhere."""
+    alike = Style("major", "C", style.pace, False, style.brightness, "medium", None, None, None, False)
+    return alike, tuple(event for event in events if event.voice in PARTS[part]), part
 
 
 def save(path: Path, clips: list[Clip]) -> None:
@@ -150,7 +160,7 @@ def _encode_shard(target: Path, first: int, end: int) -> None:
 
 def main() -> None:
     """Encode songs into a folder that holds the trained codec."""
-    arguments = parse_arguments("tokens", __doc__, songs=6144)
+    arguments = parse_arguments("tokens", __doc__, songs=8192)
     encode(arguments.folder, arguments.songs, arguments.seed, torch.device(arguments.device))
 
 

@@ -1,1 +1,1 @@
-"""Sound as samples: waveforms, audio files through ffmpeg, clips, loudness."""
+"""Sound as samples: waveforms, audio files and their tags, clips, loudness."""

@@ -1,4 +1,4 @@
-"""Decodes audio files and encodes MP3, with ffmpeg's command line in a separate process.
+"""Decodes audio files and encodes MP3 and FLAC, with ffmpeg's command line in a separate process.
 
 Uploaded files may be hostile: ffmpeg gets one local file, may open nothing else, reads only the listed audio formats,
 and runs under limits on CPU time, memory and wall-clock time.
@@ -94,23 +94,32 @@ def read_audio(
 
 
 def encode_mp3(waveform: Waveform) -> bytes:
-    """An MP3 file at 320 kbit/s. Raises AudioEncodeError for NaN and infinities, and where ffmpeg fails."""
+    """An MP3 file at 320 kbit/s, without tags. Raises AudioEncodeError for NaN and infinities, and if ffmpeg fails."""
+    return _encode(waveform, "mp3", acodec="libmp3lame", audio_bitrate="320k", id3v2_version=0)
+
+
+def encode_flac(waveform: Waveform) -> bytes:
+    """A FLAC file with the 16-bit samples of `encode_wav`. Raises AudioEncodeError as `encode_mp3` does."""
+    return _encode(waveform, "flac", acodec="flac")
+
+
+def _encode(waveform: Waveform, output_format: str, **options: object) -> bytes:
     try:
-        # A file, not a pipe: ffmpeg writes the first frame, which holds the exact length, last.
+        # A file, not a pipe: what holds the exact length comes first in the file, and ffmpeg writes it last.
         with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
-            target = Path(folder) / "audio.mp3"
-            command = _mp3_command(waveform, target)
+            target = Path(folder) / "audio"
+            command = _encoding_command(waveform, target, format=output_format, **options)
             done = subprocess.run(command, input=to_pcm16(waveform), capture_output=True, timeout=WALL_CLOCK_SECONDS)
             if done.returncode:
-                raise AudioEncodeError(f"ffmpeg could not write the mp3: {_last_line(done.stderr)}")
+                raise AudioEncodeError(f"ffmpeg could not write the {output_format}: {_last_line(done.stderr)}")
             return target.read_bytes()
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise AudioEncodeError(f"ffmpeg could not write the mp3: {error}") from error
+        raise AudioEncodeError(f"ffmpeg could not write the {output_format}: {error}") from error
 
 
-def _mp3_command(waveform: Waveform, target: Path) -> list[str]:
+def _encoding_command(waveform: Waveform, target: Path, **options: object) -> list[str]:
     source = ffmpeg.input("pipe:0", format="s16le", ar=waveform.sample_rate, ac=waveform.channels)
-    output = ffmpeg.output(source, f"file:{target}", format="mp3", acodec="libmp3lame", audio_bitrate="320k")
+    output = ffmpeg.output(source, f"file:{target}", **options)
     command: list[str] = ffmpeg.compile(output.global_args("-hide_banner", "-loglevel", "error"), cmd=ffmpeg_path())
     return command
 

@@ -1,4 +1,4 @@
-"""Sound as samples: the waveform, its channels, and its 16-bit form."""
+"""Sound as samples: the waveform, its channels, and its 16-bit and 24-bit forms."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from musicgen_core.errors import AudioEncodeError
 
 PCM16_FULL_SCALE = 32767
+PCM24_FULL_SCALE = 8_388_607
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,19 @@ def to_pcm16(waveform: Waveform) -> bytes:
 
     Raises AudioEncodeError for NaN and infinities.
     """
+    return _quantized(waveform, PCM16_FULL_SCALE).astype("<i2").tobytes()
+
+
+def to_pcm24(waveform: Waveform) -> bytes:
+    """The same with 24 bits."""
+    wide = _quantized(waveform, PCM24_FULL_SCALE).astype("<i4", order="C")
+    return wide.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+
+
+def _quantized(waveform: Waveform, full_scale: int) -> NDArray[np.float32]:
+    """Whole numbers `[samples, channels]`, the highest of which is `full_scale`."""
     if not np.isfinite(waveform.samples).all():
         raise AudioEncodeError("The audio holds values that are not numbers; it cannot be written.")
-    scaled = np.rint(waveform.samples.T * PCM16_FULL_SCALE)
-    return bytes(np.clip(scaled, -PCM16_FULL_SCALE - 1, PCM16_FULL_SCALE).astype("<i2").tobytes())
+    scaled = np.rint(waveform.samples.T * np.float32(full_scale))
+    clipped: NDArray[np.float32] = np.clip(scaled, -full_scale - 1, full_scale)
+    return clipped

@@ -44,6 +44,8 @@ const CHOICE_LABELS: Record<string, string> = {
   rms: "RMS",
   wav: "WAV, 16 bit",
   mp3: "MP3, 320 kb/s",
+  flac: "FLAC, lossless",
+  wav24: "WAV, 24 bit",
   extend: "the new music only",
   total: "the clip and the new music",
 };

@@ -40,6 +40,12 @@ export function shortVersion(version: string): string {
   return /^[0-9a-f]{40,}$/.test(version) ? version.slice(0, 8) : version;
 }
 
+/** How the names of files in this output format end. */
+export function extensionOf(outputFormat: unknown): string {
+  const format = String(outputFormat ?? "wav");
+  return format === "wav24" ? "wav" : format;
+}
+
 export function fileName(prompt: string, seed: unknown, extension: string): string {
   const words = prompt.toLowerCase().match(/[\p{L}\p{N}]+/gu)?.slice(0, 6).join("-") ?? "";
   return `${words || "music"}-${typeof seed === "number" ? seed : "take"}.${extension}`;

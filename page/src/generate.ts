@@ -8,7 +8,7 @@ import { adopt, count, fieldErrors, formError, live, requestsOf, setValue, showP
 import { refreshHistory } from "./history.ts";
 import { create, rerun, type Take } from "./takes.ts";
 import { pause } from "./transport.ts";
-import { fileName } from "./format.ts";
+import { extensionOf, fileName } from "./format.ts";
 
 const AFTER_DRAWING_MS = 60;
 
@@ -62,7 +62,7 @@ export function useAsAudio(take: Take, how: "continue" | "melody"): void {
   if (!take.blob) return;
   pause();
   adopt(prediction, { seed: false, audio: false });
-  const extension = prediction.input.output_format === "mp3" ? "mp3" : "wav";
+  const extension = extensionOf(prediction.input.output_format);
   const name = fileName(String(prediction.input.prompt ?? ""), prediction.input.seed, extension);
   clip.value = clipFromFile(new File([take.blob], name, { type: take.blob.type }));
   const { continuation_start: _s, continuation_end: _e, ...others } = values.value;

@@ -3,6 +3,8 @@
  * and saves the music. Pure functions, so that tests can run what they return.
  */
 
+import { extensionOf } from "./format.ts";
+
 export interface Call {
   /** The service's address, without a slash at the end. */
   readonly baseUrl: string;
@@ -133,7 +135,7 @@ console.log(${JSON.stringify(outputName(body))}, prediction.metrics);
 }
 
 function outputName(body: Body): string {
-  return body.input.output_format === "mp3" ? "music.mp3" : "music.wav";
+  return `music.${extensionOf(body.input.output_format)}`;
 }
 
 /** `owner/name` runs the current version; another version is named behind a colon. */

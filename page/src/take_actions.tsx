@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 
 import type { PredictionRequest } from "./api.ts";
 import { Dialog } from "./dialog.tsx";
-import { fileName } from "./format.ts";
+import { extensionOf, fileName } from "./format.ts";
 import { again, reuseSeed, useAsAudio, vary } from "./generate.ts";
 import { forget } from "./history.ts";
 import { Icon } from "./icons.tsx";
@@ -92,7 +92,7 @@ function download(take: Take): void {
   const { input, metrics } = take.prediction.value;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(take.blob);
-  link.download = fileName(String(input.prompt ?? ""), metrics.seed, input.output_format === "mp3" ? "mp3" : "wav");
+  link.download = fileName(String(input.prompt ?? ""), metrics.seed, extensionOf(input.output_format));
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator, model_validator
 
-from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy
+from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy, OutputFormat
 from predictions.errors import FieldError, InvalidInput
 from predictions.models.card import ModelCard
 
@@ -23,13 +22,6 @@ MAX_URL_LENGTH = 2000
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """A JSON number: neither a string nor a boolean is one."""
-
-
-class OutputFormat(StrEnum):
-    """The output file's format."""
-
-    WAV = "wav"
-    MP3 = "mp3"
 
 
 class Input(BaseModel):
@@ -114,7 +106,10 @@ class Input(BaseModel):
             description="How closely the inputs are followed; 1: without guidance; 0: the inputs are ignored.",
         ),
     ] = 3
-    output_format: Annotated[OutputFormat, Field(description="Format of the output file.")] = OutputFormat.WAV
+    output_format: Annotated[
+        OutputFormat,
+        Field(description="Format of the output file; `flac` is compressed without loss, `wav24` has 24 bits."),
+    ] = OutputFormat.WAV
     seed: Annotated[
         StrictInt | None,
         Field(ge=-1, le=MAX_SEED, description="Seed of the random numbers; -1 or null: a random seed."),

@@ -75,6 +75,8 @@ class NewPrediction:
     """Whether audio is wanted while it is being made."""
     rerun_of: str | None = None
     """The id of the prediction that this one repeats."""
+    origin: str | None = None
+    """The id of the prediction at which its chain of reruns began; None where it is no rerun."""
     wanted_audio_sha256: str | None = None
     """SHA-256 that the input audio must have, in hex: that of the repeated prediction."""
     request_id: str | None = None
@@ -123,6 +125,8 @@ class Prediction:
     """The id of the request that created it, for the logs; empty where that is not known."""
     tenant: str = ""
     """The name of its tenant when it was created, for the logs; empty where that is not known."""
+    origin: str | None = None
+    """The id of the prediction at which its chain of reruns began; None where it is no rerun."""
     wanted_audio_sha256: str | None = None
     """SHA-256 that the input audio must have, in hex: that of the repeated prediction."""
     stream_token: str | None = None
@@ -135,6 +139,11 @@ class Prediction:
         """SHA-256 of the input audio as it was or should have been, in hex; None where that is not known."""
         found = self.provenance.input_audio_sha256 if self.provenance else None
         return self.wanted_audio_sha256 or found
+
+    @property
+    def first_id(self) -> str:
+        """The id that its file names. All reruns share it, so that their files are the same byte by byte."""
+        return self.origin or self.id
 
 
 def new_id() -> str:

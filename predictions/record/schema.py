@@ -178,6 +178,8 @@ class PredictionHash(TypedDict, total=False):
     """The id of the request that created it, for the logs."""
     tenant: str | None
     """The name of its tenant when it was created, for the logs."""
+    origin: str | None
+    """The id of the prediction at which a chain of reruns began; absent where this is no rerun."""
     wanted_audio_sha256: str | None
     started_at: str | None
     completed_at: str | None

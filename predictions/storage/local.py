@@ -14,13 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from musicgen_core.options import OutputFormat
 from predictions.errors import ObjectNotFound, StorageError
 from predictions.storage.protocol import StoredObject
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(?:[/.][A-Za-z0-9_-]+)*/?")
 
 # Listed here because the tables of `mimetypes` differ between machines.
-CONTENT_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg"}
+CONTENT_TYPES = {f".{each.extension}": each.content_type for each in OutputFormat}
 
 
 class LocalStorage:

@@ -112,7 +112,11 @@ def test_broken_json(client: httpx.Client, text: bytes, says: str) -> None:
         ({"input": {"prompt": "piano", "continuation": "true"}}, "continuation", "it should be true or false"),
         ({"input": {"prompt": "piano", "continuation": None}}, "continuation", "is null: it should be true or false"),
         ({"input": {"prompt": "piano", "output_format": "MP3"}}, "output_format", 'did you mean "mp3"?'),
-        ({"input": {"prompt": "piano", "output_format": 3}}, "output_format", 'it should be "wav" or "mp3"'),
+        (
+            {"input": {"prompt": "piano", "output_format": 3}},
+            "output_format",
+            'should be "wav", "mp3", "flac" or "wav24"',
+        ),
         ({"input": {"prompt": "x" * 2001}}, "prompt", "at most 2000 characters"),
         ({"input": {"prompt": "piano"}, "stream": "yes"}, "stream", 'is "yes": it should be true or false'),
         ({"input": {"prompt": "piano"}, "webhook_events_filter": "start"}, "webhook_events_filter", "a list"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from musicgen_core.checkpoints import hub
+from tests.certificates import make_certificate
 from tests.servers import free_port
 
 
@@ -37,7 +38,8 @@ def test_the_settings_of_serve_are_right_as_they_are(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     names = [line.partition(":")[0][2:] for line in lines]
     assert names == [
-        *("settings", "secret", "tokens", "Redis", "storage", "device", "engine", "ffmpeg", "page"),
+        *("settings", "secret", "tokens", "Redis", "storage", "device", "engine", "ffmpeg", "content credentials"),
+        "page",
         "model local/musicgen-pocket",
     ]
     assert all(line[0] in "✓–" for line in lines)
@@ -59,6 +61,14 @@ def test_everything_of_a_deployment_is_tried(redis_url: str, tmp_path: Path) -> 
     assert not list((tmp_path / "objects").rglob("*.txt"))
 
 
+def test_a_certificate_is_tried(tmp_path: Path) -> None:
+    files = make_certificate(tmp_path)
+    settings = {"MUSICGEN_C2PA_CERTIFICATE": str(files.certificate), "MUSICGEN_C2PA_KEY": str(files.key)}
+    assert findings(MUSICGEN_DATA_DIR=str(tmp_path / "data"), **settings)["content credentials"] == (
+        *("✓", f"a file was signed with {files.certificate}"),
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "name", "words"),
     [
@@ -71,6 +81,10 @@ def test_everything_of_a_deployment_is_tried(redis_url: str, tmp_path: Path) -> 
         ({"MUSICGEN_ENGINE": "audiocraft"}, "engine", "not installed"),
         ({"MUSICGEN_MODEL": "/nonexistent/model"}, "model local/model", "no such folder"),
         ({"MUSICGEN_MODEL": "not-a-hub-id"}, "model local/not-a-hub-id", "not a hub id"),
+        (
+            {"MUSICGEN_C2PA_CERTIFICATE": "/nonexistent/chain.pem", "MUSICGEN_C2PA_KEY": "/nonexistent/key.pem"},
+            *("content credentials", "MUSICGEN_C2PA_CERTIFICATE=/nonexistent/chain.pem cannot be read"),
+        ),
         ({"MUSICGEN_MODELS": "/nonexistent/models.toml"}, "models", "MUSICGEN_MODELS"),
     ],
 )

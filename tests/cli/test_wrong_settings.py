@@ -46,6 +46,10 @@ OF_WORKERS = [
     ({"MUSICGEN_MODEL": "/nonexistent/model"}, "MUSICGEN_MODEL=/nonexistent/model"),
     ({"MUSICGEN_MODEL": "facebook/musicgen-style"}, "MUSICGEN_MODEL=facebook/musicgen-style"),
     ({"MUSICGEN_ENGINE": "audiocraft", "MUSICGEN_MODEL": "/nonexistent/model"}, "MUSICGEN_MODEL=/nonexistent/model"),
+    (
+        {"MUSICGEN_C2PA_CERTIFICATE": "/nonexistent/chain.pem", "MUSICGEN_C2PA_KEY": "/nonexistent/key.pem"},
+        "MUSICGEN_C2PA_CERTIFICATE=/nonexistent/chain.pem",
+    ),
 ]
 
 
@@ -59,7 +63,7 @@ def test_a_process_ends_with_one_line(
 
 
 @pytest.mark.parametrize(("settings", "words"), OF_WORKERS)
-def test_a_worker_without_its_model_ends_with_one_line(
+def test_a_worker_without_what_it_needs_ends_with_one_line(
     redis_url: str, tmp_path: Path, settings: dict[str, str], words: str
 ) -> None:
     given = {"MUSICGEN_REDIS_URL": redis_url, "MUSICGEN_SECRET": "a secret of 16 or more", **settings}

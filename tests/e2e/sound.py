@@ -48,6 +48,17 @@ def read_wav(content: bytes) -> Samples:
         return np.float32(samples.reshape(-1, file.getnchannels()).T / 32768)
 
 
+def unmarked(content: bytes) -> bytes:
+    """An output file without the tags that say where it comes from; a FLAC file as it is."""
+    if content.startswith(b"ID3"):
+        first, second, third, last = content[6:10]
+        return content[10 + (first << 21 | second << 14 | third << 7 | last) :]
+    if content.startswith(b"RIFF"):
+        end = 44 + int.from_bytes(content[40:44], "little")
+        return b"RIFF" + (end - 8).to_bytes(4, "little") + content[8:end]
+    return content
+
+
 def measure(content: bytes) -> tuple[float, float]:
     """Integrated loudness in LUFS and true peak in dBTP of an audio file, by ffmpeg."""
     with tempfile.TemporaryDirectory() as folder:

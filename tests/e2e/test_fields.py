@@ -458,7 +458,17 @@ def output_format_mp3_at_320_kb(model: Model, mp3: Outcome, same: Outcome) -> No
     assert np.corrcoef(sound[:, :length].ravel(), same.samples[:, :length].ravel())[0, 1] > 0.8
 
 
-@row({"output_format": "flac"})
+@row({"output_format": "flac"}, {"output_format": "wav24"}, {})
+def output_format_flac_is_the_wav_and_24_bits_are_finer(
+    model: Model, flac: Outcome, fine: Outcome, same: Outcome
+) -> None:
+    assert [each.file.headers["content-type"] for each in (flac, fine)] == ["audio/flac", "audio/wav"]
+    assert np.array_equal(model.read(flac.content), same.samples)
+    difference = model.read(fine.content) - same.samples
+    assert 0 < np.abs(difference).max() < 1 / 32768
+
+
+@row({"output_format": "ogg"})
 def output_format_unknown(model: Model, outcome: Outcome) -> None:
     assert "output_format" in outcome.refused
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.conftest import Service
-from tests.e2e.sound import RATE, measure, read_wav
+from tests.e2e.sound import RATE, measure, read_wav, unmarked
 
 
 def test_ten_seconds_of_music_from_a_first_start(pocket: Service) -> None:
@@ -44,12 +44,12 @@ def test_twenty_at_once_and_each_as_if_alone(service: Service) -> None:
     ]
     bodies = [service.wait(prediction_id) for prediction_id in [service.post(**value) for value in inputs]]
     assert {body["status"] for body in bodies} == {"succeeded"}
-    contents = [service.audio(body) for body in bodies]
+    contents = [unmarked(service.audio(body)) for body in bodies]
     assert len(set(contents)) == 20
     for body, content in zip(bodies, contents, strict=True):
         assert read_wav(content).shape == (1, body["input"]["duration"] * RATE)
     for n in (0, 7, 19):
-        assert service.audio(service.generate(**inputs[n])) == contents[n]
+        assert unmarked(service.audio(service.generate(**inputs[n]))) == contents[n]
 
 
 def test_the_output_can_be_read_in_parts(service: Service) -> None:

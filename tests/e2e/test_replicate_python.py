@@ -17,6 +17,7 @@ from replicate.helpers import FileOutput
 from replicate.webhook import Webhooks
 
 from tests.e2e.conftest import Service
+from tests.e2e.sound import unmarked
 from tests.servers import wait_until
 from tests.webhook_receiver import receiver
 
@@ -87,7 +88,7 @@ def test_run_takes_audio_as_a_file_a_url_and_a_data_uri(
             input={"input_audio": opened, "continuation": True, "duration": 1, "seed": 3},
             file_encoding_strategy="base64",
         )
-    sounds = {FileOutput(url, client).read() for url in (by_file, by_url, by_data)}
+    sounds = {unmarked(FileOutput(url, client).read()) for url in (by_file, by_url, by_data)}
     assert [seconds(sound) for sound in sounds] == [2]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from musicgen_core.checkpoints import hub
+from musicgen_core.options import OutputFormat
 from predictions.version import package_version
 from tests.e2e.conftest import Service
 from tests.e2e.sound import clip, data_uri, measure
@@ -20,6 +21,8 @@ CLIP = clip(2, 330.0)
 WAYS: dict[str, dict[str, Any]] = {
     "wav": {"prompt": "happy piano", "duration": 1},
     "mp3": {"prompt": "sad strings", "duration": 1, "output_format": "mp3"},
+    "flac": {"prompt": "sad strings", "duration": 1, "output_format": "flac"},
+    "wav24": {"prompt": "sad strings", "duration": 1, "output_format": "wav24"},
     "melody": {"prompt": "flute", "duration": 1, "input_audio": data_uri(CLIP)},
     "continuation": {"duration": 1, "input_audio": data_uri(CLIP), "continuation": True},
 }
@@ -49,16 +52,17 @@ def test_the_same_bytes_alone_among_others_and_by_another_process(pocket: Servic
         first += digests(pocket, ids[-1:])
     assert len(set(first)) == len(WAYS)
     others = [pocket.post(prompt=str(n), duration=1 + n % 2) for n in range(4)]
-    assert digests(pocket, [rerun(pocket, prediction_id) for prediction_id in ids]) == first
+    reruns = [rerun(pocket, prediction_id) for prediction_id in ids]
+    assert digests(pocket, reruns) == first
     digests(pocket, others)
     worker = pocket.pid("worker")
     os.kill(worker, signal.SIGKILL)
     wait_until(lambda: pocket.pid("worker") != worker, seconds=60, process=pocket.process)
-    assert digests(pocket, [rerun(pocket, prediction_id) for prediction_id in ids]) == first
+    assert digests(pocket, [rerun(pocket, prediction_id) for prediction_id in reruns]) == first
 
 
 def test_the_record_says_with_what_it_was_made(service: Service, model_folder: Path) -> None:
-    for output_format in ("wav", "mp3"):
+    for output_format in OutputFormat:
         body = service.generate(prompt="x", duration=2, seed=3, output_format=output_format)
         loudness, peak = measure(service.audio(body))
         assert abs(body["metrics"]["loudness"] - loudness) < 0.2

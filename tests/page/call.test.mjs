@@ -78,7 +78,9 @@ test("every snippet repeats a take", async (t) => {
   const again = await newest(SNIPPETS.length);
   const { input: wanted, version: current } = first;
   for (const { input, version } of again) assert.deepEqual({ input, version }, { input: wanted, version: current });
-  assert.ok(music.every((one) => one.equals(music[0])));
+  // Without the tags behind the samples, which name the prediction.
+  const samples = music.map((one) => one.subarray(44, 44 + one.readUInt32LE(40)));
+  assert.ok(samples.every((one) => one.length === 64_000 && one.equals(samples[0])));
 });
 
 test("a snippet for a chosen file names its upload", async (t) => {

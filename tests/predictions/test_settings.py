@@ -34,6 +34,9 @@ from predictions.storage import open_storage
         ("MUSICGEN_S3_BUCKET", "no such/name", "MUSICGEN_S3_BUCKET"),
         ("MUSICGEN_RETENTION_HOURS", "1e9", "MUSICGEN_RETENTION_HOURS"),
         ("MUSICGEN_MAX_INPUT_AUDIO_MB", "5000", "MUSICGEN_MAX_INPUT_AUDIO_MB"),
+        ("MUSICGEN_C2PA_KEY", "key.pem", "set both"),
+        ("MUSICGEN_C2PA_CERTIFICATE", "chain.pem", "set both"),
+        ("MUSICGEN_MARK_PROMPT", "perhaps", "MUSICGEN_MARK_PROMPT"),
         ("MUSICGEN_ZZZZZZ", "x", "Unknown setting MUSICGEN_ZZZZZZ"),
     ],
 )

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diffusion, "STATISTICS_CLIPS", 8)
-        patch.setattr(diffusion, "SEGMENT_FRAMES", 20)
+        patch.setattr(diffusion, "SEGMENT_FRAMES", 10)
         patch.setattr(diffusion, "BATCH", 4)
         yield
 
@@ -67,7 +67,7 @@ def test_it_learns_and_is_served(codec: Any, tmp_path: Path) -> None:
     served = load_diffusion(tmp_path, our_codec(codec))
     assert served is not None
     assert served.steps == 60
-    played = served.decode(torch.randint(1024, (4, 10)), seed=0)
+    played = served.decode(torch.randint(1024, (4, 5)), seed=0)
     assert played.shape == (1, 6400)
     assert played.isfinite().all()
     assert played.std() > 0
@@ -75,7 +75,7 @@ def test_it_learns_and_is_served(codec: Any, tmp_path: Path) -> None:
 
 def test_a_band_is_evened_and_comes_back() -> None:
     split = FilterBank(diffusion.BANDS, SAMPLE_RATE)
-    music = segments(np.random.default_rng(3), 4, 50)[:, 0]
+    music = segments(np.random.default_rng(3), 4, 25)[:, 0]
     evened = diffusion.processors(split, np.random.default_rng(4), CPU)
     for band, processor in zip(split.split(music), evened, strict=True):
         projected = processor.project(band)

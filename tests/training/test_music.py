@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.attributes import ATTRIBUTES, labelled_songs
+from training.attributes import ATTRIBUTES, labelled_songs, loudest_instrument, on_grid
 from training.captions import BRIGHTNESSES, DENSITIES, DRUMS, MODES, PACES, caption
-from training.instruments import DRUM_NAMES, HOP, INSTRUMENTS, SAMPLE_RATE, drum, note
-from training.music import Style, compose, random_style, render
+from training.instruments import CYCLES, DRUM_NAMES, HOP, INSTRUMENTS, SAMPLE_RATE, drum, frequency, note
+from training.music import FRAMES_PER_STEP, PARTS, Style, compose, random_style, render
 
-SONGS = labelled_songs(50, 90, 700)
+SONGS = labelled_songs(50, 90, 350)
 
 
 def song(index: int) -> tuple[Style, list, np.ndarray]:
@@ -48,18 +48,51 @@ def test_a_window_is_cut_out_of_the_endless_loop() -> None:
 
 def test_parts_add_up_to_the_mix() -> None:
     style, events, mix = song(5)
-    parts = {event.part for event in events}
-    total = sum(render(style, events, 100, parts=frozenset({part})) for part in parts)
+    total = sum(render(style, events, 100, voices=voices) for voices in PARTS)
     np.testing.assert_allclose(total, mix, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", INSTRUMENTS)
 def test_instruments_play_in_tune(name: str) -> None:
-    """The strongest peak near A3 is A3's fundamental or one of its harmonics."""
-    samples = note(name, "bright", 57, 25)
+    """The strongest peak of an A3 is its fundamental or one of its harmonics."""
+    samples = note(name, "bright", 57, 13)
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size), 1 << 17))
     peak = np.fft.rfftfreq(1 << 17, 1 / 32_000)[spectrum.argmax()]
     assert peak / 220 == pytest.approx(round(peak / 220), abs=0.01)
+
+
+def test_a_note_is_a_short_cycle_of_frames() -> None:
+    for pitch in range(36, 84):
+        cycle = next(cycle for cycle in CYCLES if (frequency(pitch) * cycle * HOP / SAMPLE_RATE) % 1 == 0)
+        assert abs(1200 * np.log2(frequency(pitch) / (440 * 2 ** ((pitch - 69) / 12)))) < 12
+        held = note("organ", "bright", pitch, cycle + 3).reshape(-1, HOP)
+        np.testing.assert_allclose(held[1 + cycle], held[1], atol=2e-3)
+
+
+def test_a_solo_has_one_instrument() -> None:
+    solos = [style for style in (random_style(np.random.default_rng([5, i])) for i in range(400)) if style.solo]
+    assert {style.solo for style in solos} == set(INSTRUMENTS)
+    for style in solos:
+        sounds = {event.sound for event in compose(style, np.random.default_rng(1))}
+        assert sounds == {style.solo}
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_a_solo_is_recognized(name: str) -> None:
+    styles = (random_style(np.random.default_rng([51, index])) for index in range(1000))
+    style = next(style for style in styles if style.solo == name)
+    assert loudest_instrument(render(style, compose(style, np.random.default_rng(1)), 100)) == name
+
+
+def test_a_beat_is_told_from_another() -> None:
+    drummed = [(style, samples) for style, samples in SONGS if style.drums and style.density == "dense"]
+    right = [on_grid(samples, style.frames_per_step) for style, samples in drummed]
+    wrong = [
+        np.mean([on_grid(samples, frames) for frames in FRAMES_PER_STEP.values() if frames != style.frames_per_step])
+        for style, samples in drummed
+    ]
+    assert np.mean(right) > 0.9
+    assert np.mean(wrong) < 0.7
 
 
 def test_drums_are_the_same_each_time_and_different_from_each_other() -> None:

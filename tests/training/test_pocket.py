@@ -17,7 +17,6 @@ from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.generation_input import GenerationInput
 from training.attributes import ATTRIBUTES, labelled_songs
 from training.measure import generate, si_sdr, songs_with_lead, waveform
-from training.tokens import CHROMA_FRAMES
 
 GREEDY = SamplingParams(temperature=0)
 PROMPT = "happy fast piano music with drums"
@@ -67,7 +66,7 @@ def test_transformers_plays_the_same(
 def test_transformers_follows_the_same_melody(pocket: MusicGen, theirs: MusicgenMelodyForConditionalGeneration) -> None:
     tune = songs_with_lead(9, 1)[0][1]
     ours = pocket.submit(GenerationInput(PROMPT, 2.0, seed=0, sampling=GREEDY, input_audio=waveform(tune))).audio()
-    chroma = MelodyConditioner(sample_rate=32_000, bins=12, frames=CHROMA_FRAMES).encode(waveform(tune))
+    chroma = MelodyConditioner(sample_rate=32_000, bins=12, frames=theirs.config.chroma_length).encode(waveform(tune))
     tokens = AutoTokenizer.from_pretrained(POCKET_FOLDER)(PROMPT, return_tensors="pt")
     played = theirs.generate(
         **tokens, input_features=chroma[None], do_sample=False, guidance_scale=3.0, max_new_tokens=103

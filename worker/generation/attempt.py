@@ -19,17 +19,17 @@ from musicgen_core import (
     GenerationInput,
     InvalidRequest,
     Job,
+    Marks,
     MusicGen,
     MusicGenError,
     SamplingParams,
     StepFailed,
     Waveform,
-    encode_mp3,
-    encode_wav,
+    encode_audio,
 )
 from predictions.errors import LeaseLost, StorageError, StoreUnavailable
 from predictions.models.card import ModelCard
-from predictions.models.inputs import Input, OutputFormat
+from predictions.models.inputs import Input
 from predictions.observability import life
 from predictions.record import commands
 from predictions.record.command import Command
@@ -45,6 +45,8 @@ from predictions.record.schema import Cause
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
+from predictions.version import PACKAGE
+from worker.generation.content_credentials import signer_of
 from worker.generation.fetches import Fetches
 from worker.generation.input_audio import AudioReader, needs_audio
 from worker.generation.leases import TAKE_PATIENCE_SECONDS, Lease, LeaseKeeper, Reached
@@ -57,11 +59,6 @@ logger = logging.getLogger(__name__)
 
 FINISH_PATIENCE_SECONDS = 300.0
 """For how long a finished prediction's end is written while Redis is away: what has been made is not thrown away."""
-CONTENT_TYPES = {OutputFormat.WAV: "audio/wav", OutputFormat.MP3: "audio/mpeg"}
-ENCODERS: dict[OutputFormat, Callable[[Waveform], bytes]] = {
-    OutputFormat.WAV: encode_wav,
-    OutputFormat.MP3: encode_mp3,
-}
 
 
 class Attempt:
@@ -106,6 +103,7 @@ class Generator:
         self._leases = leases
         self._settings = settings
         self._card = card
+        self._signer = signer_of(settings)
         self._stopping = threading.Event()
         self._reader = AudioReader(model, storage, settings)
         self._fetches = Fetches[Attempt](self._fetch, self._let_go, lambda: self._tell())
@@ -223,11 +221,11 @@ class Generator:
         live = LiveAudio(self._store, self._storage, lease) if prediction.live else None
         audio = job.finish(on_chunk=live)
         lease.check()
-        key = output_key(prediction.id, lease.token, value.output_format)
-        content = ENCODERS[value.output_format](audio)
+        key = output_key(prediction.id, lease.token, value.output_format.extension)
+        content = self._file(prediction, value, audio)
         delivered = as_delivered(content, value.output_format, audio)
         lease.check()
-        content_type = CONTENT_TYPES[value.output_format]
+        content_type = value.output_format.content_type
         until_storage_answers(f"Storing {key}", lambda: self._storage.put(key, content, content_type), lease)
         stored_bytes = len(content) + (live.stored_bytes if live else 0)
         measured = metrics(prediction, job, attempt.taken_at, audio, delivered)
@@ -235,6 +233,24 @@ class Generator:
         life.succeeded(prediction, made(prediction, job, attempt.taken_at, audio, diffusion=value.multi_band_diffusion))
         with suppress(StoreUnavailable):  # the prediction has succeeded; estimates can miss a measurement
             self._store.run(measured_overhead(prediction, value, job))
+
+    def _file(self, prediction: Prediction, value: Input, audio: Waveform) -> bytes:
+        """The output file, which says where it comes from. Raises AudioEncodeError."""
+        marks = self._marks(prediction, value)
+        content = encode_audio(audio, value.output_format, marks)
+        return self._signer.sign(content, value.output_format, marks) if self._signer else content
+
+    def _marks(self, prediction: Prediction, value: Input) -> Marks:
+        """What the file says. Equal for a prediction and its reruns, whose files are to be equal byte by byte."""
+        return Marks(
+            software=f"{PACKAGE} {self._card.code_version}",
+            model=self._card.name,
+            model_version=prediction.version,
+            seed=prediction.input["seed"],
+            prediction=prediction.first_id,
+            prompt=value.prompt if self._settings.mark_prompt else None,
+            continues_audio=value.continuation,
+        )
 
     def _succeed(self, attempt: Attempt, key: str, metrics: dict[str, Any], steps: int, stored_bytes: int) -> None:
         prediction_id, lease = attempt.prediction.id, attempt.lease

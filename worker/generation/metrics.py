@@ -11,6 +11,7 @@ from musicgen_core import (
     EngineStatistics,
     Job,
     MusicGen,
+    OutputFormat,
     Waveform,
     decode_wav,
     integrated_loudness,
@@ -18,7 +19,7 @@ from musicgen_core import (
     true_peak,
 )
 from predictions.estimates import throughput
-from predictions.models.inputs import Input, OutputFormat
+from predictions.models.inputs import Input
 from predictions.observability.life import Made
 from predictions.record.command import Command
 from predictions.record.prediction import Prediction, now
@@ -65,11 +66,11 @@ def made(prediction: Prediction, job: Job, taken_at: float, audio: Waveform, *, 
 
 
 def as_delivered(content: bytes, output_format: OutputFormat, audio: Waveform) -> Waveform:
-    """Decode an output file, to hear the audio as its listeners do: after rounding to 16 bits, or after mp3's losses.
+    """Decode an output file, to hear the audio as its listeners do: after rounding, or after mp3's losses.
 
     `audio` is what was encoded. Raises AudioDecodeError.
     """
-    if output_format is OutputFormat.WAV:
+    if output_format in (OutputFormat.WAV, OutputFormat.WAV24):
         return decode_wav(content)
     with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
         path = Path(folder) / "output"

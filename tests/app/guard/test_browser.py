@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -74,6 +75,15 @@ def test_with_tokens_neither_is_looked_at(serve: Callable[..., Any]) -> None:
     with serve(api_tokens=TOKEN) as client:
         headers = {"Authorization": f"Bearer {TOKEN}", "Origin": PAGE, "Host": "page.example"}
         assert client.post("/predictions", json=BODY, headers=headers).status_code == 202
+
+
+def test_a_file_of_tokens_is_enough_for_that(serve: Callable[..., Any], tmp_path: Path) -> None:
+    """A probe or a scaler inside a cluster asks under names that nobody set."""
+    file = tmp_path / "tokens.json"
+    file.write_text('{"tenants": {}}')
+    with serve(tokens_file=file) as client:
+        assert client.get("/health-check", headers={"Host": "10.1.2.3:8000"}).status_code == 200
+        assert client.post("/predictions", json=BODY, headers={"Origin": PAGE}).status_code == 401
 
 
 @pytest.mark.parametrize("tokens", ["", TOKEN])

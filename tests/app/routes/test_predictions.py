@@ -81,7 +81,7 @@ def test_what_the_schema_allows_is_accepted(client: httpx.Client, value: dict[st
         ("top_p", {"prompt": "piano", "top_p": -0.1}),
         ("temperature", {"prompt": "piano", "temperature": -0.1}),
         ("classifier_free_guidance", {"prompt": "piano", "classifier_free_guidance": -1}),
-        ("output_format", {"prompt": "piano", "output_format": "flac"}),
+        ("output_format", {"prompt": "piano", "output_format": "ogg"}),
         ("seed", {"prompt": "piano", "seed": 2**32}),
         ("seed", {"prompt": "piano", "seed": -2}),
         ("tempo", {"prompt": "piano", "tempo": 120}),
@@ -158,12 +158,16 @@ def test_another_version_is_refused(client: httpx.Client) -> None:
     assert CARD.version in answer.json()["errors"][0]["remedy"]
 
 
-def test_without_any_model_nothing_is_accepted(settings: Settings) -> None:
+def test_nothing_is_accepted_until_there_is_a_model(
+    settings: Settings, announce: Callable[[Announcement], None]
+) -> None:
     with api_server(settings) as address, httpx.Client(base_url=address, trust_env=False) as client:
         answer = client.post("/predictions", json={"input": {"prompt": "piano"}})
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"
         assert client.get("/health-check").json()["status"] == "no workers"
+        announce(CARD)
+        assert client.post("/predictions", json={"input": {"prompt": "piano"}}).status_code == 202
 
 
 def test_put_creates_once(client: httpx.Client, store: PredictionStore) -> None:

@@ -112,6 +112,14 @@ def test_a_rerun_is_held_to_the_audio_of_the_first_time(client: httpx.Client, st
     assert [store.run(commands.get(each)).wanted_audio_sha256 for each in (second, third)] == ["a" * 64] * 2
 
 
+def test_the_files_of_all_reruns_name_the_first_prediction(client: httpx.Client, store: PredictionStore) -> None:
+    ids = [post(client)["id"]]
+    for _ in range(2):
+        end(store, ids[-1])
+        ids.append(rerun(client, ids[-1]).json()["id"])
+    assert [store.run(commands.get(each)).first_id for each in ids] == ids[:1] * 3
+
+
 def test_an_idempotency_key_makes_a_rerun_safe(client: httpx.Client, store: PredictionStore) -> None:
     one, other = post(client)["id"], post(client)["id"]
     for prediction_id in (one, other):

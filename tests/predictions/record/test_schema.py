@@ -240,7 +240,7 @@ def test_the_keys_and_fields_of_stored_data() -> None:
     }
     assert words(
         "alone attempt base_url completed_at created_at deaths digest enqueues error id input input_file lease_token "
-        "live live_chunks logs metrics model needs_audio output_key owner progress provenance queue request_id "
+        "live live_chunks logs metrics model needs_audio origin output_key owner progress provenance queue request_id "
         "rerun_of started_at status stored_bytes stream_token suspicions tenant version wanted_audio_sha256 webhook "
         "webhook_events webhook_gone webhook_host"
     ) == set(PredictionHash.__annotations__)
