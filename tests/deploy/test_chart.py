@@ -31,7 +31,6 @@ SECRETS = {
     "MUSICGEN_S3_SECRET_KEY": "secret key",
     "VALKEY_PASSWORD": "password",
 }
-BEYOND_SETTINGS = {"MUSICGEN_METRICS_PORT"}
 HEALTH_PATHS = {"startupProbe": "/health/startup", "livenessProbe": "/health/live", "readinessProbe": "/health/ready"}
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 GRACE_SECONDS = {"20s": 20, "1m": 60, "2m": 120, "10m": 600}
@@ -141,7 +140,7 @@ def test_variables_are_settings_and_are_accepted(example: str, tmp_path: Path, m
     served = set()
     for workload in workloads(objects, *COMPONENTS):
         variables = charts.environment(workload, SECRETS)
-        ours = {name for name in variables if name.startswith(PREFIX)} - BEYOND_SETTINGS
+        ours = {name for name in variables if name.startswith(PREFIX)}
         assert {name.removeprefix(PREFIX).lower() for name in ours} <= set(Settings.model_fields)
         with monkeypatch.context() as patch:
             for name in ours:
@@ -439,12 +438,10 @@ def test_every_setting_can_be_set() -> None:
     free = set(schema["properties"]["settings"]["propertyNames"]["enum"])
     everything = "".join(path.read_text() for path in (CHART / "templates").iterdir())
     own = {name.removeprefix(PREFIX).lower() for name in re.findall(rf"{PREFIX}[A-Z0-9_]+\b", everything)}
-    # The image's; and the registry takes the place of the one model.
-    elsewhere = {"revision", "model"}
+    # The image's; the registry takes the place of the one model, and a port that of `musicgen serve`'s sockets.
+    elsewhere = {"revision", "model", "metrics_socket"}
     assert not free & own
-    assert free | own | elsewhere == set(Settings.model_fields) | {
-        name.removeprefix(PREFIX).lower() for name in BEYOND_SETTINGS
-    }
+    assert free | own | elsewhere == set(Settings.model_fields)
 
 
 def test_every_value_is_explained_and_in_the_schema() -> None:

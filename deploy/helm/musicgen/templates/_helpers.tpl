@@ -130,6 +130,8 @@ http://localhost:7070
   value: /etc/musicgen/models/models.toml
 - name: MUSICGEN_METRICS_PORT
   value: {{ .Values.metrics.port | quote }}
+- name: MUSICGEN_METRICS_HOST
+  value: "0.0.0.0"
 {{- with include "musicgen.publicUrl" . }}
 - name: MUSICGEN_PUBLIC_URL
   value: {{ . | quote }}
