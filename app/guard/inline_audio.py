@@ -20,8 +20,8 @@ from pydantic_core import from_json
 from app.files import InlineAudio
 from predictions.errors import FieldError, InvalidInput
 
-PIECE_BYTES = 32 * 1024
-"""What is looked at before others get their turn."""
+PIECE_BYTES, AUDIO_PIECE_BYTES = 4 * 1024, 32 * 1024
+"""What is looked at before others get their turn: outside of audio, a piece may hold thousands of strings."""
 WRITE_BYTES = 256 * 1024
 IN_MEMORY_BYTES = 1024 * 1024
 """Longer audio is in a file on disk."""
@@ -51,9 +51,12 @@ class AudioExtractor:
 
     async def feed(self, data: bytes) -> None:
         """Go on with the next piece of the body; raises BodyTooLarge, InvalidInput."""
-        for start in range(0, len(data), PIECE_BYTES):
-            await self._feed(data[start : start + PIECE_BYTES])
+        start = 0
+        while start < len(data):
+            end = start + (AUDIO_PIECE_BYTES if self._in_audio else PIECE_BYTES)
+            await self._feed(data[start:end])
             await lowlevel.checkpoint()
+            start = end
 
     async def finish(self) -> None:
         """Go on to the end of the body."""

@@ -55,6 +55,8 @@ class Node:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         variables = charts.environment(workload, SECRETS)
         known = {name: self.here(value) for name, value in variables.items() if is_known(name)}
+        # Pods have addresses of their own, processes here do not.
+        known["MUSICGEN_METRICS_PORT"] = str(free_port())
         arguments = [self.here(charts.expanded(text, variables)) for text in charts.container(workload)["args"]]
         log = self.folder / f"{component}.log"
         with log.open("ab") as output:
