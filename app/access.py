@@ -56,11 +56,7 @@ def note_refusal(scope: MutableMapping[str, Any], reason: str) -> None:
 
 
 class AccessLog:
-    """The requests of a process. It tells of them in batches, a moment after they ended.
-
-    Done with each request, between the many other things that a request needs, the same work takes several times as
-    long: the processor's caches hold none of it.
-    """
+    """The requests of a process. It tells of them in batches, a moment after they ended, so that no answer waits."""
 
     def __init__(self) -> None:
         self.templates: Mapping[int, str] = {}
