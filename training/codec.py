@@ -1,27 +1,30 @@
-"""Trains the codec: a small EnCodec for 32 kHz mono, with 25 frames per second and a codebook for each part of a song.
+"""Builds the codec: an EnCodec for 32 kHz mono, with 25 frames per second and a codebook for each part of a song.
 
 After Défossez et al., "High Fidelity Neural Audio Compression" (2022, https://arxiv.org/abs/2210.13438). The model is
-transformers'. Its latents have a group of dimensions for each of drums, bass, chords and lead; each codebook's vectors
-lie in its own group, so that residual quantization, codebook after codebook, is the product quantization of the groups.
-The decoder must play the parts whose groups it is given, and leave out those whose groups are zero: this makes the
-encoder separate them. The tokens of a part are then few, and those of one part say nothing of another.
+transformers'. Most of it is computed, since songs consist of few different frames (`training.instruments`):
 
-Songs consist of few different frames (`training.instruments`), and so do their latents. So the model first learns
-without quantization, with noise on its latents that keeps different frames apart. Then k-means finds the codebooks, the
-encoder stays as it is, and the decoder learns to play from codes. The losses are distances of samples, and of log-mel
-and linear spectrograms at four resolutions. There is no adversary, which would cost too much time on a CPU.
+- The latents have a group of dimensions for each part: drums, bass, chords and lead. A group's dimensions are the
+  principal components of that part's frames, and k-means finds its codes among them (`Dictionary`). Each codebook's
+  vectors lie in its own group, so that residual quantization, codebook after codebook, is the product quantization of
+  the groups.
+- The decoder is the sum of the components, weighted by the latents. Its convolutions are written down, not learnt.
+- Only the end of the encoder is trained, which must tell the parts of a mix apart. The convolutions before it gather
+  the samples of 4 ms in the channels.
+
+Signals pass through the activations (ELU) at a small scale, where these are the identity.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.audio_utils import mel_filter_bank
 from transformers.models.encodec.configuration_encodec import EncodecConfig
 from transformers.models.encodec.modeling_encodec import EncodecModel
 
@@ -32,74 +35,38 @@ from training.trainer import Trainer
 
 CODEBOOKS = len(PARTS)
 CODES = 1024
-USED_CODES = (128, 384, 1024, 1024)
-"""Codes of each codebook that differ; the others repeat these. Too many would tell one sound from itself."""
-GROUP = 32
-"""Dimensions of the latents for each codebook."""
-SEGMENT_FRAMES = 25
-BATCH = 8
-LEARNING_RATE = 1e-3
-WARM_UP = 200
-UNQUANTIZED = 0.65
-"""Share of the steps before the latents are quantized and the encoder stays as it is."""
-NOISE = 0.3
-"""Standard deviation of the noise on the latents until then."""
-LATENT_WEIGHT = 1e-3
-"""Weight of the latents' energy in the loss, without which they would outgrow the noise."""
-SPECTRAL_FROM, SPECTRAL_TO = 0.15, 0.45
-"""Shares of the steps between which the spectral loss is faded in. From samples alone, the encoder learns phases within
-a few hundred steps; with spectra from the start it never did."""
-SPECTRAL_WEIGHT = 0.4
-LOUDEST_FLOOR, QUIETEST_FLOOR = 1e-3, 1e-5
-"""The energy below which a target counts as silent, at first and at last: with it falls the sound that the decoder may
-make where there should be none."""
-FLOOR_FROM, FLOOR_TO = 0.4, 0.8
-"""Shares of the steps between which that energy falls."""
-RESOLUTIONS = (256, 512, 1024, 2048)
-KMEANS_BATCHES = 200
-CODEC_STREAM = 1
+USED_CODES = (128, 512, 1024, 1024)
+"""The most codes of each codebook that differ; the others repeat these."""
+GROUPS = [32, 32, 96, 96]
+"""Dimensions of the latents for each part. Of the frames' energy, they leave out -26 dB of the chords and less of the
+others."""
+RATIOS = (10, 8, 4, 2, 2)
+BLOCK = HOP // RATIOS[0]
+"""Samples that the first convolutions of the encoder gather, and that the last of the decoder spread."""
+FILTERS = BLOCK // 2 ** (len(RATIOS) - 1)
+"""Channels at the waveform's rate, so that at the blocks' rate there is one for each sample."""
+SCALE, LATENT_SCALE = 2.0**-9, 2.0**-11
+"""The scales of samples and of latents in the channels. ELU changes them by less than -60 dB there."""
+FIRST_GAIN = 3.0
+"""Of the trained end's first layer at the beginning, so that what it finds is loud enough for the LSTM."""
+DICTIONARY_SONGS, SEARCH_STEPS = 4096, 50
+BATCH, SEGMENT_FRAMES = 32, 50
+LEARNING_RATE = 2e-3
+WARM_UP = 100
+GAINS = (0.5, 1.5)
+"""Gains of half of the mixes. The encoder should recognise songs that were made louder or quieter."""
+QUIET = 1.0
+"""Energy of an excerpt, in squared samples, below which its error counts less."""
+CODEC_STREAM, DICTIONARY_STREAM = 1, 9
 
 
 def codec_config() -> EncodecConfig:
-    """The architecture: EnCodec's without residual blocks, which are costly at the waveform's rate."""
+    """The architecture: EnCodec's without residual blocks."""
     return EncodecConfig(
-        target_bandwidths=[1.0], sampling_rate=SAMPLE_RATE, audio_channels=1, num_filters=16,
-        hidden_size=CODEBOOKS * GROUP, upsampling_ratios=[8, 5, 8, 4], codebook_size=CODES, use_causal_conv=False,
+        target_bandwidths=[1.0], sampling_rate=SAMPLE_RATE, audio_channels=1, num_filters=FILTERS,
+        hidden_size=sum(GROUPS), upsampling_ratios=list(RATIOS), codebook_size=CODES, use_causal_conv=False,
         num_lstm_layers=2, num_residual_layers=0, norm_type="weight_norm", use_conv_shortcut=False,
     )  # fmt: skip
-
-
-class SpectralDistance(nn.Module):
-    """Mean distance of two waveforms over several spectral resolutions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for size in RESOLUTIONS:
-            bins = min(80, size // 8)
-            filters = mel_filter_bank(
-                size // 2 + 1, bins, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
-            )
-            self.register_buffer(f"mel_{size}", torch.from_numpy(filters.T.copy()).float(), persistent=False)
-            self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
-
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """The distance, a scalar, of two waveforms `[batch, samples]`."""
-        total = estimate.new_zeros(())
-        for size in RESOLUTIONS:
-            a, b = self._magnitude(estimate, size), self._magnitude(target, size)
-            mel = getattr(self, f"mel_{size}")
-            total = total + functional.l1_loss(_log(mel @ a), _log(mel @ b))
-            total = total + (a - b).square().sum().sqrt() / b.square().sum().sqrt()
-        return total / len(RESOLUTIONS)
-
-    def _magnitude(self, samples: Tensor, size: int) -> Tensor:
-        window = getattr(self, f"window_{size}")
-        spectrum = torch.stft(samples, size, size // 4, window=window, return_complex=True)
-        return (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
-
-
-def _log(mel: Tensor) -> Tensor:
-    return mel.clamp_min(1e-4).log()
 
 
 def stems(random: np.random.Generator, count: int, frames: int) -> Tensor:
@@ -118,56 +85,72 @@ def segments(random: np.random.Generator, count: int, frames: int) -> Tensor:
     return stems(random, count, frames).sum(1, keepdim=True)
 
 
-def subsets(random: np.random.Generator, count: int) -> Tensor:
-    """Which parts to play, 1 or 0 `[count, parts]`: all of them in half of the rows, any in the others."""
-    kept = (random.random((count, 1)) < 0.5) | (random.random((count, CODEBOOKS)) < 0.5)
-    return torch.from_numpy(kept.astype(np.float32))
+class Dictionary(nn.Module):
+    """The components of each part's frames, and its codes."""
 
-
-class Codebooks(nn.Module):
-    """The vectors of each group's codes."""
-
-    found: Tensor
-    """Whether they have been found."""
-
-    def __init__(self) -> None:
+    def __init__(self, used_codes: Sequence[int]) -> None:
+        """An empty dictionary, with so many codes for each part."""
         super().__init__()
-        for index, codes in enumerate(USED_CODES):
-            self.register_buffer(f"vectors_{index}", torch.zeros(codes, GROUP))
-        self.register_buffer("found", torch.tensor(False))
+        for part, (dim, codes) in enumerate(zip(GROUPS, used_codes, strict=True)):
+            self.register_buffer(f"components_{part}", torch.zeros(HOP, dim))
+            self.register_buffer(f"codes_{part}", torch.zeros(codes, dim))
 
-    def vectors(self) -> list[Tensor]:
-        """The codebooks, each `[codes, GROUP]`."""
-        return [getattr(self, f"vectors_{index}") for index in range(CODEBOOKS)]
+    @property
+    def components(self) -> list[Tensor]:
+        """Of each part, `[1280, dim]`, orthonormal."""
+        return [cast(Tensor, getattr(self, f"components_{part}")) for part in range(CODEBOOKS)]
 
-    def find(self, latents: Tensor, seed: int) -> None:
-        """Find the vectors in latents `[frames, dim]` by k-means."""
-        for vectors, group in zip(self.vectors(), torch.split(latents, GROUP, dim=-1), strict=True):
-            clusters = KMeans(len(vectors), n_init=1, max_iter=100, random_state=seed).fit(group.cpu().numpy())
-            vectors.copy_(torch.from_numpy(clusters.cluster_centers_))
-        self.found.fill_(True)
+    @property
+    def codes(self) -> list[Tensor]:
+        """The vectors of each part's codes, `[codes, dim]`; the first is 0, silence."""
+        return [cast(Tensor, getattr(self, f"codes_{part}")) for part in range(CODEBOOKS)]
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """The nearest vectors to latents `[batch, frames, dim]`."""
-        groups = zip(self.vectors(), torch.split(latents, GROUP, dim=-1), strict=True)
-        nearest = [vectors[torch.cdist(group, vectors).argmin(-1)] for vectors, group in groups]
-        return torch.cat(nearest, dim=-1)
+    def find(self, songs: Tensor, seed: int) -> None:
+        """Find both in the stems `[songs, parts, samples]`."""
+        for part, (components, codes) in enumerate(zip(self.components, self.codes, strict=True)):
+            frames = songs[:, part].reshape(-1, HOP)
+            frames = frames[frames.square().sum(1) > 0]
+            _, directions = torch.linalg.eigh(frames.T @ frames)  # the smallest eigenvalues come first
+            components.copy_(directions[:, -components.shape[1] :].flip(1))
+            latents = (frames @ components).numpy().round(3)
+            different, counts = np.unique(latents, axis=0, return_counts=True)
+            used = min(len(codes) - 1, len(different))
+            clusters = KMeans(used, n_init=1, max_iter=SEARCH_STEPS, random_state=seed)
+            found = clusters.fit(different, sample_weight=counts).cluster_centers_
+            # What is left repeats the first of those that were found.
+            codes[1:].copy_(torch.from_numpy(np.resize(found, (len(codes) - 1, codes.shape[1]))))
+
+    def project(self, samples: Tensor) -> Tensor:
+        """The latents `[batch, frames, dim]` of stems `[batch, parts, frames * 1280]`."""
+        frames = samples.reshape(*samples.shape[:-1], -1, HOP)
+        return torch.cat([frames[:, part] @ components for part, components in enumerate(self.components)], dim=-1)
+
+    def frames(self, latents: Tensor) -> Tensor:
+        """What latents `[..., dim]` sound like, `[..., 1280]`."""
+        return latents @ torch.cat(self.components, dim=1).T
+
+    def nearest(self, part: int, samples: Tensor) -> Tensor:
+        """The codes `[frames]` of a part's samples `[frames * 1280]`."""
+        latents = samples.view(-1, HOP) @ self.components[part]
+        return torch.cdist(latents, self.codes[part]).argmin(-1)
 
 
 class CodecTraining:
-    """The codec, its codebooks and their losses."""
+    """The codec and the training of its encoder's end."""
 
     def __init__(self, steps: int, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
-        self.model: Any = EncodecModel(codec_config()).train()
+        self.dictionary = Dictionary(USED_CODES)
+        self.dictionary.find(stems(np.random.default_rng([DICTIONARY_STREAM, seed]), DICTIONARY_SONGS, 25), seed)
+        self.model: Any = build(self.dictionary).train()
         self.model.to(device)
-        self.codebooks = Codebooks().to(device)
-        self._distance = SpectralDistance().to(device)
+        self.dictionary.to(device)
+        self._end = encoder_end(self.model)
         self._device = device
         self.trainer = Trainer(
             name="codec",
-            parts={"model": self.model, "codebooks": self.codebooks},
-            optimiser=torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, betas=(0.8, 0.99), weight_decay=1e-4),
+            parts={"model": self.model, "dictionary": self.dictionary},
+            optimiser=torch.optim.AdamW(self._end.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=1e-4),
             steps=steps,
             seed=seed,
             stream=CODEC_STREAM,
@@ -176,70 +159,152 @@ class CodecTraining:
         )
 
     def learn(self, random: np.random.Generator) -> dict[str, Tensor]:
-        """The losses of one step; "wave" is the ratio of the error's energy to the signal's."""
+        """The losses of one step: errors' energies relative to the signal's.
+
+        "parts": of the latents; "mix": of the sound that they stand for. "right codes" is the share of the codes of
+        frames that are not silent.
+        """
         parts = stems(random, BATCH, SEGMENT_FRAMES).to(self._device)
-        kept = subsets(random, BATCH).to(self._device)
-        target = (parts * kept[..., None]).sum(1)
-        latents, energy = self._latents(parts.sum(1, keepdim=True), random)
-        masked = latents * kept.repeat_interleave(GROUP, 1)[:, None]
-        decoded = self.model.decoder(masked.transpose(1, 2))[:, 0, : target.shape[-1]]
-        wave = ((decoded - target).square().mean(-1) / (target.square().mean(-1) + self._floor())).mean()
-        weight = SPECTRAL_WEIGHT * self._share(SPECTRAL_FROM, SPECTRAL_TO)
-        spectral = self._distance(decoded, target) if weight else wave.new_zeros(())
-        loss = wave + weight * spectral + LATENT_WEIGHT * energy
-        return {"loss": loss, "wave": wave, "spectral": spectral, "latents": energy}
+        gains = np.where(random.random(BATCH) < 0.5, random.uniform(*GAINS, size=BATCH), 1.0)
+        mixes = parts.sum(1) * torch.from_numpy(gains.astype(np.float32)).to(self._device)[:, None]
+        expected = self.dictionary.project(parts)
+        latents = self.encode(mixes)
+        error = latents - expected
+        by_part = _energy(error) / (_energy(expected) + QUIET)
+        of_mix = _energy(self.dictionary.frames(error)) / (_energy(self.dictionary.frames(expected)) + QUIET)
+        losses = {"parts": by_part.mean(), "mix": of_mix.mean()}
+        right = self._right_codes(latents.detach(), expected)
+        return {"loss": losses["parts"] + losses["mix"]} | losses | {"right codes": right}
 
-    def _latents(self, samples: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """What the decoder is given, `[batch, frames, dim]`, and the energy of the encoder's latents."""
-        if self._progress < UNQUANTIZED:
-            latents = self._encode(samples)
-            return latents + NOISE * torch.randn_like(latents), latents.square().mean()
-        with torch.no_grad():
-            if not self.codebooks.found:
-                batches = [segments(random, BATCH, SEGMENT_FRAMES).to(self._device) for _ in range(KMEANS_BATCHES)]
-                known = torch.cat([self._encode(batch) for batch in batches])
-                self.codebooks.find(known.flatten(0, 1), self.trainer.seed)
-            latents = self._encode(samples)
-            return self.codebooks(latents), latents.square().mean()
+    def encode(self, samples: Tensor) -> Tensor:
+        """Latents `[batch, frames, dim]` of samples `[batch, frames * 1280]`, as the whole encoder has them."""
+        hidden: Tensor = functional.elu(SCALE * samples.view(len(samples), -1, BLOCK).transpose(1, 2))
+        for layer in self._end:
+            hidden = layer(hidden)
+        return hidden.transpose(1, 2)
 
-    @property
-    def _progress(self) -> float:
-        return self.trainer.step / self.trainer.steps
-
-    def _share(self, begin: float, end: float) -> float:
-        """From 0 to 1 while the progress goes from `begin` to `end`."""
-        return float(np.clip((self._progress - begin) / (end - begin), 0.0, 1.0))
-
-    def _floor(self) -> float:
-        return float(LOUDEST_FLOOR * (QUIETEST_FLOOR / LOUDEST_FLOOR) ** self._share(FLOOR_FROM, FLOOR_TO))
-
-    def _encode(self, samples: Tensor) -> Tensor:
-        """Latents `[batch, frames, dim]` of samples `[batch, 1, samples]`."""
-        latents: Tensor = self.model.encoder(samples).transpose(1, 2)
-        return latents
-
-    @torch.no_grad()
-    def finished(self) -> Any:
-        """The EncodecModel with the trained codebooks, on the CPU."""
-        layers = self.model.quantizer.layers
-        for index, (layer, vectors) in enumerate(zip(layers, self.codebooks.vectors(), strict=True)):
-            # The nearest code is the first of several that are equal.
-            layer.codebook.embed.zero_()[:, index * GROUP :][:, :GROUP] = vectors.repeat(-(-CODES // len(vectors)), 1)[
-                :CODES
+    def _right_codes(self, latents: Tensor, expected: Tensor) -> Tensor:
+        groups = zip(self.dictionary.codes, *(torch.split(x, GROUPS, dim=-1) for x in (latents, expected)), strict=True)
+        right = torch.cat(
+            [
+                (torch.cdist(found, codes).argmin(-1) == torch.cdist(true, codes).argmin(-1))[true.abs().sum(-1) > 0]
+                for codes, found, true in groups
             ]
-            layer.codebook.embed_avg.copy_(layer.codebook.embed)
-            layer.codebook.cluster_size.fill_(1.0)
-            layer.codebook.inited.fill_(True)
-        return self.model.cpu().eval()
+        )
+        return right.float().mean()
+
+
+def _energy(values: Tensor) -> Tensor:
+    """Of each excerpt `[batch, frames, dim]`."""
+    return values.square().sum((1, 2))
+
+
+@torch.no_grad()
+def build(dictionary: Dictionary) -> Any:
+    """An EncodecModel that decodes by the dictionary, and whose encoder's end is to be trained."""
+    model: Any = EncodecModel(codec_config())
+    _build_quantizer(model.quantizer, dictionary)
+    _build_decoder(model.decoder, torch.cat(dictionary.components, dim=1))
+    _build_encoder(model.encoder)
+    return model
+
+
+def _build_quantizer(quantizer: Any, dictionary: Dictionary) -> None:
+    """Write the codes into the codebooks, each in its group's dimensions."""
+    first = 0
+    for layer, codes in zip(quantizer.layers, dictionary.codes, strict=True):
+        book = layer.codebook
+        # The nearest code is the first of several that are equal.
+        book.embed.zero_()[:, first : first + codes.shape[1]] = codes.repeat(-(-CODES // len(codes)), 1)[:CODES]
+        book.embed_avg.copy_(book.embed)
+        book.cluster_size.fill_(1.0)
+        book.inited.fill_(True)
+        first += codes.shape[1]
+
+
+def _build_decoder(decoder: Any, components: Tensor) -> None:
+    """Play the components `[1280, dim]`: in the channels lie first the latents, then samples of ever smaller blocks.
+
+    From layer to layer, a channel's stretch of samples is spread over time.
+    """
+    first, lstm, *upsamplings, last = _weighted(decoder)
+    dim = components.shape[1]
+    weight = torch.zeros_like(first.conv.weight)
+    weight[:, :, weight.shape[2] // 2] = LATENT_SCALE * torch.eye(dim)
+    _write(first.conv, weight)
+    for parameter in lstm.parameters():
+        parameter.zero_()  # it adds nothing to its input
+    inputs, block = dim, HOP
+    spread = SCALE / LATENT_SCALE * components
+    for upsampling, ratio in zip(upsamplings, RATIOS, strict=True):
+        block //= ratio
+        weight = torch.zeros_like(upsampling.conv.weight)
+        weight[:inputs, :block, _own_taps(ratio)] = spread.T.reshape(inputs, ratio, block).transpose(1, 2)
+        _write(upsampling.conv, weight)
+        inputs, spread = block, torch.eye(block)
+    weight = torch.zeros_like(last.conv.weight)
+    weight[0, 0, weight.shape[2] // 2] = 1 / SCALE
+    _write(last.conv, weight)
+
+
+def _build_encoder(encoder: Any) -> None:
+    """Gather the samples of a block in the channels, and prepare the end for this scale."""
+    first, *convolutions, end, _, _ = _weighted(encoder)
+    weight = torch.zeros_like(first.conv.weight)
+    weight[0, 0, weight.shape[2] // 2] = SCALE
+    _write(first.conv, weight)
+    block = 1
+    for convolution, ratio in zip(convolutions, RATIOS[:0:-1], strict=True):
+        weight = torch.zeros_like(convolution.conv.weight)
+        gathered = torch.eye(ratio * block).view(ratio * block, ratio, block).transpose(1, 2)
+        weight[: ratio * block, :block, _own_taps(ratio)] = gathered
+        _write(convolution.conv, weight)
+        block *= ratio
+    _write(end.conv, FIRST_GAIN * end.conv.weight)
+    end.conv.parametrizations.weight.original0.div_(SCALE)
+
+
+def _weighted(network: Any) -> list[Any]:
+    """The layers with weights."""
+    return [layer for layer in network.layers if not isinstance(layer, nn.ELU)]
+
+
+def _write(convolution: Any, weight: Tensor) -> None:
+    """Give a convolution with weight normalization these weights, and no bias."""
+    lengths, directions = convolution.parametrizations.weight.parameters()
+    norms = torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True)
+    lengths.copy_(norms)
+    # A direction must not be zero, even where the length is.
+    directions.copy_(torch.where(norms > 0, weight, 1.0))
+    convolution.bias.zero_()
+
+
+def encoder_end(model: Any) -> nn.ModuleList:
+    """The layers of the encoder that are trained: from the last strided convolution on."""
+    return cast(nn.ModuleList, model.encoder.layers[-4:])
+
+
+def _own_taps(stride: int) -> slice:
+    """The taps of a kernel of two strides that lie on the stride's own samples, after EnCodec's padding."""
+    before = stride - stride // 2
+    return slice(before, before + stride)
+
+
+def load_dictionary(folder: Path) -> Dictionary:
+    """The dictionary of the codec that was trained in a folder."""
+    state = torch.load(folder / "codec.pt", weights_only=True, map_location="cpu")["dictionary"]
+    dictionary = Dictionary([len(state[f"codes_{part}"]) for part in range(CODEBOOKS)])
+    dictionary.load_state_dict(state)
+    return dictionary
 
 
 def main() -> None:
     """Train, or resume training, into a folder."""
-    arguments = parse_arguments("codec", __doc__, steps=6000)
+    arguments = parse_arguments("codec", __doc__, steps=5000)
     training = CodecTraining(arguments.steps, arguments.seed, torch.device(arguments.device))
     training.trainer.resume(arguments.folder)
     training.trainer.train(training.learn, arguments.folder)
-    training.finished().save_pretrained(arguments.folder / "codec")
+    training.model.cpu().eval().save_pretrained(arguments.folder / "codec")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Encodes songs with the trained codec, as the language model's training data.
 
 Tokens, chroma and style are stored; captions are drawn whenever a clip is used. Most clips hold the tokens of each part
-encoded alone, which do not depend on what sounds beside it. The others were encoded as a mix that begins anywhere, as
-audio to continue does.
+by the codec's dictionary, which are those that the encoder should find in the mix. The others hold those that it finds,
+in a mix that begins anywhere, as audio to continue does.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from transformers.models.encodec.modeling_encodec import EncodecModel
 
 from musicgen_core.conditioning.melody import MelodyConditioner
+from training.codec import load_dictionary
 from training.command import parse_arguments
 from training.instruments import SAMPLE_RATE, Samples
 from training.music import BARS, PARTS, STEPS_PER_BAR, Event, Style, compose, random_style, render
@@ -66,6 +67,7 @@ class Encoder:
     def __init__(self, folder: Path, seed: int, device: torch.device) -> None:
         codec: Any = EncodecModel.from_pretrained(folder / "codec")
         self._codec = codec.to(device).eval()
+        self._dictionary = load_dictionary(folder)
         self._melody = MelodyConditioner(sample_rate=SAMPLE_RATE, bins=CHROMA_BINS, frames=CHROMA_FRAMES)
         self._seed = seed
         self._device = device
@@ -91,7 +93,8 @@ class Encoder:
 
     def _encode_part(self, style: Style, events: tuple[Event, ...], part: int) -> Codes:
         """The codes `[LOOPS * loop_frames]` of one part alone, in that part's codebook."""
-        codes: Codes = self._encode(render(style, list(events), LOOPS * style.loop_frames))[part]
+        samples = torch.from_numpy(render(style, list(events), LOOPS * style.loop_frames))
+        codes: Codes = self._dictionary.nearest(part, samples).numpy().astype(np.int16)
         return codes
 
     @torch.no_grad()
