@@ -300,7 +300,7 @@ def load_dictionary(folder: Path) -> Dictionary:
 
 def main() -> None:
     """Train, or resume training, into a folder."""
-    arguments = parse_arguments("codec", __doc__, steps=5000)
+    arguments = parse_arguments("codec", __doc__, steps=2500)
     training = CodecTraining(arguments.steps, arguments.seed, torch.device(arguments.device))
     training.trainer.resume(arguments.folder)
     training.trainer.train(training.learn, arguments.folder)
