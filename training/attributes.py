@@ -6,7 +6,6 @@ are and decoded by the codec. Captions and tokens are not used.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -126,14 +125,14 @@ def on_grid(samples: Samples, frames_per_step: int) -> float:
     return float(np.max(near) / (flux.sum() + 1e-9))
 
 
-def bar_similarity(samples: Samples, frames_per_step: int) -> float:
-    """The mean correlation of the log-mel spectrogram of each bar of a tempo with that of the next bar."""
+def bar_similarity(samples: Samples, frames_per_step: int, distance: int = 1) -> float:
+    """The mean correlation of the log-mel spectrogram of each bar of a tempo with that of the bar `distance` later."""
     mel = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_fft=2048, hop_length=HOP, n_mels=64)
     levels = np.log10(mel + 1e-6 * mel.max())
     levels -= levels.mean(axis=1, keepdims=True)
     bar = STEPS_PER_BAR * frames_per_step * CODEC_HOP // HOP
     bars = [levels[:, first : first + bar] for first in range(0, levels.shape[1] - bar + 1, bar)]
-    pairs = itertools.pairwise(bars)
+    pairs = zip(bars, bars[distance:], strict=False)
     return float(np.mean([(a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum() + 1e-9) for a, b in pairs]))
 
 

@@ -1,6 +1,7 @@
 """Captions: a style in free words, different each time.
 
-A caption names a random selection of a style's attributes in random order, with synonyms and matching mood words.
+A caption names a random selection of a style's attributes in random order, with synonyms and matching mood words. Some
+hold words that mean nothing, and some hold nothing else: people write of more than a song's attributes.
 """
 
 from __future__ import annotations
@@ -60,17 +61,69 @@ GENRES: tuple[tuple[str, Holds], ...] = (
 """Kinds of music that people ask for, and the songs that come nearest to each."""
 SOLO = ("solo {}", "{} solo", "{} alone", "just a {}", "only {}", "nothing but {}", "unaccompanied {}", "a single {}")
 NOUNS = ("music", "tune", "piece", "song", "track", "melody", "instrumental", "composition", "soundtrack", "theme")
+SCENES = (
+    "about {}", "for {}", "like {}", "of {}", "under {}", "by {}", "from {}", "my {}", "the {}", "{}", "and {}",
+    "to {}", "for a {}", "like an old {}", "on the {}", "when {}", "{} again", "in the style of {}",
+)  # fmt: skip
+CONSONANTS = (
+    "b",
+    "c",
+    "d",
+    "f",
+    "g",
+    "h",
+    "j",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "w",
+    "z",
+    "st",
+    "tr",
+    "ch",
+)
+VOWELS = ("a", "e", "i", "o", "u", "ea", "oo", "y")
+ENDINGS = ("", "", "r", "n", "s", "t", "l", "ng", "d", "ck")
+NOISE, ONLY_NOISE = 0.25, 0.03
+"""Probabilities that a caption holds words that mean nothing, and that it holds nothing else."""
 
 
 def caption(style: Style, random: np.random.Generator) -> str:
     """Draw a caption of `style`."""
+    kind = random.random()
+    if kind < ONLY_NOISE:
+        return _noise(random)
+    said = _description(style, random)
+    if kind < ONLY_NOISE + NOISE:
+        said = f"{said} {_noise(random)}" if random.random() < 0.7 else f"{_noise(random)} {said}"
+    return said
 
+
+def _noise(random: np.random.Generator) -> str:
+    """One to three invented words in a phrase."""
+    words = []
+    for _ in range(random.integers(1, 4)):
+        syllables = [
+            "".join(str(random.choice(part)) for part in (CONSONANTS, VOWELS)) for _ in range(random.integers(1, 4))
+        ]
+        words.append("".join(syllables) + str(random.choice(ENDINGS)))
+    return str(random.choice(SCENES)).format(" ".join(words))
+
+
+def _description(style: Style, random: np.random.Generator) -> str:
     def pick(choices: Any) -> str:
         return str(choices[random.integers(len(choices))])
 
     def mention(probability: float) -> bool:
         return bool(random.random() < probability)
 
+    told = random.uniform(0.1, 0.9)  # short captions and long ones
     words: list[str] = []
     for table, value in (
         (PACES, style.pace),
@@ -78,37 +131,37 @@ def caption(style: Style, random: np.random.Generator) -> str:
         (BRIGHTNESSES, style.brightness),
         (DENSITIES, style.density),
     ):
-        if table[value] and mention(0.65):
+        if table[value] and mention(told):
             words.append(pick(table[value]))
-    if mention(0.65):
+    if mention(told):
         words.append(pick(DRUMS[style.drums]))
-    if (style.mode, style.pace) in MOODS and mention(0.3):
+    if (style.mode, style.pace) in MOODS and mention(told / 2):
         words.append(pick(MOODS[style.mode, style.pace]))
-    if mention(0.15):
+    if mention(told / 4):
         words.append(pick((f"{style.beats_per_minute:.0f} bpm", f"{style.beats_per_minute:.0f} beats per minute")))
-    if mention(0.2):
+    if mention(told / 3):
         words.append(f"in {style.key} {style.mode}")
-    if mention(0.35) and (genres := [name for name, holds in GENRES if holds(style)]):
+    if mention(told / 2) and (genres := [name for name, holds in GENRES if holds(style)]):
         words.append(pick(genres))
-    instruments = _instruments(style, pick, mention)
+    instruments = _instruments(style, told, pick, mention)
     random.shuffle(words)
     return _sentence(words, instruments, pick, mention)
 
 
-def _instruments(style: Style, pick: Any, mention: Any) -> list[str]:
+def _instruments(style: Style, told: float, pick: Any, mention: Any) -> list[str]:
     if style.solo and mention(0.85):
         return [pick(SOLO).format(pick(INSTRUMENTS[style.solo].names))]
     phrases = []
-    if style.lead and mention(0.6):
+    if style.lead and mention(told):
         name = pick(INSTRUMENTS[style.lead].names)
         phrases.append(pick((f"{name} melody", f"{name} lead", name, f"a {name} playing the melody")))
-    if style.chords and mention(0.5):
+    if style.chords and mention(told):
         name = pick(INSTRUMENTS[style.chords].names)
         phrases.append(pick((f"{name} chords", name, f"{name} harmony", f"{name} pad")))
-    if style.arpeggio and mention(0.6):
+    if style.arpeggio and mention(told):
         name = pick(INSTRUMENTS[style.arpeggio].names)
         phrases.append(pick((f"{name} arpeggio", "arpeggio", f"arpeggiated {name}", f"{name} arpeggios")))
-    if style.bass and mention(0.3):
+    if style.bass and mention(told / 2):
         phrases.append(pick(("bass", "bass line", "deep bass")))
     return phrases
 

@@ -35,9 +35,9 @@ from training.trainer import Trainer
 
 CODEBOOKS = len(PARTS)
 CODES = 1024
-USED_CODES = (128, 512, 1024, 1024)
+USED_CODES = (256, 512, 1024, 1024)
 """The most codes of each codebook that differ; the others repeat these."""
-GROUPS = [32, 32, 96, 96]
+GROUPS = [24, 40, 96, 96]
 """Dimensions of the latents for each part. Of the frames' energy, they leave out -26 dB of the chords and less of the
 others."""
 RATIOS = (10, 8, 4, 2, 2)

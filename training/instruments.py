@@ -1,8 +1,9 @@
 """Sounds: additive instruments and synthesised drums, as deterministic functions of time.
 
 A note of an instrument is always the same waveform, with phases that are zero at the onset. It is tuned so that a whole
-number of its periods fits into a few of the codec's frames, and it ends within its last frame. With onsets on the
-codec's frame grid (`music.py`), a held note is then one short cycle of frames, for which a codec needs few codes.
+number of its periods fits into a few of the codec's frames; it decays for `SETTLED` at most, and it ends within its
+last frame. With onsets on the codec's frame grid (`music.py`), a held note is then a few frames and one short cycle of
+frames, for which a codec needs few codes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ CUTOFFS = {"dark": 700.0, "bright": 8000.0}
 """Cutoff in Hz of the low-pass filter on every instrument, for each brightness."""
 LONGEST_NOTE = 1.7
 """Seconds; a half bar at the slowest tempo lasts 1.6."""
+SETTLED = 8 * HOP / SAMPLE_RATE
+"""Seconds after which a note keeps its loudness."""
 RELEASE = np.linspace(1.0, 0.0, int(0.006 * SAMPLE_RATE), dtype=np.float32)
 """Fade at the end of a note."""
 
@@ -44,7 +47,7 @@ class Instrument:
     attack: float
     """Duration in seconds."""
     decay: float
-    """Decay of the fundamental per second; 0: sustained."""
+    """Decay of the fundamental per second, until the note has settled; 0: sustained."""
     damping: float = 0.0
     """Additional decay of each further partial."""
     gain: float = 1.0
@@ -60,16 +63,16 @@ def _odd(power: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
 
 
 INSTRUMENTS = {
-    "piano": Instrument(("piano", "grand piano"), lambda h: h**-1.3, 0.004, 1.0, 0.5),
-    "music_box": Instrument(("music box", "bells"), _only(h1=1.0, h3=0.3, h6=0.35), 0.002, 3.0, 0.8, gain=1.2),
+    "piano": Instrument(("piano", "grand piano"), lambda h: h**-1.3, 0.004, 3.0, 1.0),
+    "music_box": Instrument(("music box", "bells"), _only(h1=1.0, h3=0.3, h6=0.35), 0.002, 5.0, 1.5, gain=1.3),
     "organ": Instrument(("organ", "church organ"), _only(h1=1.0, h2=0.7, h3=0.5, h4=0.4, h6=0.3, h8=0.25), 0.012, 0.0),
     "flute": Instrument(("flute",), _only(h1=1.0, h2=0.2, h3=0.06), 0.04, 0.0),
     "strings": Instrument(("strings", "string section"), lambda h: h**-1.0, 0.08, 0.0, gain=0.8),
     "guitar": Instrument(
-        ("guitar", "acoustic guitar"), lambda h: np.abs(np.sin(0.6 * h)) * h**-1.0, 0.003, 2.0, 0.7, gain=1.3
+        ("guitar", "acoustic guitar"), lambda h: np.abs(np.sin(0.6 * h)) * h**-1.0, 0.003, 4.0, 1.2, gain=1.4
     ),
     "synth": Instrument(("synth lead", "synthesizer"), _odd(1.0), 0.006, 0.0, gain=0.7),
-    "bass": Instrument(("bass", "bass guitar"), lambda h: h**-1.5 * (h < 12), 0.006, 0.8, 0.3, gain=1.2),
+    "bass": Instrument(("bass", "bass guitar"), lambda h: h**-1.5 * (h < 12), 0.006, 2.0, 0.6, gain=1.3),
 }
 LEADS = ("piano", "music_box", "flute", "guitar", "synth")
 CHORDS = ("piano", "organ", "strings")
@@ -102,13 +105,16 @@ def _held(instrument: str, brightness: str, pitch: int) -> Samples:
     h = np.arange(1, max(2, int(HIGHEST_PARTIAL / fundamental) + 1), dtype=np.float64)
     amplitudes = sound.partials(h) / np.sqrt(1 + (h * fundamental / CUTOFFS[brightness]) ** 4)
     time = np.arange(int(LONGEST_NOTE * SAMPLE_RATE)) / SAMPLE_RATE
+    decaying = np.minimum(time, SETTLED)
     samples = np.zeros(time.shape, np.float32)
     for number, amplitude in zip(h, amplitudes, strict=True):
         if amplitude < 1e-3:
             continue
         decay = sound.decay + sound.damping * (number - 1) if sound.decay else 0.0
         phase = (2 * np.pi * number * fundamental * time) % (2 * np.pi)
-        samples += np.float32(amplitude) * np.exp(-decay * time).astype(np.float32) * np.sin(phase.astype(np.float32))
+        samples += (
+            np.float32(amplitude) * np.exp(-decay * decaying).astype(np.float32) * np.sin(phase.astype(np.float32))
+        )
     samples *= np.minimum(time / sound.attack, 1.0).astype(np.float32)
     # Low notes sound softer at the same amplitude, and the dark filter removes most of their partials.
     return samples * np.float32(sound.gain * (440.0 / fundamental) ** 0.25)
@@ -125,16 +131,21 @@ def _highpass(samples: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
     return normalized
 
 
-DRUM_NAMES = ("kick", "snare", "clap", "hat", "open_hat", "tom")
+KICKS = {"deep_kick": (42.0, 3.0, 10.0), "kick": (50.0, 4.5, 14.0), "hard_kick": (60.0, 6.0, 18.0)}
+"""The pitch in Hz that each kick falls to, by how many periods it is ahead of that pitch, and its decay per second."""
+CYMBALS = {"hat": (0.05, 80.0), "ride": (0.1, 40.0), "open_hat": (0.2, 18.0)}
+"""The duration in seconds of each cymbal, and its decay per second."""
+DRUM_NAMES = (*KICKS, "snare", "clap", *CYMBALS, "tom")
 
 
 @cache
 def drum(name: str) -> Samples:
     """One hit of a drum in `DRUM_NAMES`, with a peak of about 1."""
     samples: NDArray[np.float64]
-    if name == "kick":
+    if name in KICKS:
+        pitch, ahead, decay = KICKS[name]
         time = np.arange(int(0.22 * SAMPLE_RATE)) / SAMPLE_RATE
-        samples = np.sin(2 * np.pi * (50 * time + 4.5 * (1 - np.exp(-30 * time)))) * np.exp(-14 * time)
+        samples = np.sin(2 * np.pi * (pitch * time + ahead * (1 - np.exp(-30 * time)))) * np.exp(-decay * time)
     elif name == "tom":
         time = np.arange(int(0.24 * SAMPLE_RATE)) / SAMPLE_RATE
         samples = 0.8 * np.sin(2 * np.pi * (110 * time + 2 * (1 - np.exp(-20 * time)))) * np.exp(-12 * time)
@@ -147,7 +158,7 @@ def drum(name: str) -> Samples:
         time = np.arange(noise.size) / SAMPLE_RATE
         samples = 0.8 * noise * np.exp(-30 * time) * (0.6 + 0.4 * np.sign(np.sin(2 * np.pi * 90 * time)))
     else:
-        seconds, decay = (0.05, 80.0) if name == "hat" else (0.2, 18.0)
+        seconds, decay = CYMBALS[name]
         noise = _highpass(_noise(seconds, 3), 2)
         time = np.arange(noise.size) / SAMPLE_RATE
         samples = 0.5 * noise * np.exp(-decay * time)

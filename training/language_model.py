@@ -53,8 +53,15 @@ AVERAGING_PREFIX = "module."
 LANGUAGE_STREAM = 4
 TEXTLESS = 0.08
 """Probability that a whole batch has no text."""
-TEXT_ALONE, BOTH, MELODY_ALONE, NEITHER = 0.55, 0.28, 0.05, 0.12
+TEXT_ALONE, BOTH, MELODY_ALONE, NEITHER = 0.5, 0.38, 0.06, 0.06
 """Probabilities of the conditions of an example in the other batches."""
+ASKED_FOR_ANYWHERE = 0.3
+"""Share of the clips that begin anywhere that keep their conditions; the others have none."""
+
+CAPTION_CHOICES = 8
+"""Captions that are drawn for each clip, of which one is used."""
+FIRST_LOOP_WEIGHT = 3.0
+"""Weight of the first loop's codes in the loss: only they depend on text and melody, later ones repeat them."""
 
 
 def model_config(vocabulary: int, codec: Any) -> MusicgenMelodyConfig:
@@ -94,7 +101,9 @@ def make_batch(clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.ra
     textless = random.random() < TEXTLESS
     weights = np.array([0.0, 0.0, 0.5, 0.5]) if textless else np.array([TEXT_ALONE, BOTH, MELODY_ALONE, NEITHER])
     kinds = random.choice(4, size=len(clips), p=weights)
-    captions = ["" if textless else caption(clip.style, random) for clip in clips]
+    # Asked for music, the model should begin with a bar; music to continue may begin anywhere.
+    kinds[[not clip.from_a_bar and random.random() >= ASKED_FOR_ANYWHERE for clip in clips]] = 3
+    captions = [""] * len(clips) if textless else captions_of_one_length(clips, tokenizer, random)
     encoded = tokenizer(captions, padding=True, return_tensors="pt")
     has_text, has_melody = np.isin(kinds, (0, 1)), np.isin(kinds, (1, 2))
     chroma = np.stack([clip.chroma * np.uint8(follows) for clip, follows in zip(clips, has_melody, strict=True)])
@@ -107,6 +116,19 @@ def make_batch(clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.ra
         ).long(),
         loop_frames=torch.tensor([clip.style.loop_frames for clip in clips]),
     )
+
+
+def captions_of_one_length(clips: Sequence[Clip], tokenizer: Any, random: np.random.Generator) -> list[str]:
+    """Captions of about as many tokens as one that is drawn first.
+
+    The music follows the text, and a request's text has no padding: with captions of any length in a batch, the music
+    would seldom begin where a short prompt's does.
+    """
+    drawn = [[caption(clip.style, random) for _ in range(CAPTION_CHOICES)] for clip in clips]
+    flat = [text for texts in drawn for text in texts]
+    lengths = np.array([len(ids) for ids in tokenizer(flat)["input_ids"]]).reshape(len(clips), -1)
+    distances = np.abs(lengths - random.choice(lengths.ravel()))
+    return [texts[nearest] for texts, nearest in zip(drawn, distances.argmin(1), strict=True)]
 
 
 def delayed(codes: Tensor) -> Tensor:
@@ -205,8 +227,9 @@ class LanguageTraining:
         with torch.autocast(self._device.type, torch.bfloat16):
             losses = losses_by_frame(self.model, batch)
         is_first = torch.arange(frames, device=self._device) < batch.loop_frames[:, None]
+        weights = torch.where(is_first, FIRST_LOOP_WEIGHT, 1.0)
         return {
-            "loss": losses.mean(),
+            "loss": (losses * weights).mean() / weights.mean(),
             "first loop": losses[:, is_first].mean(),
             "later loops": losses[:, ~is_first].mean(),
         } | {f"codebook {k}": loss.mean() for k, loss in enumerate(losses)}
@@ -214,7 +237,7 @@ class LanguageTraining:
 
 def main() -> None:
     """Train, or resume training, into a folder."""
-    arguments = parse_arguments("language_model", __doc__, steps=8000)
+    arguments = parse_arguments("language_model", __doc__, steps=6000)
     tokenizer = load_tokenizer(arguments.folder, arguments.seed)
     codec = EncodecModel.from_pretrained(arguments.folder / "codec")
     text_encoder = T5EncoderModel.from_pretrained(arguments.folder / "text_encoder")

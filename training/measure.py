@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import librosa
@@ -29,15 +30,28 @@ from training.attributes import (
 )
 from training.free_prompts import FREE_PROMPTS
 from training.instruments import HOP, INSTRUMENTS, SAMPLE_RATE, Samples, frequency, note
-from training.music import FRAMES_PER_STEP, Pace, Style, compose, random_style, render
+from training.music import (
+    BARS,
+    FRAMES_PER_STEP,
+    GAIN,
+    LEAD_GAIN,
+    LOWEST_LEAD,
+    Pace,
+    Style,
+    compose,
+    random_style,
+    render,
+)
 
 FRAME_RATE = SAMPLE_RATE // HOP
 SECONDS = 8
+LONG_SECONDS = 14
+"""Two loops at the slowest tempo."""
 HELD_OUT, CODEC_CLIPS, MELODIES, CONTINUATIONS = 2, 3, 4, 5
 """Seeds of the songs: different for each measurement, except for the two ways to decode."""
 HELD_FRAMES = 40
-HELD_NOTES = (48, 53, 60, 67)
-"""Organ notes, MIDI numbers, between whose harmonics the codec should be silent."""
+HELD_INSTRUMENTS = ("flute", "synth")
+"""Leads that do not decay: between the harmonics of their notes, the codec should be silent."""
 PACE_PROMPTS: dict[Pace, tuple[str, ...]] = {
     "slow": ATTRIBUTES["fast or slow"].low,
     "moderate": ("mid-tempo music with drums", "a track with a drum beat at a moderate pace", "andante, drum groove"),
@@ -72,14 +86,21 @@ def measure_codec(model: MusicGen, clips: int) -> Iterator[str]:
 
 
 def measure_tones(model: MusicGen, _clips: int) -> Iterator[str]:
-    """The loudest tone that the codec makes of silence, and between the harmonics of held organ notes."""
+    """The loudest tone that the codec makes of silence, and between the harmonics of each note that a lead may hold."""
     silent = loudest_tone(decoded(model, np.zeros(2 * SAMPLE_RATE, np.float32)), None)
-    between = max(
-        loudest_tone(decoded(model, 0.1 * note("organ", "bright", pitch, HELD_FRAMES)), frequency(pitch))
-        for pitch in HELD_NOTES
-    )
+    between = [
+        loudest_tone(
+            decoded(model, GAIN * LEAD_GAIN * note(instrument, brightness, pitch, HELD_FRAMES)), frequency(pitch)
+        )
+        for instrument in HELD_INSTRUMENTS
+        for brightness, lowest in LOWEST_LEAD.items()
+        for pitch in range(lowest, lowest + 12)
+    ]
     yield f"| codec: loudest tone in silence | {silent:.0f} dBFS |"
-    yield f"| codec: loudest tone between the harmonics of held notes | {between:.0f} dBFS |"
+    yield (
+        f"| codec: loudest tone between the harmonics of a held note, {len(between)} notes "
+        f"| median {np.median(between):.0f} dBFS, highest {max(between):.0f} dBFS |"
+    )
 
 
 def decoded(model: MusicGen, samples: Samples) -> Samples:
@@ -172,15 +193,16 @@ def measure_instruments(model: MusicGen, clips: int) -> Iterator[str]:
 
 
 def measure_rhythm(model: MusicGen, clips: int) -> Iterator[str]:
-    """How well onsets lie on the grid of the asked tempo, and how much a bar is like the next."""
-    songs = labelled_songs(HELD_OUT, clips, SECONDS * FRAME_RATE)
+    """How well onsets lie on the grid of the asked tempo, and how much bars and loops are like the next."""
+    songs = labelled_songs(HELD_OUT, clips, LONG_SECONDS * FRAME_RATE)
     paces = [(pace, prompt) for pace, prompts in PACE_PROMPTS.items() for prompt in prompts]
     asked = [paces[index % len(paces)] for index in range(clips)]
-    inputs = [GenerationInput(prompt, SECONDS, seed=6000 + index) for index, (_, prompt) in enumerate(asked)]
+    inputs = [GenerationInput(prompt, LONG_SECONDS, seed=6000 + index) for index, (_, prompt) in enumerate(asked)]
     music = generate(model, inputs, "rhythm")
     for title, measure in (
         ("beat: onset energy within 20 ms of the asked tempo's sixteenths", on_grid),
         ("form: correlation of each bar with the next", bar_similarity),
+        ("form: correlation of each bar with that of the next loop", partial(bar_similarity, distance=BARS)),
     ):
         known = np.mean([measure(samples, style.frames_per_step) for style, samples in songs])
         made = np.mean(

@@ -1,7 +1,8 @@
 """Songs: their style (`Style`), their notes (`compose`) and their sound (`render`).
 
 A song is a loop of two bars in 4/4, with a chord for each half bar. Every onset lies on the codec's frame grid: a
-sixteenth lasts a whole number of frames, which allows only some tempi.
+sixteenth lasts a whole number of frames, which allows only some tempi. Drums tell the tempo and the density with their
+first hits: each tempo has its own kick, and each density its own cymbal.
 """
 
 from __future__ import annotations
@@ -11,7 +12,19 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from training.instruments import ARPEGGIOS, CHORDS, HOP, INSTRUMENTS, LEADS, SAMPLE_RATE, Samples, drum, note
+from training.instruments import (
+    ARPEGGIOS,
+    CHORDS,
+    CYMBALS,
+    HOP,
+    INSTRUMENTS,
+    KICKS,
+    LEADS,
+    SAMPLE_RATE,
+    Samples,
+    drum,
+    note,
+)
 
 Mode = Literal["major", "minor"]
 Brightness = Literal["dark", "bright"]
@@ -39,7 +52,12 @@ SOLO = 0.15
 """Share of the songs in which one instrument plays alone."""
 GAIN = 0.38
 """Gain of the mix, which keeps its peaks below 1."""
-DRUM_GAINS = {"kick": 0.9, "snare": 0.6, "clap": 0.6, "hat": 0.35, "open_hat": 0.35, "tom": 0.6}
+LEAD_GAIN = 0.22
+"""Gain of leads and of arpeggios, whose notes thus need the same codes."""
+KICK: dict[Pace, str] = {"slow": "deep_kick", "moderate": "kick", "fast": "hard_kick"}
+CYMBAL: dict[Density, tuple[str, int] | None] = {"sparse": None, "medium": ("hat", 4), "dense": ("ride", 2)}
+"""The cymbal of each density, and the sixteenths from one hit to the next."""
+DRUM_GAINS = dict.fromkeys(KICKS, 0.9) | dict.fromkeys(CYMBALS, 0.35) | {"snare": 0.6, "clap": 0.6, "tom": 0.6}
 PARTS = (("drums",), ("bass",), ("chords",), ("lead", "arpeggio"))
 """The parts of a song, each with the voices that may play it, of which a song has one at most."""
 
@@ -208,7 +226,7 @@ def _arpeggio(style: Style, sound: str, roots: tuple[int, ...], random: np.rando
         tones = sorted(_within(LOWEST_LEAD[style.brightness], style, root + degree) for degree in (0, 2, 4))
         for i in range(STEPS_PER_CHORD // length):
             step = half * STEPS_PER_CHORD + i * length
-            events.append(Event("arpeggio", sound, tones[shape[i % 4]], step, length, 0.16))
+            events.append(Event("arpeggio", sound, tones[shape[i % 4]], step, length, LEAD_GAIN))
     return events
 
 
@@ -231,7 +249,7 @@ def _lead(style: Style, sound: str, roots: tuple[int, ...], random: np.random.Ge
         for length in rhythms[half % 2]:
             if step % STEPS_PER_CHORD == 0:  # strong beats take the chord's nearest note
                 position = min(chord, key=lambda tone: abs(tone - position))
-            events.append(Event("lead", sound, tones[position], step, length, 0.26))
+            events.append(Event("lead", sound, tones[position], step, length, LEAD_GAIN))
             position = int(np.clip(position + random.choice([-2, -1, -1, 1, 1, 2]), 0, len(tones) - 1))
             step += length
     return events
@@ -241,14 +259,16 @@ def _drums(style: Style, random: np.random.Generator) -> list[Event]:
     kicks = {"sparse": ((0,), (0, 8)), "medium": ((0, 8), (0, 8, 10)), "dense": ((0, 4, 8, 12), (0, 6, 8, 14))}
     kick = kicks[style.density][random.integers(2)]
     back = "snare" if random.random() < 0.6 else "clap"
-    hats = {"sparse": 8, "medium": 4, "dense": 2}[style.density]
+    cymbal = CYMBAL[style.density]
     offbeat = style.density != "sparse" and random.random() < 0.4
     events = []
     for bar in range(BARS):
         first = bar * STEPS_PER_BAR
-        events += [("kick", first + step) for step in kick]
+        events += [(KICK[style.pace], first + step) for step in kick]
         events += [(back, first + step) for step in ((8,) if style.density == "sparse" else (4, 12))]
-        events += [("hat", first + step) for step in range(0, STEPS_PER_BAR, hats)]
+        if cymbal:
+            name, steps = cymbal
+            events += [(name, first + step) for step in range(0, STEPS_PER_BAR, steps)]
         if offbeat:
             events += [("open_hat", first + step) for step in (6, 14)]
     events += [("tom", BARS * STEPS_PER_BAR - 4), ("tom", BARS * STEPS_PER_BAR - 2)]

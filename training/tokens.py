@@ -52,6 +52,8 @@ class Clip(NamedTuple):
     """`[codebooks, LOOPS * loop_frames]`."""
     chroma: NDArray[np.uint8]
     """The loudest pitch class of each frame, `[CHROMA_FRAMES]`, of the lead alone or of all voices but the drums."""
+    from_a_bar: bool
+    """Whether it begins with a bar."""
 
 
 def looped(codes: Codes, loop_frames: int, start: int, frames: int) -> Codes:
@@ -89,7 +91,8 @@ class Encoder:
             codes = self._encode(render(style, events, frames, start=start))
         voices = ("lead",) if style.lead and random.random() < 0.5 else MELODIC
         chroma = self._melody.chroma(torch.from_numpy(render(style, events, frames, start=start, voices=voices)))
-        return Clip(style, codes, np.resize(chroma.argmax(1).numpy().astype(np.uint8), CHROMA_FRAMES))
+        loudest = np.resize(chroma.argmax(1).numpy().astype(np.uint8), CHROMA_FRAMES)
+        return Clip(style, codes, loudest, kind < FROM_A_BAR)
 
     def _encode_part(self, style: Style, events: tuple[Event, ...], part: int) -> Codes:
         """The codes `[LOOPS * loop_frames]` of one part alone, in that part's codebook."""
@@ -115,6 +118,7 @@ def save(path: Path, clips: list[Clip]) -> None:
     """Write clips into a file, which appears complete or not at all."""
     arrays: dict[str, Any] = {f"codes_{i}": clip.codes for i, clip in enumerate(clips)}
     arrays["styles"] = np.array([json.dumps(asdict(clip.style)) for clip in clips])
+    arrays["from_a_bar"] = np.array([clip.from_a_bar for clip in clips])
     arrays["chroma"] = np.stack([clip.chroma for clip in clips])
     unfinished = path.with_suffix(".partial")
     with unfinished.open("wb") as file:
@@ -127,8 +131,9 @@ def load(folder: Path) -> list[Clip]:
     clips = []
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as shard:
-            for i, style in enumerate(shard["styles"]):
-                clips.append(Clip(Style(**json.loads(str(style))), shard[f"codes_{i}"], shard["chroma"][i]))
+            columns = zip(shard["styles"], shard["chroma"], shard["from_a_bar"], strict=True)
+            for i, (style, chroma, from_a_bar) in enumerate(columns):
+                clips.append(Clip(Style(**json.loads(str(style))), shard[f"codes_{i}"], chroma, bool(from_a_bar)))
     return clips
 
 

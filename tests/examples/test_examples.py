@@ -62,9 +62,9 @@ def test_a_clip_is_continued_and_its_melody_followed(tmp_path: Path) -> None:
     write_audio(tmp_path / "clip.wav", Waveform(tune.astype(np.float32)[None], 32_000))
     run(
         "continuation_and_melody.py",
-        *(tmp_path / "clip.wav", "happy piano", "--seconds", 1.5, "--duration", 1, "--folder", tmp_path),
+        *(tmp_path / "clip.wav", "happy piano", "--seconds", 1.52, "--duration", 1, "--folder", tmp_path),
     )
-    assert seconds(tmp_path / "continued.wav") == 2.5
+    assert seconds(tmp_path / "continued.wav") == 2.52
     assert seconds(tmp_path / "melody.wav") == 1
 
 

@@ -103,6 +103,17 @@ def test_drums_are_the_same_each_time_and_different_from_each_other() -> None:
     assert len({sound[:1000].tobytes() for sound in sounds}) == len(sounds)
 
 
+def test_the_first_drums_tell_tempo_and_density() -> None:
+    drummed = [style for style in (random_style(np.random.default_rng([6, i])) for i in range(300)) if style.drums]
+    told: dict[frozenset[str], set[tuple[str, str]]] = {}
+    for index, style in enumerate(drummed):
+        events = compose(style, np.random.default_rng(index))
+        first = frozenset(event.sound for event in events if event.voice == "drums" and event.step == 0)
+        told.setdefault(first, set()).add((style.pace, style.density))
+    assert len(told) == 9
+    assert all(len(styles) == 1 for styles in told.values())
+
+
 def test_captions_never_contradict_the_song() -> None:
     for index in range(300):
         random = np.random.default_rng([8, index])
@@ -120,6 +131,17 @@ def test_captions_never_contradict_the_song() -> None:
                 wrong = [word for word in words if other != value and f" {word} " in text]
                 # "warm and dark" holds "dark": a word counts only if no right one explains it.
                 assert not [word for word in wrong if not any(word in good for good in right)], (text, style)
+
+
+def test_some_captions_say_nothing_and_some_say_more_than_the_song() -> None:
+    known = {
+        word for table in (PACES, MODES, BRIGHTNESSES, DENSITIES, DRUMS) for words in table.values() for word in words
+    }
+    style = song(3)[0]
+    texts = [caption(style, np.random.default_rng([10, index])) for index in range(300)]
+    silent = [text for text in texts if not any(word in text.lower() for word in known)]
+    assert 5 < len(silent) < 150
+    assert len(set(texts)) > 250
 
 
 def test_captions_vary() -> None:

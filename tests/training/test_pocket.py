@@ -35,12 +35,15 @@ def theirs() -> MusicgenMelodyForConditionalGeneration:
 
 def test_the_folder_is_small_half_precision_and_described() -> None:
     assert resolve(POCKET) == POCKET_FOLDER
-    assert sum(file.stat().st_size for file in POCKET_FOLDER.iterdir()) <= 30e6
+    assert sum(file.stat().st_size for file in POCKET_FOLDER.rglob("*.*")) <= 40e6
     with safe_open(POCKET_FOLDER / "model.safetensors", "pt") as file:
         floats = {file.get_slice(name).get_dtype() for name in file.keys()} - {"BOOL"}  # noqa: SIM118 (no mapping)
     assert floats == {"F16"}
     card = (POCKET_FOLDER / "README.md").read_text()
-    for heading in ("## Data", "## Sizes", "## Training", "## Measured", "## Limits", "## Licence"):
+    for heading in (
+        *("## What to ask for", "## What it does not do", "## Measured"),
+        *("## Data", "## Sizes", "## Training", "## Licence"),
+    ):
         assert heading in card
 
 
@@ -48,7 +51,7 @@ def test_abilities(pocket: MusicGen) -> None:
     abilities = pocket.abilities
     assert pocket.trained
     assert pocket.name == POCKET
-    assert (abilities.melody, abilities.channels, abilities.sample_rate, abilities.frame_rate) == (True, 1, 32_000, 50)
+    assert (abilities.melody, abilities.channels, abilities.sample_rate, abilities.frame_rate) == (True, 1, 32_000, 25)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
@@ -58,7 +61,7 @@ def test_transformers_plays_the_same(
     sampling = SamplingParams(temperature=0, guidance=guidance)
     ours = pocket.submit(GenerationInput(PROMPT, 2.0, seed=0, sampling=sampling)).audio()
     tokens = AutoTokenizer.from_pretrained(POCKET_FOLDER)(PROMPT, return_tensors="pt")
-    played = theirs.generate(**tokens, do_sample=False, guidance_scale=guidance, max_new_tokens=103)
+    played = theirs.generate(**tokens, do_sample=False, guidance_scale=guidance, max_new_tokens=53)
     assert np.abs(ours.samples - played[0].detach().numpy()).max() < 1e-3
     assert ours.samples.std() > 0.01
 
@@ -69,7 +72,7 @@ def test_transformers_follows_the_same_melody(pocket: MusicGen, theirs: Musicgen
     chroma = MelodyConditioner(sample_rate=32_000, bins=12, frames=theirs.config.chroma_length).encode(waveform(tune))
     tokens = AutoTokenizer.from_pretrained(POCKET_FOLDER)(PROMPT, return_tensors="pt")
     played = theirs.generate(
-        **tokens, input_features=chroma[None], do_sample=False, guidance_scale=3.0, max_new_tokens=103
+        **tokens, input_features=chroma[None], do_sample=False, guidance_scale=3.0, max_new_tokens=53
     )
     assert np.abs(ours.samples - played[0].detach().numpy()).max() < 1e-3
 
@@ -79,10 +82,22 @@ def test_the_codec_keeps_unseen_songs(pocket: MusicGen) -> None:
     for _, samples in labelled_songs(9, 6, 200):
         decoded = pocket.codec.decode(pocket.codec.encode(torch.from_numpy(samples)[None]))[0].numpy()
         ratios.append(si_sdr(samples, decoded))
-    assert np.mean(ratios) > 5.0
+    assert np.mean(ratios) > 14.0
 
 
-@pytest.mark.parametrize("name", ["bright or dark"])
+def test_the_codec_keeps_silence(pocket: MusicGen) -> None:
+    silence = pocket.codec.decode(pocket.codec.encode(torch.zeros(1, 32_000)))[0].numpy()
+    assert np.abs(silence).max() < 1e-3
+
+
+def test_words_that_it_does_not_know_give_music(pocket: MusicGen) -> None:
+    prompts = ["Celesta under water", "xylophone quartet", "Ф", "the of and to", "lorem ipsum dolor sit amet"]
+    for samples in generate(pocket, [GenerationInput(prompt, 4.0, seed=3) for prompt in prompts], "unknown words"):
+        seconds = samples.reshape(4, -1)
+        assert seconds.std(axis=1).min() > 0.005
+
+
+@pytest.mark.parametrize("name", ["percussion or none", "major or minor", "bright or dark"])
 def test_prompts_are_followed(pocket: MusicGen, name: str) -> None:
     """The card has the figures of 100 clips, also of what is hardly followed; of these ten, guessing gets eight or more
     right once in twenty times."""

@@ -132,6 +132,31 @@ def test_a_parts_codes_are_those_of_the_quantizer(untrained: codec.CodecTraining
     assert torch.equal(torch.stack(by_dictionary), by_quantizer)
 
 
+def test_the_music_begins_where_a_prompts_own_length_puts_it(folder: Path) -> None:
+    """A batch's captions are of one length nearly, and that length differs from batch to batch."""
+    clips, tokenizer = tokens.load(folder / "tokens"), load_tokenizer(folder, 0)
+    random = np.random.default_rng(6)
+    spreads, longest = [], []
+    for _ in range(40):
+        texts = language_model.captions_of_one_length(clips[:12], tokenizer, random)
+        lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+        spreads.append(np.median(np.abs(np.array(lengths) - max(lengths))))
+        longest.append(max(lengths))
+    assert np.mean(spreads) < 0.25 * np.mean(longest)
+    assert min(longest) < 10 < 25 < max(longest)
+
+
+def test_only_music_that_begins_with_a_bar_is_mostly_asked_for(folder: Path) -> None:
+    clips, tokenizer = tokens.load(folder / "tokens"), load_tokenizer(folder, 0)
+    assert {clip.from_a_bar for clip in clips} == {False, True}
+    asked: dict[bool, list[bool]] = {False: [], True: []}
+    for step in range(40):
+        batch = language_model.make_batch(clips, 20, tokenizer, np.random.default_rng([7, step]))
+        for clip, mask in zip(clips, batch.text_mask, strict=True):
+            asked[clip.from_a_bar].append(bool(mask.any()))
+    assert np.mean(asked[True]) > 2 * np.mean(asked[False])
+
+
 def test_a_codebook_describes_its_own_part_alone(folder: Path) -> None:
     trained: Any = EncodecModel.from_pretrained(folder / "codec")
     for index, layer in enumerate(trained.quantizer.layers):
