@@ -243,7 +243,7 @@ class Traces:
 
 
 class _RequestSpans(SpanProcessor):
-    """Completes FastAPI's spans of requests: the log names their trace, and queries, which may hold secrets, are out."""
+    """Completes FastAPI's spans of requests: the log names their trace, and queries may hold secrets."""
 
     def on_start(self, span: RecordedSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002
         """Complete the span."""
