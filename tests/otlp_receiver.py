@@ -55,7 +55,9 @@ class TraceReceiver:
 
     def of_prediction(self, prediction_id: str) -> list[Span]:
         """The spans of the traces in which a span names the prediction, in the order in which they began."""
-        traces = {span.trace_id for span in self.spans if span.attributes.get("musicgen.prediction.id") == prediction_id}
+        traces = {
+            span.trace_id for span in self.spans if span.attributes.get("musicgen.prediction.id") == prediction_id
+        }
         return sorted((span for span in self.spans if span.trace_id in traces), key=lambda span: span.began)
 
 
