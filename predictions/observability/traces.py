@@ -80,7 +80,7 @@ class Traces:
     def __init__(self, process: str) -> None:
         """Begin to export. Raises WrongSetting where the OTEL_* variables ask for what there is not."""
         _require_http()
-        ours = {
+        ours: Attributes = {
             "service.name": f"musicgen-{process}",
             "service.namespace": "musicgen",
             "service.version": package_version(),
