@@ -39,8 +39,14 @@ CLOSE_SECONDS = 5.0
 """How long a process waits at its end for its last spans to be exported."""
 REDACTED = "REDACTED"
 """What the semantic conventions put in the place of a secret."""
-_REQUESTED = ("seed", "temperature", "top_k", "top_p")
-"""The fields of an input that the semantic conventions have names for."""
+_REQUESTED = {
+    "duration": "musicgen.duration",
+    "seed": "gen_ai.request.seed",
+    "temperature": "gen_ai.request.temperature",
+    "top_k": "gen_ai.request.top_k",
+    "top_p": "gen_ai.request.top_p",
+}
+"""The numbers of an input that are attributes."""
 _W3C = TraceContextTextMapPropagator()
 
 Attributes = Mapping[str, AttributeValue]
@@ -159,8 +165,7 @@ class Traces:
             "gen_ai.operation.name": "generate_content",
             "gen_ai.provider.name": "musicgen",
             "gen_ai.request.model": prediction.model,
-            "musicgen.duration": prediction.input["duration"],
-            **{f"gen_ai.request.{name}": prediction.input[name] for name in _REQUESTED},
+            **{name: prediction.input[field] for field, name in _REQUESTED.items() if field in prediction.input},
         }
         began = time.monotonic()
         with self._span(f"generate_content {prediction.model}", attributes):
@@ -203,8 +208,13 @@ class Traces:
             "musicgen.webhook.id": delivery_id,
         }
         span = self._tracer.start_span("POST", _context_of(prediction), SpanKind.CLIENT, attributes)
-        with _present(span) as trace_id:
-            yield trace_id
+        try:
+            with _present(span) as trace_id:
+                yield trace_id
+        finally:
+            # Where its outcome could not be written down.
+            if span.is_recording():
+                span.end()
 
     def webhook_attempted(self, verdict: Verdict, seconds: float, status: int | None) -> None:
         """End the span of an attempt that took so long; `status`: the answer's, None where none came."""
