@@ -14,9 +14,11 @@ import uvicorn
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from app import replicate
+from app.access import QUIET
 from app.application import Application
 from app.guard.browser import BrowserGuard
 from app.guard.connections import connections_for
@@ -37,6 +39,7 @@ from app.routes.objects import objects_router
 from app.services import ServedModels, Services
 from app.tokens import Tokens
 from predictions.models.registry import load_registry
+from predictions.observability import life
 from predictions.observability.logs import configure_logging
 from predictions.observability.metrics import Exposition, name_build, observe_redis
 from predictions.observability.metrics import streams as streams_open
@@ -79,6 +82,7 @@ def create_app(settings: Settings, exposition: Exposition | None = None) -> Appl
         redoc_url=None,
         lifespan=_running,
         generate_unique_id_function=_operation_id,
+        telemetry=_telemetry(settings),
         max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
     )
     app.add_middleware(HeadByGet)
@@ -102,6 +106,18 @@ def create_app(settings: Settings, exposition: Exposition | None = None) -> Appl
         app.include_router(metrics_router(exposition))
     add_problem_handlers(app)
     return app
+
+
+def _telemetry(settings: Settings) -> TelemetryConfig:
+    """Spans of requests by FastAPI, where traces are on, and nothing else of its telemetry."""
+    return {
+        "tracing": settings.traces,
+        "operation_spans": False,
+        "metrics": False,
+        "logs": False,
+        "auto_configure": False,
+        "exclude": lambda scope: scope["path"].startswith(QUIET),
+    }
 
 
 def _guard_browsers(app: Application, settings: Settings) -> None:
@@ -165,6 +181,8 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*listening, return_exceptions=True)
         await services.store.close()
         app.access_log.tell()
+        # Here, for the signal that ends the server then ends the process.
+        await to_thread.run_sync(life.end_traces)
 
 
 def _queue_collector(settings: Settings, services: Services) -> QueueCollector:
@@ -193,6 +211,7 @@ def run() -> None:
     settings.require_safe_binding()
     settings.require_secret()
     configure_logging(settings, "api")
+    life.begin_traces(settings, "api")
     name_build()
     for kind in ("events", "audio"):
         streams_open.labels(kind)

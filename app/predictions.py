@@ -182,17 +182,18 @@ async def _create(
     new = await _new_prediction(services, submission, value, version, original)
     file_id = new.input_file or ""
     tenant = services.tokens.tenant_of(submission.owner)
-    command = commands.create(
-        new,
-        tenant=tenant,
-        idempotency_key=submission.idempotency_key or "",
-        remember_seconds=services.settings.remember_seconds,
-        max_queued=services.settings.max_queued,
-        max_stored_bytes=files.max_stored_bytes(tenant.limits),
-        take_offered=take_offered,
-    )
     try:
-        created = await services.store.run(command)
+        with life.sending(new.queue, new.id) as traceparent:
+            command = commands.create(
+                replace(new, traceparent=traceparent),
+                tenant=tenant,
+                idempotency_key=submission.idempotency_key or "",
+                remember_seconds=services.settings.remember_seconds,
+                max_queued=services.settings.max_queued,
+                max_stored_bytes=files.max_stored_bytes(tenant.limits),
+                take_offered=take_offered,
+            )
+            created = await services.store.run(command)
     except StoreFull:
         raise
     except StoreUnavailable as error:

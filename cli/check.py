@@ -184,6 +184,16 @@ def _credentials(settings: Settings) -> str:
     return f"a file was signed with {settings.c2pa_certificate}"
 
 
+def _traces(settings: Settings) -> str:
+    if not settings.traces:
+        return "none are made"
+    from predictions.observability import life
+
+    life.begin_traces(settings, "check")
+    life.end_traces()
+    return "they are exported by OTLP"
+
+
 def _page(_settings: Settings) -> str:
     from app.page import BUILT
 
@@ -243,6 +253,7 @@ CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("engine", _engine),
     ("ffmpeg", _ffmpeg),
     ("content credentials", _credentials),
+    ("traces", _traces),
     ("page", _page),
 )
 """What is checked beside the models, in this order."""

@@ -76,13 +76,18 @@ class Job:
         return self._generation.encoding_seconds
 
     @property
+    def encoded_at(self) -> float | None:
+        """When these were encoded, on the clock of `time.monotonic`; None before, or where the backend does not say."""
+        return self._generation.encoded_at
+
+    @property
     def started(self) -> bool:
         """Whether it has left the queue."""
         return self._generation.started
 
     @property
     def started_at(self) -> float | None:
-        """When its first step began, on the clock of `time.monotonic`; None while it waits."""
+        """When its first step began, on the same clock; None while it waits."""
         return self._generation.started_at
 
     @property

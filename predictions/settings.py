@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     """A Unix socket in the place of the port; `musicgen serve` sets it for its processes, and shows them together."""
     metrics_tenants: bool = False
     """Whether what waits and runs is shown for each tenant too."""
+    traces: bool = False
+    """Whether traces are exported by OTLP; where to, the OTEL_* variables say (predictions/observability/traces.py)."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     revision: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$")

@@ -22,6 +22,7 @@ from predictions.errors import StoreUnavailable, WrongSetting
 from predictions.models import announcements
 from predictions.models.card import Announcement
 from predictions.models.registry import ModelEntry, worker_entry
+from predictions.observability import life
 from predictions.observability.logs import configure_logging
 from predictions.observability.metrics import Exposition, name_build, observe_redis
 from predictions.observability.server import Checks, MetricsServer
@@ -56,10 +57,12 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
     entry = None if webhooks else worker_entry(settings)
     queue = entry.queue if entry else Queue.WEBHOOKS
     _configure_logging(settings)
+    life.begin_traces(settings, "webhooks" if webhooks else "worker")
     name = _worker_name(queue, str(os.getpid()))
     name_build()
     require_redis(settings.redis_url)
     with ExitStack() as cleanup:
+        cleanup.callback(life.end_traces)
         exposition, health = Exposition(), WorkerHealth()
         server = MetricsServer(settings, exposition, Checks(health.live, health.ready, health.startup))
         server.start()

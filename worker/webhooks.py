@@ -106,7 +106,8 @@ class WebhookSender:
         except PredictionNotFound:
             return
         keys = self._keys.of(prediction.owner, self._store.run(secrets.secret_state(prediction.owner)))
-        self._record(attempt, self._post(prediction, attempt, keys))
+        with life.webhook_attempt_at(prediction, attempt.delivery_id, attempt.number):
+            self._record(attempt, self._post(prediction, attempt, keys))
 
     def _post(self, prediction: Prediction, attempt: StartedAttempt, keys: Sequence[str]) -> Response:
         assert prediction.webhook is not None
@@ -116,7 +117,7 @@ class WebhookSender:
             status, headers = outbound.post(
                 prediction.webhook.url,
                 content,
-                signing.signed_headers(keys, attempt.delivery_id, now(), content),
+                {**signing.signed_headers(keys, attempt.delivery_id, now(), content), **life.trace_headers()},
                 timeout_seconds=schedule.TIMEOUT_SECONDS,
                 allowed_networks=self._settings.outbound_allow,
             )
@@ -142,7 +143,8 @@ class WebhookSender:
             attempt.number,
             verdict,
             seconds=response.seconds,
-            outcome=response.error or f"status {response.status}",
+            status=response.status,
+            error=response.error,
         )
 
 

@@ -183,6 +183,7 @@ class Engine:
             next(encoding)
         except StopIteration as ended:
             request: Request = ended.value
+            generation.encoded_at = time.monotonic()
             return request
         finally:
             generation.encoding_seconds += time.monotonic() - began

@@ -22,8 +22,10 @@ class Generation:
         self.completed_steps = 0
         self.encoding_seconds = 0.0
         """How long its conditions took to encode."""
+        self.encoded_at: float | None = None
+        """When they were encoded, on the clock of `time.monotonic`; None before, or where nothing had to be."""
         self.started_at: float | None = None
-        """When its first step began, on the clock of `time.monotonic`; None before."""
+        """When its first step began, on the same clock; None before."""
         self.finished_at: float | None = None
         """When its codes were there, on the same clock; None before."""
         self.cancelled = False

@@ -101,8 +101,13 @@ class LongFormGeneration:
         return self._first.encoding_seconds
 
     @property
+    def encoded_at(self) -> float | None:
+        """When they were encoded, on the clock of `time.monotonic`; None before."""
+        return self._first.encoded_at
+
+    @property
     def started_at(self) -> float | None:
-        """When the first window's first step began, on the clock of `time.monotonic`."""
+        """When the first window's first step began, on the same clock."""
         return self._first.started_at
 
     @property

@@ -1,4 +1,4 @@
-"""A storage whose operations are counted."""
+"""A storage whose operations are counted, and are steps in traces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from predictions.errors import ObjectNotFound, StorageError
-from predictions.observability import metrics
+from predictions.observability import life, metrics
 from predictions.storage.protocol import AudioStorage, StoredObject
 
 
@@ -45,7 +45,8 @@ class ObservedStorage:
 def _counted(operation: str) -> Iterator[None]:
     began, failed = time.perf_counter(), False
     try:
-        yield
+        with life.step(f"storage {operation}"):
+            yield
     except StorageError as error:
         failed = not isinstance(error, ObjectNotFound)
         raise

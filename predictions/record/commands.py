@@ -100,6 +100,7 @@ def create(
         "live": "1" if new.live else None,
         "rerun_of": new.rerun_of,
         "request_id": new.request_id,
+        "traceparent": new.traceparent,
         "tenant": tenant.name,
         "origin": new.origin,
         "wanted_audio_sha256": new.wanted_audio_sha256,
@@ -355,6 +356,7 @@ def _read_prediction(answer: Any) -> Prediction:
     flat, position = answer
     record = cast(PredictionHash, dict(pairs(flat)))
     started_at, completed_at, progress = record.get("started_at"), record.get("completed_at"), record.get("progress")
+    returned_at = record.get("returned_at")
     provenance = record.get("provenance")
     return Prediction(
         id=record["id"],
@@ -368,6 +370,7 @@ def _read_prediction(answer: Any) -> Prediction:
         created_at=read_time(record["created_at"]),
         attempt=int(record["attempt"]),
         lease_token=record.get("lease_token") or "",
+        returned_at=read_time(returned_at) if returned_at else None,
         started_at=read_time(started_at) if started_at else None,
         completed_at=read_time(completed_at) if completed_at else None,
         output_key=record.get("output_key"),
@@ -378,6 +381,7 @@ def _read_prediction(answer: Any) -> Prediction:
         provenance=Provenance(**json.loads(provenance)) if provenance else None,
         rerun_of=record.get("rerun_of"),
         request_id=record.get("request_id") or "",
+        traceparent=record.get("traceparent"),
         tenant=record.get("tenant") or "",
         origin=record.get("origin"),
         wanted_audio_sha256=record.get("wanted_audio_sha256"),

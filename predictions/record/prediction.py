@@ -81,6 +81,8 @@ class NewPrediction:
     """SHA-256 that the input audio must have, in hex: that of the repeated prediction."""
     request_id: str | None = None
     """The id of the request that creates it, for the logs."""
+    traceparent: str | None = None
+    """The trace that the request belongs to (W3C Trace Context); None where nothing is traced."""
     priority: int = 0
     """Among the predictions of its owner, those with a higher one are taken first."""
     cancel_after: float | None = None
@@ -106,6 +108,8 @@ class Prediction:
     """How often a worker has taken it."""
     lease_token: str = ""
     """The fencing token of the last lease; empty before the first."""
+    returned_at: datetime | None = None
+    """When it last began to wait for another attempt; None where it never did."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
     output_key: str | None = None
@@ -123,6 +127,8 @@ class Prediction:
     """The id of the prediction that this one repeats."""
     request_id: str = ""
     """The id of the request that created it, for the logs; empty where that is not known."""
+    traceparent: str | None = None
+    """The trace that this request belongs to (W3C Trace Context); None where it was not traced."""
     tenant: str = ""
     """The name of its tenant when it was created, for the logs; empty where that is not known."""
     origin: str | None = None

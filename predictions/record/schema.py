@@ -176,11 +176,15 @@ class PredictionHash(TypedDict, total=False):
     rerun_of: str | None
     request_id: str | None
     """The id of the request that created it, for the logs."""
+    traceparent: str | None
+    """The trace that the request belongs to, as W3C Trace Context writes it; absent where nothing is traced."""
     tenant: str | None
     """The name of its tenant when it was created, for the logs."""
     origin: str | None
     """The id of the prediction at which a chain of reruns began; absent where this is no rerun."""
     wanted_audio_sha256: str | None
+    returned_at: str | None
+    """When it last began to wait for another attempt; absent where it never did."""
     started_at: str | None
     completed_at: str | None
     progress: str | None

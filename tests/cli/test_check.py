@@ -39,6 +39,7 @@ def test_the_settings_of_serve_are_right_as_they_are(tmp_path: Path) -> None:
     names = [line.partition(":")[0][2:] for line in lines]
     assert names == [
         *("settings", "secret", "tokens", "Redis", "storage", "device", "engine", "ffmpeg", "content credentials"),
+        "traces",
         "page",
         "model local/musicgen-pocket",
     ]

@@ -41,6 +41,8 @@ EVERYWHERE = [
     ({"MUSICGEN_MODELS": "/nonexistent/models.toml"}, "MUSICGEN_MODELS"),
     ({"MUSICGEN_DATA_DIR": f"{__file__}/data"}, "MUSICGEN_DATA_DIR"),
     ({"MUSICGEN_STORAGE": "s3", "MUSICGEN_S3_ENDPOINT": "http://127.0.0.1:1"}, "MUSICGEN_S3_ACCESS_KEY"),
+    ({"MUSICGEN_TRACES": "true", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
+    ({"MUSICGEN_TRACES": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
 ]
 OF_WORKERS = [
     ({"MUSICGEN_MODEL": "/nonexistent/model"}, "MUSICGEN_MODEL=/nonexistent/model"),
@@ -89,6 +91,24 @@ def test_a_damaged_model_ends_the_worker_with_one_line(redis_url: str, tmp_path:
 def test_a_secret_is_required(redis_url: str, tmp_path: Path, command: tuple[str, ...]) -> None:
     ended = musicgen(tmp_path, *command, MUSICGEN_REDIS_URL=redis_url)
     assert "MUSICGEN_SECRET is not set" in last_line(ended)
+
+
+@pytest.mark.parametrize("command", [("api",), ("worker", "--queues", "webhooks"), ("worker",)])
+def test_traces_need_their_extra(redis_url: str, tmp_path: Path, command: tuple[str, ...]) -> None:
+    without = (
+        f"import sys; sys.modules['opentelemetry.sdk'] = None; from cli.main import main; sys.exit(main({command}))"
+    )
+    environment = {
+        **os.environ,
+        "MUSICGEN_DATA_DIR": str(tmp_path),
+        "MUSICGEN_REDIS_URL": redis_url,
+        "MUSICGEN_SECRET": "a secret of 16 or more",
+        "MUSICGEN_TRACES": "true",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", without], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert "pip install 'musicgen-server[otel]'" in last_line(ended)
 
 
 def test_what_redis_refuses_is_a_wrong_setting(redis_url: str, tmp_path: Path) -> None:

@@ -207,7 +207,8 @@ class Generator:
         self._check_version(attempt.prediction)
         attempt.log += "Fetching input_audio\n"
         attempt.lease.follow(lambda: Reached(logs=attempt.log))
-        attempt.clip = self._reader.read(attempt.lease, attempt.note_audio)
+        with life.step("fetch input_audio"):
+            attempt.clip = self._reader.read(attempt.lease, attempt.note_audio)
 
     def _carry_out(self, attempt: Attempt) -> None:
         prediction, lease = attempt.prediction, attempt.lease
@@ -219,11 +220,13 @@ class Generator:
         lease.follow(_Meter(job, attempt.log).read)
         lease.when_lost(job.cancel)
         live = LiveAudio(self._store, self._storage, lease) if prediction.live else None
-        audio = job.finish(on_chunk=live)
+        with life.generating(prediction, job):
+            audio = job.finish(on_chunk=live)
         lease.check()
         key = output_key(prediction.id, lease.token, value.output_format.extension)
-        content = self._file(prediction, value, audio)
-        delivered = as_delivered(content, value.output_format, audio)
+        with life.step("write file"):
+            content = self._file(prediction, value, audio)
+            delivered = as_delivered(content, value.output_format, audio)
         lease.check()
         content_type = value.output_format.content_type
         until_storage_answers(f"Storing {key}", lambda: self._storage.put(key, content, content_type), lease)

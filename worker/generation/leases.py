@@ -155,6 +155,7 @@ class LeaseKeeper:
         command = commands.take(
             self._queue, self._next_token, self._lease_seconds, held, no_audio=no_audio, no_audio_of=no_audio_of
         )
+        began = time.monotonic()
         # With the same token until there is an answer: should it be lost, the next call gets what was taken.
         prediction = self._store.run(command, patience=TAKE_PATIENCE_SECONDS)
         self._next_token = new_id()
@@ -163,13 +164,14 @@ class LeaseKeeper:
         lease = Lease(prediction)
         with self._lock:
             self._held[lease.token] = lease
-        life.taken(prediction)
+        life.taken(prediction, time.monotonic() - began)
         return lease
 
     def release(self, lease: Lease) -> None:
         """Renew the lease no more: its work has ended."""
         with self._lock:
             del self._held[lease.token]
+        life.released(lease.prediction)
 
     def _run(self) -> None:
         is_broken = False

@@ -68,6 +68,7 @@ end
 local function wait_again(queue, id, created_at)
   redis.call('HSET', KEY.waiting(queue), id, 0)
   redis.call('ZADD', KEY.waiting_since(queue), clock(), id)
+  redis.call('HSET', KEY.prediction(id), 'returned_at', clock())
   redis.call('ZADD', KEY.returned(queue), created_at, id)
 end
 
