@@ -23,7 +23,7 @@ EXAMPLES = {
     "hymn": "sad slow church organ, no drums",
 }
 """The name of each picture, and its prompt."""
-DRAWING = "showspectrumpic=size=720x200:legend=0:scale=log:fscale=log:start=40:stop=12000:drange=80"
+DRAWING = "showspectrumpic=size=720x200:legend=0:scale=log:stop=4000:drange=60:win_func=hann"
 
 
 def main() -> None:
