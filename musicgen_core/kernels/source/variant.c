@@ -354,7 +354,32 @@ struct output {
     float *const *rows;   /* instead of `to`: where each row goes */
     int activation;
     int adds;             /* to what is there */
+    /* With adapters: whose row each is, which product of theirs this is, and `low` of the decoder. */
+    const struct row *adapted;
+    int64_t product;
+    const float *low;
+    int64_t max_ranks;
 };
+
+/* What a row's adapter adds to a panel: strength * b (a x), with a x in pieces. */
+static void multiply_b(const struct output *output, int64_t row, int64_t panel, floats sums[PARTS]) {
+    const struct row *who = &output->adapted[row];
+    const struct low_rank *change = &who->adapter->products[output->product];
+    for (int part = 0; part < PARTS; part++) sums[part] = all(0.0f);
+    if (!change->a) return;
+    int64_t first = change->spans[2 * panel], last = change->spans[2 * panel + 1];
+    const float *b = (const float *)change->b->weights + panel * change->b->inputs * PANEL;
+    const float *low = output->low + row * PIECES * output->max_ranks;
+    for (int64_t block = first / LANES * LANES; block < last; block += LANES) {
+        floats whole = load(low + block);
+        for (int piece = 1; piece < PIECES; piece++) whole += load(low + piece * output->max_ranks + block);
+        float values[LANES];
+        store(values, whole * (float)who->strength);
+        for (int64_t rank = block < first ? first : block; rank < block + LANES && rank < last; rank++)
+            for (int part = 0; part < PARTS; part++)
+                sums[part] = multiply_add(load(b + rank * PANEL + part * LANES), all(values[rank - block]), sums[part]);
+    }
+}
 
 INLINE void finish(const struct output *output, int64_t row, int64_t first, int64_t outputs, floats values[PARTS]) {
     float *to = (output->rows ? output->rows[row] : output->to + row * output->stride) + first;
@@ -386,6 +411,12 @@ INLINE void multiply_tile(const struct matrix *matrix, int64_t panel, const stru
     } else {
         const float *weights = (const float *)matrix->weights + panel * matrix->groups * PANEL;
         float_tile(weights, matrix->groups, x->values + first * padded, rows, values);
+    }
+    for (int row = 0; output->adapted && row < used; row++) {
+        if (!output->adapted[first + row].adapter) continue;
+        floats added[PARTS];
+        multiply_b(output, first + row, panel, added);
+        for (int part = 0; part < PARTS; part++) values[row][part] += added[part];
     }
     for (int row = 0; row < used; row++) finish(output, first + row, panel * PANEL, matrix->outputs, values[row]);
 }
@@ -443,7 +474,7 @@ static void multiply_member(void *context, int member) {
 
 static void multiply(struct team *team, const struct matrix *matrix, const float *x, int64_t count, float *out) {
     struct product product = {team, matrix, x, new_rows(count, matrix->inputs, matrix->is_int8), count,
-                              {out, matrix->outputs, NULL, NO_ACTIVATION, 0}};
+                              {.to = out, .stride = matrix->outputs}};
     team_run(team, multiply_member, &product);
     free_rows(&product.x);
 }
@@ -482,6 +513,19 @@ static void prepare(struct decoder *decoder, const struct matrix *matrix, const 
     team_wait(decoder->team);
 }
 
+static void embed_change(const struct decoder *decoder, const struct row *row, float *x) {
+    const struct adapter *adapter = row->adapter;
+    int64_t dim = decoder->dim, ranks = adapter->embedding_rank;
+    for (int64_t k = 0; k < decoder->codebooks; k++) {
+        const float *low = adapter->tables + (k * (decoder->vocabulary + 1) + row->tokens[k]) * ranks;
+        for (int64_t rank = 0; rank < ranks; rank++) {
+            const float *b = adapter->embedding + (k * ranks + rank) * dim;
+            float value = low[rank] * (float)row->strength;
+            for (int64_t i = 0; i < dim; i++) x[i] += value * b[i];
+        }
+    }
+}
+
 static void embed(struct decoder *decoder, const struct row *rows, int64_t count) {
     int64_t dim = decoder->dim;
     for (int64_t row; (row = team_take(decoder->team)) < count;) {
@@ -491,6 +535,7 @@ static void embed(struct decoder *decoder, const struct row *rows, int64_t count
             const float *embedding = decoder->embedding + (k * (decoder->vocabulary + 1) + rows[row].tokens[k]) * dim;
             for (int64_t i = 0; i < dim; i++) x[i] += embedding[i];
         }
+        if (rows[row].adapter) embed_change(decoder, &rows[row], x);
         const float *position = decoder->positions + rows[row].position * dim;
         for (int64_t i = 0; i < dim; i++) x[i] += position[i];
     }
@@ -621,16 +666,44 @@ static void attend_condition(struct decoder *decoder, const struct row *rows, in
     team_wait(decoder->team);
 }
 
+/* a x of all rows with an adapter. One member reads a piece of an adapter's `a` for all rows that use it. */
+static void multiply_a(struct decoder *decoder, const struct row *rows, int64_t product, const float *x, int64_t count) {
+    for (int64_t part; (part = team_take(decoder->team)) < count * PIECES;) {
+        int64_t first = part / PIECES, piece = part % PIECES, before = 0;
+        const struct adapter *adapter = rows[first].adapter;
+        while (rows[before].adapter != adapter) before++;
+        const struct matrix *a = adapter ? adapter->products[product].a : NULL;
+        if (!a || before < first) continue;
+        int64_t begin = a->inputs * piece / PIECES, end = a->inputs * (piece + 1) / PIECES;
+        for (int64_t panel = 0; panel < a->panels; panel++)
+            for (int64_t row = first; row < count; row++) {
+                if (rows[row].adapter != adapter) continue;
+                floats sums[1][PARTS];
+                float_tile((const float *)a->weights + (panel * a->inputs + begin) * PANEL, end - begin,
+                           x + row * a->inputs + begin, 1, sums);
+                float *low = decoder->low + (row * PIECES + piece) * decoder->max_ranks + panel * PANEL;
+                for (int lane = 0; lane < PARTS; lane++) store(low + lane * LANES, sums[0][lane]);
+            }
+    }
+    team_wait(decoder->team);
+}
+
 /* A product within the step: of `x`, normalised first where there is a norm. */
 static void apply(struct decoder *decoder, const struct matrix *matrix, const float *x, const float *const *norm,
                   int64_t count, struct output output) {
     prepare(decoder, matrix, x, norm, count);
+    if (output.adapted) {
+        multiply_a(decoder, output.adapted, output.product, norm ? decoder->normed : x, count);
+        output.low = decoder->low;
+        output.max_ranks = decoder->max_ranks;
+    }
     multiply_together(decoder->team, matrix, &decoder->prepared, count, &output);
 }
 
 struct step {
     struct decoder *decoder;
     const struct row *rows;
+    const struct row *adapted; /* the rows, if any has an adapter */
     float **logits;
     int64_t count;
 };
@@ -638,34 +711,44 @@ struct step {
 static void step_member(void *context, int member) {
     const struct step *step = context;
     struct decoder *decoder = step->decoder;
-    const struct row *rows = step->rows;
+    const struct row *rows = step->rows, *adapted = step->adapted;
     int64_t count = step->count, dim = decoder->dim, ffn = decoder->ffn_dim;
-    struct output residual = {decoder->x, dim, NULL, NO_ACTIVATION, 1};
     embed(decoder, rows, count);
     for (int64_t index = 0; index < decoder->layers; index++) {
         const struct layer *layer = &decoder->layer[index];
+        int64_t product = index * PRODUCTS;
+        struct output residual = {.to = decoder->x, .stride = dim, .adds = 1, .adapted = adapted};
         apply(decoder, layer->qkv, decoder->x, layer->norm[0], count,
-              (struct output){decoder->qkv, 3 * dim, NULL, NO_ACTIVATION, 0});
+              (struct output){.to = decoder->qkv, .stride = 3 * dim, .adapted = adapted, .product = product + QKV});
         attend_self(decoder, rows, count, index, member);
+        residual.product = product + ATTENTION_OUT;
         apply(decoder, layer->attention_out, decoder->attended, NULL, count, residual);
         if (layer->condition_query) {
             apply(decoder, layer->condition_query, decoder->x, layer->norm[1], count,
-                  (struct output){decoder->qkv, dim, NULL, NO_ACTIVATION, 0});
+                  (struct output){.to = decoder->qkv, .stride = dim, .adapted = adapted,
+                                  .product = product + CONDITION_QUERY});
             attend_condition(decoder, rows, count, index, member);
+            residual.product = product + CONDITION_OUT;
             apply(decoder, layer->condition_out, decoder->attended, NULL, count, residual);
         }
         apply(decoder, layer->feed_forward_in, decoder->x, layer->norm[2], count,
-              (struct output){decoder->inner, ffn, NULL, decoder->activation, 0});
+              (struct output){.to = decoder->inner, .stride = ffn, .activation = decoder->activation,
+                              .adapted = adapted, .product = product + FEED_FORWARD_IN});
+        residual.product = product + FEED_FORWARD_OUT;
         apply(decoder, layer->feed_forward_out, decoder->inner, NULL, count, residual);
     }
     apply(decoder, decoder->head, decoder->x, decoder->norm, count,
-          (struct output){NULL, 0, step->logits, NO_ACTIVATION, 0});
+          (struct output){.rows = step->logits, .adapted = adapted, .product = decoder->layers * PRODUCTS});
 }
 
 static void step(struct decoder *decoder, const struct row *rows, int64_t count) {
     float *logits[count];
-    for (int64_t row = 0; row < count; row++) logits[row] = rows[row].logits;
-    struct step context = {decoder, rows, logits, count};
+    int adapts = 0;
+    for (int64_t row = 0; row < count; row++) {
+        logits[row] = rows[row].logits;
+        adapts |= rows[row].adapter != NULL;
+    }
+    struct step context = {decoder, rows, adapts ? rows : NULL, logits, count};
     team_run(decoder->team, step_member, &context);
 }
 
