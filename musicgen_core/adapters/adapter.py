@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from musicgen_core.errors import InvalidRequest
@@ -41,6 +42,10 @@ class LowRank:
     def size(self) -> int:
         """How many numbers it has."""
         return self.a.numel() + self.b.numel()
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> LowRank:
+        """The same change on a device, in its number type."""
+        return LowRank(self.start, self.a.to(device, dtype), self.b.to(device, dtype))
 
 
 Changes = Mapping[str, tuple[LowRank, ...]]
@@ -74,4 +79,6 @@ class AdapterUse:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= MAX_STRENGTH:
-            raise InvalidRequest(f"The adapter's strength must lie between 0 and {MAX_STRENGTH:g}, got {self.strength}.")
+            raise InvalidRequest(
+                f"The adapter's strength must lie between 0 and {MAX_STRENGTH:g}, got {self.strength}."
+            )

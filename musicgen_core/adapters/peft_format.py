@@ -1,7 +1,7 @@
 """Adapters as PEFT writes them (https://huggingface.co/docs/peft): `adapter_config.json`, `adapter_model.safetensors`.
 
 Their tensors are named after the modules of transformers' MusicGen. Where a module's weight lies in `LanguageModel` is
-what the checkpoints' places say: a change to `q_proj` is one to the first third of the stacked queries, keys and values.
+known from the checkpoints: a change to `q_proj` is one to the first third of the stacked queries, keys and values.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ Number = TypeVar("Number", int, float)
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_UNDERSTOOD = frozenset(
-    "alpha_pattern bias exclude_modules init_lora_weights layers_pattern layers_to_transform lora_alpha peft_type r "
-    "rank_pattern target_modules use_rslora".split()
-)
-_WITHOUT_EFFECT = frozenset(
-    "auto_mapping base_model_name_or_path corda_config ensure_weight_tying eva_config inference_mode loftq_config "
-    "lora_dropout lora_ga_config megatron_core peft_version qalora_group_size revision runtime_config task_type "
-    "velora_config".split()
-)
+_UNDERSTOOD = {
+    *("alpha_pattern", "bias", "exclude_modules", "init_lora_weights", "layers_pattern", "layers_to_transform"),
+    *("lora_alpha", "peft_type", "r", "rank_pattern", "target_modules", "use_rslora"),
+}
+_WITHOUT_EFFECT = {
+    *("auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying", "eva_config", "inference_mode"),
+    *("loftq_config", "lora_dropout", "lora_ga_config", "megatron_core", "peft_version", "qalora_group_size"),
+    *("revision", "runtime_config", "task_type", "velora_config"),
+}
 """They describe how an adapter was trained, or where it came from."""
 _INITIALISATIONS = (True, False, "gaussian", "eva", "orthogonal")
 """Those that leave the model's own weights as they were."""

@@ -19,7 +19,7 @@ from musicgen_core.lm.transformer import LanguageModel
 class AdapterStore(Protocol):
     """Holds adapters in places, as one way of computing a step needs them."""
 
-    def put(self, place: int, adapter: Adapter) -> Resumable[Changes]:
+    def put(self, place: int, adapter: Adapter, /) -> Resumable[Changes]:
         """Replace what a place holds, piece by piece; returns the changes on the model's device."""
 
 
@@ -78,20 +78,13 @@ class PlainStore:
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
 
-    def put(self, place: int, adapter: Adapter) -> Resumable[Changes]:
+    def put(self, _: int, adapter: Adapter, /) -> Resumable[Changes]:
         """See `AdapterStore`."""
         changes, pieces = {}, Pieces(LOADING_PIECE)
         for target, parts in adapter.changes.items():
             if pieces.full(sum(part.size for part in parts)):
                 yield
-            changes[target] = tuple(
-                LowRank(
-                    part.start,
-                    part.a.to(self._model.device, self._model.dtype),
-                    part.b.to(self._model.device, self._model.dtype),
-                )
-                for part in parts
-            )
+            changes[target] = tuple(part.to(self._model.device, self._model.dtype) for part in parts)
         return changes
 
 
@@ -109,7 +102,7 @@ class StackedStore:
         self.stacks: dict[str, StackedChange] = {}
         """By the names of the products of a step; empty before the first adapter."""
 
-    def put(self, place: int, adapter: Adapter) -> Resumable[Changes]:
+    def put(self, place: int, adapter: Adapter, /) -> Resumable[Changes]:
         """See `AdapterStore`."""
         if not self.stacks:
             self.stacks.update(self._allocate())
@@ -120,16 +113,11 @@ class StackedStore:
         for target, parts in adapter.changes.items():
             if pieces.full(sum(part.size for part in parts)):
                 yield
-            stack = self.stacks.get(target)
-            changes[target] = tuple(
-                self._on_device(part) if stack is None else _place_in(stack, place, part, embeds=target == EMBEDDING)
-                for part in parts
-            )
+            if (own := self.stacks.get(target)) is None:  # no step needs it, such as that of the conditions' keys
+                changes[target] = tuple(part.to(self._model.device, self._model.dtype) for part in parts)
+            else:
+                changes[target] = tuple(_place_in(own, place, part, embeds=target == EMBEDDING) for part in parts)
         return changes
-
-    def _on_device(self, part: LowRank) -> LowRank:
-        """A change that no step needs, such as one to the conditions' keys and values."""
-        return LowRank(part.start, *(factor.to(self._model.device, self._model.dtype) for factor in (part.a, part.b)))
 
     def _allocate(self) -> dict[str, StackedChange]:
         model, config = self._model, self._model.config

@@ -202,7 +202,8 @@ class BatchDecoder:
         adapters = self._adapters(bucket)
         x = self.model.embed(self._tensors.columns[slot, column], adapters) + self._positions[position]
         x = self.model(x.repeat_interleave(ROWS, dim=0), self._attention(bucket, position), adapters)
-        return self.model.logits(x, adapters).unflatten(0, (bucket.slots, ROWS))
+        logits = self.model.logits(x, adapters)
+        return logits.view(bucket.slots, ROWS, *logits.shape[1:])
 
     def _draw(self, logits: Tensor, slot: Tensor, column: Tensor, ranks: int) -> None:
         """Decide a column's unknown codes from logits `[slots, ROWS, codebooks, vocabulary]`."""

@@ -33,7 +33,7 @@ from musicgen_core.engine.scheduler import Scheduler
 from musicgen_core.errors import GenerationCancelled, StepFailed
 from musicgen_core.executor import Resumable, Task
 from musicgen_core.lm.delay_pattern import whole_frames
-from musicgen_core.lm.transformer import LanguageModel
+from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
 
 T = TypeVar("T")
 
@@ -127,6 +127,11 @@ class Engine:
             batches=self._batches.read(),
             admissions=self._admissions.read(),
         )
+
+    @property
+    def config(self) -> LanguageModelConfig:
+        """The shape of its model."""
+        return self._decoder.model.config
 
     @property
     def adapters_in_memory(self) -> tuple[str, ...]:
@@ -223,8 +228,8 @@ class Engine:
         return queued
 
     def _put_in_line(self, request: Request, generation: Generation) -> None:
-        check_request(request, self._decoder.model.config, *self._limits)
-        check_adapter(request.adapter, self._decoder.model.config, *self._adapter_limits)
+        check_request(request, self.config, *self._limits)
+        check_adapter(request.adapter, self.config, *self._adapter_limits)
         with self._changed:
             if self._closed is not None:
                 raise self._closed

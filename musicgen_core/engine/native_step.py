@@ -14,6 +14,7 @@ from musicgen_core.engine.kv_cache import ROWS, KVCache
 from musicgen_core.engine.pieces import LOADING_PIECE, Pieces
 from musicgen_core.executor import Resumable
 from musicgen_core.kernels.decoder import PRODUCTS, Decoder, DecoderLayer, Norm, PackedAdapter
+from musicgen_core.lm.linear import PackedLinear
 from musicgen_core.lm.transformer import LanguageModel, Layer
 
 
@@ -27,7 +28,9 @@ class NativeStep:
         """
         config = model.config
         self._model = model
+        self._outputs = {module.name: module.outputs for module in model.modules() if isinstance(module, PackedLinear)}
         self._adapters: dict[int, PackedAdapter] = {}
+        """By place."""
         slots = cache.keys_values.shape[2] // ROWS
         self._decoder = Decoder(
             [_layer(layer) for layer in model.layers if isinstance(layer, Layer)],
@@ -65,7 +68,7 @@ class NativeStep:
         self._decoder.step(torch.tensor(rows))
         return self._logits[:slots]
 
-    def put(self, place: int, adapter: Adapter) -> Resumable[Changes]:
+    def put(self, place: int, adapter: Adapter, /) -> Resumable[Changes]:
         """Pack an adapter for the steps: see `adapter_bank.AdapterStore`. Prefill reads it as it is."""
         config, changes, kernels = self._model.config, adapter.changes, self._model.head.matrix.kernels
         packed = PackedAdapter(config.layers, kernels, **_embedding(changes, self._model))
@@ -76,8 +79,7 @@ class NativeStep:
                 continue
             if pieces.full(sum(part.size for part in parts)):
                 yield
-            outputs = self._model.get_submodule(name).outputs
-            packed.set(index, outputs, [(part.start, part.a, part.b) for part in parts])
+            packed.set(index, self._outputs[name], [(part.start, part.a, part.b) for part in parts])
         self._adapters[place] = packed
         return changes
 
