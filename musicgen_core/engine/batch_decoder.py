@@ -113,7 +113,8 @@ class BatchDecoder:
         self._stacked = None
         self._store: AdapterStore
         if self._kind == "native":
-            self._store = self._native = NativeStep(model, self.cache, self._positions, max_rank=max_adapter_rank)
+            max_rank = max_adapter_rank if max_adapters else 0
+            self._store = self._native = NativeStep(model, self.cache, self._positions, max_rank=max_rank)
         elif self._kind == "padded":
             self._store = self._stacked = StackedStore(model, places=max_adapters, rank=max_adapter_rank)
         else:

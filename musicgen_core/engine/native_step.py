@@ -21,10 +21,10 @@ from musicgen_core.lm.transformer import LanguageModel, Layer
 class NativeStep:
     """Computes the rows of running requests alone; what a row gets does not depend on the others, not in one bit."""
 
-    def __init__(self, model: LanguageModel, cache: KVCache, positions: Tensor, *, max_rank: int) -> None:
+    def __init__(self, model: LanguageModel, cache: KVCache, positions: Tensor, *, max_rank: int = 0) -> None:
         """`model`: packed for kernels. `positions`: the table of positions, `[positions, dim]`.
 
-        `max_rank`: of an adapter's change to one module.
+        `max_rank`: of an adapter's change to one module; 0: there are no adapters.
         """
         config = model.config
         self._model = model

@@ -190,10 +190,10 @@ def test_an_error_in_a_piece_fails_only_what_enters(monkeypatch: pytest.MonkeyPa
         engine.step()
     forward = Layer.forward
 
-    def fail(layer: Layer, x: Tensor, attention: Any) -> Tensor:
+    def fail(layer: Layer, x: Tensor, *rest: Any) -> Tensor:
         if x.ndim == 3:
             raise RuntimeError("out of memory")
-        return forward(layer, x, attention)
+        return forward(layer, x, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(Layer, "forward", fail)
