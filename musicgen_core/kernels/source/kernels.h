@@ -84,7 +84,8 @@ struct decoder {
     int64_t max_rows, max_positions, max_ranks;
     /* Scratch memory, [max_rows, ...]. */
     float *x, *normed, *qkv, *attended, *inner, *scores;
-    float *low; /* a x, [max_rows, PIECES, max_ranks] */
+    float *pieces; /* of a x, [max_rows, PIECES, max_ranks] */
+    float *low;    /* strength * a x, [members of the team, max_rows, max_ranks] */
     struct rows prepared;
 };
 

@@ -174,7 +174,8 @@ EXPORT struct decoder *kernels_decoder(struct team *team, const struct matrix *h
     decoder->attended = allocate(rows * dim * sizeof(float));
     decoder->inner = allocate(rows * ffn * sizeof(float));
     decoder->scores = allocate((size_t)team_size(team) * (size_t)decoder->max_positions * sizeof(float));
-    decoder->low = allocate(rows * PIECES * (size_t)decoder->max_ranks * sizeof(float));
+    decoder->pieces = allocate(rows * PIECES * (size_t)decoder->max_ranks * sizeof(float));
+    decoder->low = allocate((size_t)team_size(team) * rows * (size_t)decoder->max_ranks * sizeof(float));
     decoder->prepared = new_rows(decoder->max_rows, (int64_t)(dim > ffn ? dim : ffn), head->is_int8);
     return decoder;
 }
@@ -205,8 +206,8 @@ EXPORT void kernels_step(struct decoder *decoder, const struct row *rows, int64_
 }
 
 EXPORT void kernels_decoder_free(struct decoder *decoder) {
-    float *scratch[] = {decoder->x,     decoder->normed, decoder->qkv, decoder->attended,
-                        decoder->inner, decoder->scores, decoder->low};
+    float *scratch[] = {decoder->x,     decoder->normed, decoder->qkv,    decoder->attended,
+                        decoder->inner, decoder->scores, decoder->pieces, decoder->low};
     for (size_t index = 0; index < sizeof scratch / sizeof *scratch; index++) free(scratch[index]);
     free_rows(&decoder->prepared);
     free(decoder->layer);

@@ -354,31 +354,46 @@ struct output {
     float *const *rows;   /* instead of `to`: where each row goes */
     int activation;
     int adds;             /* to what is there */
-    /* With adapters: whose row each is, which product of theirs this is, and `low` of the decoder. */
+    /* With adapters: whose row each is, which product of theirs this is, and strength * a x, [rows, max_ranks]. */
     const struct row *adapted;
     int64_t product;
     const float *low;
     int64_t max_ranks;
 };
 
-/* What a row's adapter adds to a panel: strength * b (a x), with a x in pieces. */
-static void multiply_b(const struct output *output, int64_t row, int64_t panel, floats sums[PARTS]) {
-    const struct row *who = &output->adapted[row];
-    const struct low_rank *change = &who->adapter->products[output->product];
-    for (int part = 0; part < PARTS; part++) sums[part] = all(0.0f);
-    if (!change->a) return;
-    int64_t first = change->spans[2 * panel], last = change->spans[2 * panel + 1];
-    const float *b = (const float *)change->b->weights + panel * change->b->inputs * PANEL;
-    const float *low = output->low + row * PIECES * output->max_ranks;
-    for (int64_t block = first / LANES * LANES; block < last; block += LANES) {
-        floats whole = load(low + block);
-        for (int piece = 1; piece < PIECES; piece++) whole += load(low + piece * output->max_ranks + block);
-        float values[LANES];
-        store(values, whole * (float)who->strength);
-        for (int64_t rank = block < first ? first : block; rank < block + LANES && rank < last; rank++)
-            for (int part = 0; part < PARTS; part++)
-                sums[part] = multiply_add(load(b + rank * PANEL + part * LANES), all(values[rank - block]), sums[part]);
+/* The part of an adapter's b that is not zero in a panel: ranks `first` to `last`, NULL where it adds nothing. */
+INLINE const float *panel_of_b(const struct output *output, int64_t row, int64_t panel, int64_t *first, int64_t *last) {
+    const struct adapter *adapter = output->adapted[row].adapter;
+    const struct low_rank *change = adapter ? &adapter->products[output->product] : NULL;
+    if (!change || !change->a) return NULL;
+    *first = change->spans[2 * panel];
+    *last = change->spans[2 * panel + 1];
+    return (const float *)change->b->weights + panel * change->b->inputs * PANEL;
+}
+
+/* Asks for what `multiply_b` will read, before the panel's own weights are. */
+INLINE void prefetch_b(const struct output *output, int64_t row, int used, int64_t panel) {
+    const float *before = NULL;
+    for (int64_t first, last, end = row + used; row < end; row++) {
+        const float *b = panel_of_b(output, row, panel, &first, &last);
+        for (int64_t rank = first; b && b != before && rank < last; rank++) __builtin_prefetch(b + rank * PANEL);
+        before = b;
     }
+}
+
+/* What a row's adapter adds to a panel. */
+static void multiply_b(const struct output *output, int64_t row, int64_t panel, floats sums[PARTS]) {
+    int64_t rank, last;
+    const float *b = panel_of_b(output, row, panel, &rank, &last), *low = output->low + row * output->max_ranks;
+    floats even[PARTS], odd[PARTS];
+    for (int part = 0; part < PARTS; part++) even[part] = odd[part] = all(0.0f);
+    for (; b && rank < last; rank += 2)
+        for (int part = 0; part < PARTS; part++) {
+            const float *from = b + rank * PANEL + part * LANES;
+            even[part] = multiply_add(load(from), all(low[rank]), even[part]);
+            if (rank + 1 < last) odd[part] = multiply_add(load(from + PANEL), all(low[rank + 1]), odd[part]);
+        }
+    for (int part = 0; part < PARTS; part++) sums[part] = even[part] + odd[part];
 }
 
 INLINE void finish(const struct output *output, int64_t row, int64_t first, int64_t outputs, floats values[PARTS]) {
@@ -396,6 +411,7 @@ INLINE void finish(const struct output *output, int64_t row, int64_t first, int6
 
 INLINE void multiply_tile(const struct matrix *matrix, int64_t panel, const struct rows *x, int64_t first, int rows,
                           int used, const struct output *output) {
+    if (output->adapted) prefetch_b(output, first, used, panel);
     floats values[MAX_TILE][PARTS];
     int64_t padded = matrix->groups * (matrix->is_int8 ? GROUP : 1);
     if (matrix->is_int8) {
@@ -666,37 +682,66 @@ static void attend_condition(struct decoder *decoder, const struct row *rows, in
     team_wait(decoder->team);
 }
 
-/* a x of all rows with an adapter. One member reads a piece of an adapter's `a` for all rows that use it. */
-static void multiply_a(struct decoder *decoder, const struct row *rows, int64_t product, const float *x, int64_t count) {
+/* Sums over the inputs in four chains, as the processor can add them at the same time. */
+INLINE void multiply_piece(const float *weights, const float *x, int64_t inputs, float *out) {
+    floats sums[4][PARTS];
+    for (int chain = 0; chain < 4; chain++)
+        for (int part = 0; part < PARTS; part++) sums[chain][part] = all(0.0f);
+    int64_t input = 0;
+    for (; input + 4 <= inputs; input += 4)
+        for (int chain = 0; chain < 4; chain++) {
+            __builtin_prefetch((const char *)(weights + (input + chain) * PANEL) + AHEAD);
+            for (int part = 0; part < PARTS; part++)
+                sums[chain][part] = multiply_add(load(weights + (input + chain) * PANEL + part * LANES),
+                                                 all(x[input + chain]), sums[chain][part]);
+        }
+    for (; input < inputs; input++)
+        for (int part = 0; part < PARTS; part++)
+            sums[0][part] =
+                multiply_add(load(weights + input * PANEL + part * LANES), all(x[input]), sums[0][part]);
+    for (int part = 0; part < PARTS; part++)
+        store(out + part * LANES, (sums[0][part] + sums[1][part]) + (sums[2][part] + sums[3][part]));
+}
+
+/* a x of all rows with an adapter. One member reads a piece of an adapter's `a` for all rows that use it; afterwards
+ * each member adds the pieces up for itself. */
+static void multiply_a(struct decoder *decoder, struct output *output, const float *x, int64_t count, int member) {
+    const struct row *rows = output->adapted;
+    int64_t max_ranks = decoder->max_ranks;
     for (int64_t part; (part = team_take(decoder->team)) < count * PIECES;) {
         int64_t first = part / PIECES, piece = part % PIECES, before = 0;
         const struct adapter *adapter = rows[first].adapter;
         while (rows[before].adapter != adapter) before++;
-        const struct matrix *a = adapter ? adapter->products[product].a : NULL;
+        const struct matrix *a = adapter ? adapter->products[output->product].a : NULL;
         if (!a || before < first) continue;
         int64_t begin = a->inputs * piece / PIECES, end = a->inputs * (piece + 1) / PIECES;
         for (int64_t panel = 0; panel < a->panels; panel++)
-            for (int64_t row = first; row < count; row++) {
-                if (rows[row].adapter != adapter) continue;
-                floats sums[1][PARTS];
-                float_tile((const float *)a->weights + (panel * a->inputs + begin) * PANEL, end - begin,
-                           x + row * a->inputs + begin, 1, sums);
-                float *low = decoder->low + (row * PIECES + piece) * decoder->max_ranks + panel * PANEL;
-                for (int lane = 0; lane < PARTS; lane++) store(low + lane * LANES, sums[0][lane]);
-            }
+            for (int64_t row = first; row < count; row++)
+                if (rows[row].adapter == adapter)
+                    multiply_piece((const float *)a->weights + (panel * a->inputs + begin) * PANEL,
+                                   x + row * a->inputs + begin, end - begin,
+                                   decoder->pieces + (row * PIECES + piece) * max_ranks + panel * PANEL);
     }
     team_wait(decoder->team);
+    float *low = decoder->low + member * decoder->max_rows * max_ranks;
+    for (int64_t row = 0; row < count; row++) {
+        const struct matrix *a = rows[row].adapter ? rows[row].adapter->products[output->product].a : NULL;
+        const float *pieces = decoder->pieces + row * PIECES * max_ranks;
+        for (int64_t rank = 0; a && rank < a->outputs; rank += LANES) {
+            floats whole = load(pieces + rank);
+            for (int piece = 1; piece < PIECES; piece++) whole += load(pieces + piece * max_ranks + rank);
+            store(low + row * max_ranks + rank, whole * (float)rows[row].strength);
+        }
+    }
+    output->low = low;
+    output->max_ranks = max_ranks;
 }
 
 /* A product within the step: of `x`, normalised first where there is a norm. */
 static void apply(struct decoder *decoder, const struct matrix *matrix, const float *x, const float *const *norm,
-                  int64_t count, struct output output) {
+                  int64_t count, int member, struct output output) {
     prepare(decoder, matrix, x, norm, count);
-    if (output.adapted) {
-        multiply_a(decoder, output.adapted, output.product, norm ? decoder->normed : x, count);
-        output.low = decoder->low;
-        output.max_ranks = decoder->max_ranks;
-    }
+    if (output.adapted) multiply_a(decoder, &output, norm ? decoder->normed : x, count, member);
     multiply_together(decoder->team, matrix, &decoder->prepared, count, &output);
 }
 
@@ -718,26 +763,26 @@ static void step_member(void *context, int member) {
         const struct layer *layer = &decoder->layer[index];
         int64_t product = index * PRODUCTS;
         struct output residual = {.to = decoder->x, .stride = dim, .adds = 1, .adapted = adapted};
-        apply(decoder, layer->qkv, decoder->x, layer->norm[0], count,
+        apply(decoder, layer->qkv, decoder->x, layer->norm[0], count, member,
               (struct output){.to = decoder->qkv, .stride = 3 * dim, .adapted = adapted, .product = product + QKV});
         attend_self(decoder, rows, count, index, member);
         residual.product = product + ATTENTION_OUT;
-        apply(decoder, layer->attention_out, decoder->attended, NULL, count, residual);
+        apply(decoder, layer->attention_out, decoder->attended, NULL, count, member, residual);
         if (layer->condition_query) {
-            apply(decoder, layer->condition_query, decoder->x, layer->norm[1], count,
+            apply(decoder, layer->condition_query, decoder->x, layer->norm[1], count, member,
                   (struct output){.to = decoder->qkv, .stride = dim, .adapted = adapted,
                                   .product = product + CONDITION_QUERY});
             attend_condition(decoder, rows, count, index, member);
             residual.product = product + CONDITION_OUT;
-            apply(decoder, layer->condition_out, decoder->attended, NULL, count, residual);
+            apply(decoder, layer->condition_out, decoder->attended, NULL, count, member, residual);
         }
-        apply(decoder, layer->feed_forward_in, decoder->x, layer->norm[2], count,
+        apply(decoder, layer->feed_forward_in, decoder->x, layer->norm[2], count, member,
               (struct output){.to = decoder->inner, .stride = ffn, .activation = decoder->activation,
                               .adapted = adapted, .product = product + FEED_FORWARD_IN});
         residual.product = product + FEED_FORWARD_OUT;
-        apply(decoder, layer->feed_forward_out, decoder->inner, NULL, count, residual);
+        apply(decoder, layer->feed_forward_out, decoder->inner, NULL, count, member, residual);
     }
-    apply(decoder, decoder->head, decoder->x, decoder->norm, count,
+    apply(decoder, decoder->head, decoder->x, decoder->norm, count, member,
           (struct output){.rows = step->logits, .adapted = adapted, .product = decoder->layers * PRODUCTS});
 }
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import tempfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 
-from musicgen_core.adapters.adapter import Adapter
+from musicgen_core.adapters.adapter import Adapter, AdapterUse
 from musicgen_core.adapters.peft_format import load_adapter
-from tests.musicgen_core.reference import Kind, build, reference
+from musicgen_core.engine.request import Request
+from tests.musicgen_core.reference import Kind, build, mixed_requests, reference
 
 TARGETS = (
     *("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "enc_to_dec_proj", "audio_enc_to_dec_proj"),
@@ -22,6 +23,7 @@ TARGETS = (
 )
 """All that the community's training scripts change, for models of up to eight codebooks."""
 ATTENTION = ("q_proj", "v_proj")
+RANKS = ((4, ATTENTION), (8, TARGETS), (32, TARGETS))
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,17 @@ def make_adapter(
             folder, build(kind), seed, r=rank, lora_alpha=rank, target_modules=list(targets), use_rslora=rslora
         )
         return Made(load_adapter(folder, reference(kind).ours.config), wrapped.merge_and_unload().eval())
+
+
+def with_adapter(request: Request, adapter: Adapter, strength: float = 1.0) -> Request:
+    return replace(request, adapter=AdapterUse(adapter, strength))
+
+
+def adapted_requests(kind: Kind) -> list[Request]:
+    """Requests of all sorts with three adapters of several ranks and strengths, and without."""
+    adapters = [None, *(make_adapter(kind, rank, rank, targets).ours for rank, targets in RANKS)]
+    requests = mixed_requests(kind)
+    return [
+        request if (adapter := adapters[index % 4]) is None else with_adapter(request, adapter, 0.5 + index % 3 * 0.5)
+        for index, request in enumerate([*requests, *requests[:3]])
+    ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from musicgen_core.adapters.adapter import Adapter, AdapterUse, LowRank
+from musicgen_core.adapters.adapter import AdapterUse, LowRank
 from musicgen_core.engine import adapter_bank, batch_decoder, native_step
 from musicgen_core.engine.adapters import AppliedAdapter, SequenceAdapter
 from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
@@ -21,7 +21,7 @@ from musicgen_core.executor import run_to_end
 from musicgen_core.kernels.library import Kernels, all_kernels
 from musicgen_core.lm.delay_pattern import apply_delays
 from musicgen_core.lm.linear import PackedLinear
-from tests.musicgen_core.adapters.peft_adapters import ATTENTION, TARGETS, make_adapter
+from tests.musicgen_core.adapters.peft_adapters import ATTENTION, TARGETS, adapted_requests, make_adapter, with_adapter
 from tests.musicgen_core.engine.tape import TapeRecorder
 from tests.musicgen_core.reference import (
     GREEDY,
@@ -34,7 +34,6 @@ from tests.musicgen_core.reference import (
     drive,
     make_engine,
     make_request,
-    mixed_requests,
     prompt,
     reference,
     run,
@@ -45,15 +44,10 @@ from tests.musicgen_core.reference import (
 
 WAYS: tuple[AttentionKind, ...] = get_args(AttentionKind)
 GIVEN, STEPS = 40, 6
-RANKS = ((4, ATTENTION), (8, TARGETS), (32, TARGETS))
 
 
 def melody_of(kind: Kind) -> Tensor | None:
     return chroma(8) if "melody" in kind else None
-
-
-def with_adapter(request: Request, adapter: Adapter, strength: float = 1.0) -> Request:
-    return replace(request, adapter=AdapterUse(adapter, strength))
 
 
 @pytest.fixture
@@ -213,16 +207,6 @@ def test_in_8_bits_a_step_by_the_kernels_is_the_one_by_torch(kind: Kind, logits:
 
 
 # Rows with different adapters, and with none, in one batch
-
-
-def adapted_requests(kind: Kind) -> list[Request]:
-    """Requests of all sorts with three adapters of several ranks and strengths, and without."""
-    adapters = [None, *(make_adapter(kind, rank, rank, targets).ours for rank, targets in RANKS)]
-    requests = mixed_requests(kind)
-    return [
-        request if (adapter := adapters[index % 4]) is None else with_adapter(request, adapter, 0.5 + index % 3 * 0.5)
-        for index, request in enumerate([*requests, *requests[:3]])
-    ]
 
 
 def adapted_engine(kind: Kind, requests: int = 4, *, max_adapters: int = 3, **rest: Any) -> Engine:
