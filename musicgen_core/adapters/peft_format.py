@@ -60,9 +60,13 @@ def load_adapter(folder: Path, config: LanguageModelConfig) -> Adapter:
     try:
         description, content = settings.read_bytes(), weights.read_bytes()
         raw, tensors = json.loads(description), load(content)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the adapter in {folder}: {error}") from error
-    changes = _changes(tensors, _Lora.of(raw, settings), config, weights)
+    lora = _Lora.of(raw, settings)
+    try:
+        changes = _changes(tensors, lora, config, weights)
+    except re.error as error:
+        raise CheckpointError(f"{settings}: {error.pattern!r} is no pattern: {error}") from error
     digest = hashlib.sha256(hashlib.sha256(description).digest() + content).hexdigest()
     return Adapter(folder.resolve().name, digest, config, changes)
 
@@ -100,7 +104,7 @@ class _Lora:
             )
         targets = raw.get("target_modules") or ()
         try:
-            return cls(
+            lora = cls(
                 rank=int(raw.get("r", 8)),
                 alpha=float(raw.get("lora_alpha", 8)),
                 ranks={str(name): int(rank) for name, rank in (raw.get("rank_pattern") or {}).items()},
@@ -111,6 +115,9 @@ class _Lora:
             )
         except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from error
+        if min([lora.rank, *lora.ranks.values()]) < 1:
+            raise CheckpointError(f"{path}: every rank must be 1 or more")
+        return lora
 
     def wants(self, module: str) -> bool:
         """Whether a module is among the targets: a list's names end its own, a string is a pattern for the whole."""
@@ -154,9 +161,9 @@ def _changes(tensors: Mapping[str, Tensor], lora: _Lora, config: LanguageModelCo
         if place.parameter == EMBEDDING:
             outputs, inputs = inputs, outputs  # PEFT takes a look-up for a product with one-hot rows
         rank = lora.rank_of(module)
-        a = _checked(factors[module]["A"], (rank, inputs), f"{path}: {module}'s A")
-        b = _checked(factors[module]["B"], (outputs, rank), f"{path}: {module}'s B")
-        part = LowRank(place.start, a, b * lora.scale_of(module))
+        a = _checked(factors[module]["A"], (rank, inputs), 1.0, f"{path}: {module}'s A")
+        b = _checked(factors[module]["B"], (outputs, rank), lora.scale_of(module), f"{path}: {module}'s B")
+        part = LowRank(place.start, a, b)
         changes.setdefault(place.parameter.removesuffix(".weight"), []).append(part)
     if not changes:
         raise CheckpointError(f"{path} changes nothing: it holds no tensors")
@@ -185,13 +192,14 @@ def _parse(name: str, places: Mapping[str, Place], path: Path) -> tuple[str, str
     raise CheckpointError(f"{path} changes {module}, which this model does not have. Was it trained for another one?")
 
 
-def _checked(tensor: Tensor, shape: tuple[int, int], what: str) -> Tensor:
-    """A factor in float32. Raises CheckpointError where it has another shape, or holds what is not a number."""
+def _checked(tensor: Tensor, shape: tuple[int, int], scale: float, what: str) -> Tensor:
+    """A factor in float32, scaled. Raises CheckpointError where it has another shape, or numbers are not finite."""
     if tensor.shape != shape:
         raise CheckpointError(
             f"{what} has the shape {list(tensor.shape)}; the model and {CONFIG} ask for {list(shape)}. "
             "Was it trained for another model?"
         )
-    if not bool(tensor.isfinite().all()):
-        raise CheckpointError(f"{what} holds numbers that are not finite")
-    return tensor.to(torch.float32).contiguous()
+    scaled = tensor.to(torch.float32).contiguous() * scale
+    if not bool(scaled.isfinite().all()):
+        raise CheckpointError(f"{what}, or its scale, holds numbers that are not finite")
+    return scaled

@@ -132,6 +132,9 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "repeated layers": ({"layer_replication": [[0, 2]]}, "not supported: layer_replication"),
     "what comes later": ({"use_something_new": True}, "not supported: use_something_new"),
     "another rank": ({"r": 16}, r"q_proj's A has the shape \[8, 64\]; .* ask for \[16, 64\]"),
+    "rank 0": ({"rank_pattern": {"q_proj": 0}}, "every rank must be 1 or more"),
+    "an endless scale": ({"lora_alpha": float("inf")}, "q_proj's B, or its scale, holds numbers that are not finite"),
+    "no pattern": ({"target_modules": "(q_proj"}, "is no pattern"),
     "no number": ({"lora_alpha": "much"}, "could not convert"),
     "further modules": ({"target_modules": ["q_proj", "v_proj", "fc1"]}, r"6 tensors missing \(.*fc1's A"),
 }
@@ -154,8 +157,14 @@ WEIGHTS: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
         lambda t: [t.pop(f"{FIRST}{factor}.weight") for factor in "AB"],
         r"2 tensors missing \(.*q_proj's A, .*q_proj's B\)",
     ),
-    "not a number": (lambda t: t[f"{FIRST}A.weight"].fill_(float("nan")), "q_proj's A holds numbers that are not"),
-    "infinity": (lambda t: t[f"{FIRST}B.weight"].fill_(float("inf")), "q_proj's B holds numbers that are not finite"),
+    "not a number": (
+        lambda t: t[f"{FIRST}A.weight"].fill_(float("nan")),
+        "q_proj's A, or its scale, holds numbers that are not",
+    ),
+    "infinity": (
+        lambda t: t[f"{FIRST}B.weight"].fill_(float("inf")),
+        "q_proj's B, or its scale, holds numbers that are not",
+    ),
     "a wrong shape": (lambda t: t.update({f"{FIRST}B.weight": torch.ones(1, 8)}), r"q_proj's B has the shape \[1, 8\]"),
     "DoRA's tensors": (
         lambda t: t.update({f"{FIRST}magnitude_vector": torch.ones(64)}),
