@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import codec, engine, estimates, fairness, int8, service, summary
+from benchmarks import adapters, codec, engine, estimates, fairness, int8, service, summary
 from benchmarks.api import accepting, listeners
 from benchmarks.machine import describe_machine
 from benchmarks.peers import comparison
@@ -18,6 +18,7 @@ def main() -> None:
         "Service": service.measure,
         "Estimates": estimates.measure,
         "Engine": engine.measure,
+        "Adapters": adapters.measure,
         "Codec": codec.measure,
         "Peers": comparison.measure,
         "Int8": int8.measure,

@@ -73,6 +73,19 @@ def precisions(device: torch.device) -> tuple[Dtype, ...]:
     return ("float32", "int8") if has_int8_kernel() else ("float32",)
 
 
+@torch.inference_mode()
+def random_model(
+    config: LanguageModelConfig, device: torch.device, kernels: Kernels | None, precision: Dtype
+) -> LanguageModel:
+    """A model with random weights, ready to run."""
+    with torch.device(device):
+        model = LanguageModel(config).to(choose_dtype(precision, device)).eval()
+        for parameter in model.parameters():
+            parameter.normal_(std=0.02)
+        model.pack(int8=precision == "int8", kernels=kernels)
+    return model
+
+
 def frames_per_second(
     config: LanguageModelConfig,
     device: torch.device,
@@ -82,11 +95,7 @@ def frames_per_second(
     steps: int,
 ) -> tuple[float, int]:
     """Steps a second, by the median step after the first three, and bytes of a slot."""
-    with torch.device(device), torch.inference_mode():
-        model = LanguageModel(config).to(choose_dtype(precision, device)).eval()
-        for parameter in model.parameters():
-            parameter.normal_(std=0.02)
-        model.pack(int8=precision == "int8", kernels=kernels)
+    model = random_model(config, device, kernels, precision)
     engine = Engine(model, max_requests=requests, max_frames=steps + 16)
     text = torch.randn(PROMPT_TOKENS, config.text_dim)
     for seed in range(requests):

@@ -113,6 +113,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="the language model's number type; default %(default)s",
     )
+    group.add_argument("--adapter", type=Path, metavar="FOLDER", help="a LoRA for this model, as peft writes it")
+    group.add_argument(
+        "--adapter-strength", type=float, default=1.0, help="0 to 2; 1, the default: as it was trained; 0: not at all"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -164,6 +168,7 @@ def _marks(model: MusicGen, args: argparse.Namespace) -> Marks:
 
 
 def _play(model: MusicGen, args: argparse.Namespace) -> Waveform:
+    adapter = None if args.adapter is None else model.load_adapter(args.adapter)
     with _progress_bar() as on_progress:
         return model.generate(
             args.prompt,
@@ -180,6 +185,8 @@ def _play(model: MusicGen, args: argparse.Namespace) -> Waveform:
             seed=args.seed,
             normalization=args.normalization_strategy,
             multi_band_diffusion=args.multi_band_diffusion,
+            adapter=adapter,
+            adapter_strength=args.adapter_strength,
             on_progress=on_progress,
         )
 

@@ -32,6 +32,7 @@ from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrat
 
 if TYPE_CHECKING:
     from musicgen_core.abilities import Abilities
+    from musicgen_core.adapters.adapter import Adapter
     from musicgen_core.audio.ffmpeg import encode_flac, encode_mp3, read_audio
     from musicgen_core.audio.files import decode_wav, encode_audio, encode_wav, encode_wav24, write_audio
     from musicgen_core.audio.loudness import integrated_loudness, normalize, true_peak
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_SEED",
     "Abilities",
+    "Adapter",
     "AudioDecodeError",
     "AudioEncodeError",
     "CheckpointError",
@@ -84,6 +86,7 @@ __all__ = [
 
 _HOMES = {
     "Abilities": "abilities",
+    "Adapter": "adapters.adapter",
     "GenerationInput": "generation_input",
     "Job": "job",
     "Marks": "audio.marks",

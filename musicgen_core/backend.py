@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Protocol
 
 from torch import Tensor
 
 from musicgen_core.abilities import Abilities
+from musicgen_core.adapters.adapter import Adapter
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.engine import EngineStatistics
 from musicgen_core.engine.measures import EngineMeasures
@@ -69,6 +71,9 @@ class Backend(Protocol):
 
     def checksum(self) -> str:
         """The model's version: SHA-256 over its configuration and weights, in hex. Reads them all."""
+
+    def load_adapter(self, folder: Path, /) -> Adapter:
+        """Read an adapter for this model from a folder. Raises CheckpointError, UnsupportedByModel."""
 
     def submit(self, given: ResolvedInput) -> Job:
         """Put an input in line. Raises UnsupportedByModel where it cannot be done here."""

@@ -11,6 +11,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from musicgen_core.abilities import Abilities
+from musicgen_core.adapters.adapter import Adapter, AdapterUse
 from musicgen_core.audio.clip import trim
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.continuation import frames_of, new_seconds
@@ -44,6 +45,10 @@ class GenerationInput:
     """Its tokens become sound by MultiBand Diffusion instead of the codec's decoder."""
     live: bool = False
     """Its sound is wanted while it is made: `Job.finish` then hands out chunks."""
+    adapter: Adapter | None = None
+    """What `MusicGen.load_adapter` returned; None: the model as it is."""
+    adapter_strength: float = 1.0
+    """How much of the adapter: 0 to 2; 0 is the model as it is."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class ResolvedInput:
     normalization: NormalizationStrategy = NormalizationStrategy.LOUDNESS
     multi_band_diffusion: bool = False
     live: bool = False
+    adapter: AdapterUse | None = None
 
 
 def resolve(given: GenerationInput, name: str, abilities: Abilities, *, hop: int) -> ResolvedInput:
@@ -90,7 +96,15 @@ def resolve(given: GenerationInput, name: str, abilities: Abilities, *, hop: int
         normalization=given.normalization,
         multi_band_diffusion=given.multi_band_diffusion,
         live=given.live,
+        adapter=_adapter_use(given),
     )
+
+
+def _adapter_use(given: GenerationInput) -> AdapterUse | None:
+    if given.adapter is None:
+        return None
+    use = AdapterUse(given.adapter, given.adapter_strength)
+    return use if use.strength else None
 
 
 def _used_part(given: GenerationInput, name: str, abilities: Abilities) -> Waveform | None:

@@ -44,6 +44,7 @@ def load_backend(
     max_requests: int | None,
     max_seconds: int,
     stride_seconds: float,
+    max_adapters: int,
 ) -> Backend:
     """Load a model from a folder or by its hub id; the parameters are those of `MusicGen.load`.
 
@@ -56,13 +57,15 @@ def load_backend(
         return load_audiocraft(source, device=device, dtype=dtype, max_requests=max_requests, max_seconds=max_seconds)
     if not 1 <= stride_seconds < WINDOW_SECONDS:
         raise InvalidRequest(f"The stride must be 1 s or more and below {WINDOW_SECONDS} s, got {stride_seconds:g}.")
+    if max_adapters < 0:
+        raise InvalidRequest(f"The number of adapters in memory must be 0 or more, got {max_adapters}.")
     folder = hub.resolve(source)
     name = Path(source).resolve().name if Path(source).is_dir() else str(source)
     where = choose_device(device)
     numbers = choose_dtype(dtype, where)
     # Its OpenMP pool is to end with the loading: the engine's thread computes from then on.
     parts, summary = PassingThread().execute(
-        lambda: _load_parts(folder, where, numbers, max_requests, int8=dtype == "int8")
+        lambda: _load_parts(folder, where, numbers, max_requests, max_adapters, int8=dtype == "int8")
     )
     logger.info("Loaded %s: %s", name, summary)
     return NativeBackend(folder, name, parts, max_seconds=max_seconds, stride_seconds=stride_seconds)
@@ -83,7 +86,13 @@ def _require_fit(folder: Path, config: LanguageModelConfig, codec: Codec) -> Non
 
 
 def _load_parts(
-    folder: Path, device: torch.device, dtype: torch.dtype, max_requests: int | None, *, int8: bool
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_requests: int | None,
+    max_adapters: int,
+    *,
+    int8: bool,
 ) -> tuple[Parts, str]:
     """The parts, and a line about them for the log."""
     raw, config = json.loads((folder / "config.json").read_text()), read_config(folder)
@@ -99,7 +108,13 @@ def _load_parts(
         )
     frames = round(WINDOW_SECONDS * codec.frame_rate)
     requests = max_requests or choose_max_requests(estimate_slot_bytes(config, frames, dtype), device)
-    engine = Engine(language_model, max_requests=requests, max_frames=frames, max_text_tokens=MAX_TOKENS)
+    engine = Engine(
+        language_model,
+        max_requests=requests,
+        max_frames=frames,
+        max_text_tokens=MAX_TOKENS,
+        max_adapters=max_adapters,
+    )
     diffusion = load_diffusion(folder, codec, engine)
     precision = "int8" if int8 else str(dtype).removeprefix("torch.")
     summary = (

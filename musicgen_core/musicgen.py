@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from musicgen_core.abilities import WINDOW_SECONDS, Abilities
+from musicgen_core.adapters.adapter import Adapter
 from musicgen_core.audio.ffmpeg import Stoppable, read_audio
 from musicgen_core.audio.loudness import import_filters
 from musicgen_core.audio.waveform import Waveform
@@ -37,6 +38,7 @@ Option = TypeVar("Option", ContinuationMode, NormalizationStrategy)
 
 EXTEND_STRIDE = 18.0
 """Seconds between the beginnings of two windows: each hears 12 s of what was made before."""
+MAX_ADAPTERS = 8
 MAX_INPUT_SECONDS = 600.0
 """The longest audio file that `generate` reads."""
 
@@ -59,6 +61,7 @@ class MusicGen:
         max_requests: int | None = None,
         max_seconds: int = WINDOW_SECONDS,
         extend_stride: float = EXTEND_STRIDE,
+        max_adapters: int = MAX_ADAPTERS,
     ) -> Self:
         """Load a model from a folder, or by its hub id (facebook/musicgen-small), and start its engine.
 
@@ -66,7 +69,8 @@ class MusicGen:
         where there is one. `dtype` is the language model's alone; "auto": bfloat16 on CUDA, float32 on the CPU; "int8"
         (CPU) is faster and a little less exact. `max_requests`: how many are generated together; None: as many as the
         memory suggests. `max_seconds`: the longest result; beyond 30 s it is made in windows of 30 s, one every
-        `extend_stride` seconds. Raises CheckpointError, InvalidRequest.
+        `extend_stride` seconds. `max_adapters`: how many adapters are in the device's memory together; the memory is
+        taken when the first one is used, and those used least lately leave it. Raises CheckpointError, InvalidRequest.
         """
         loaded = load_backend(
             source,
@@ -76,6 +80,7 @@ class MusicGen:
             max_requests=max_requests,
             max_seconds=max_seconds,
             stride_seconds=extend_stride,
+            max_adapters=max_adapters,
         )
         # Needed when the first music is made, and not before.
         threading.Thread(target=import_filters, name="imports").start()
@@ -131,6 +136,14 @@ class MusicGen:
         """How long the present step or task has taken; infinite where an error has ended the engine."""
         return self.backend.busy_seconds
 
+    def load_adapter(self, folder: str | Path) -> Adapter:
+        """Read an adapter from a folder that peft has written, for inputs to name.
+
+        It is kept in ordinary memory as long as somebody holds it. Raises CheckpointError where it does not fit this
+        model, is broken, or is of a kind that is not supported; UnsupportedByModel with the backend "audiocraft".
+        """
+        return self.backend.load_adapter(Path(folder))
+
     def submit(self, given: GenerationInput) -> Job:
         """Put an input in line and return at once.
 
@@ -156,6 +169,8 @@ class MusicGen:
         seed: int | None = None,
         normalization: NormalizationStrategy | str = NormalizationStrategy.LOUDNESS,
         multi_band_diffusion: bool = False,
+        adapter: Adapter | None = None,
+        adapter_strength: float = 1.0,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Waveform:
         """Make one piece of music and wait for it.
@@ -179,6 +194,8 @@ class MusicGen:
             continuation_end=continuation_end,
             normalization=_option(NormalizationStrategy, normalization, "normalization"),
             multi_band_diffusion=multi_band_diffusion,
+            adapter=adapter,
+            adapter_strength=adapter_strength,
         )
         job = self.submit(given)
         logger.info("Using seed %d", job.seed)

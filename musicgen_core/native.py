@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from musicgen_core.abilities import WINDOW_SECONDS, Abilities
+from musicgen_core.adapters.adapter import Adapter
+from musicgen_core.adapters.peft_format import load_adapter
 from musicgen_core.audio.clip import loop
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints import hub
@@ -23,7 +25,7 @@ from musicgen_core.engine.long_form import AnyGeneration, LongFormGeneration, Wi
 from musicgen_core.engine.measures import EngineMeasures
 from musicgen_core.engine.request import Conditions, Request
 from musicgen_core.errors import UnsupportedByModel
-from musicgen_core.executor import Resumable
+from musicgen_core.executor import PassingThread, Resumable
 from musicgen_core.generation_input import ResolvedInput
 from musicgen_core.job import Job
 
@@ -96,6 +98,11 @@ class NativeBackend:
         """The model's version: SHA-256 over its configuration and weights, in hex. Reads them all."""
         return hub.checksum(self._folder)
 
+    def load_adapter(self, folder: Path, /) -> Adapter:
+        """Read an adapter for this model from a folder. Raises CheckpointError."""
+        # In a thread whose OpenMP pool ends with it: the engine's thread alone computes.
+        return PassingThread().execute(lambda: load_adapter(folder, self._engine.config))
+
     def submit(self, given: ResolvedInput) -> Job:
         """Put an input in line; the engine's thread encodes it. Raises UnsupportedByModel."""
         if given.multi_band_diffusion and self.diffusion is None:
@@ -149,6 +156,7 @@ class NativeBackend:
             seed=given.seed,
             conditions=Conditions(text),
             prompt_codes=codes,
+            adapter=given.adapter,
         )
 
     def _chroma(self, melody: Waveform | None) -> Tensor | None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from musicgen_core.abilities import WINDOW_SECONDS, Abilities
+from musicgen_core.adapters.adapter import Adapter
 from musicgen_core.audiocraft import hub
 from musicgen_core.codec.encodec import match_channels
 from musicgen_core.device import Dtype, choose_device
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_DELAY = 3
 """Frames that the last codebook runs behind the first; they take as many further steps."""
+NO_ADAPTERS = "The engine audiocraft computes no adapters; take the engine native."
 
 
 class AudiocraftBackend:
@@ -78,9 +80,13 @@ class AudiocraftBackend:
         """The model's version: SHA-256 over its two files, in hex. Reads them."""
         return checksum(self._folder)
 
+    def load_adapter(self, _: Path, /) -> Adapter:
+        """Raise UnsupportedByModel: this backend has no adapters."""
+        raise UnsupportedByModel(NO_ADAPTERS)
+
     def submit(self, given: ResolvedInput) -> Job:
-        """Put an input in line. Raises UnsupportedByModel for MultiBand Diffusion."""
-        refuse_diffusion(given)
+        """Put an input in line. Raises UnsupportedByModel for MultiBand Diffusion and adapters."""
+        refuse_unsupported(given)
         generation = Generation(given.frames + LONGEST_DELAY)
         self._thread.submit(self._carry_out, generation, given)
         return Job(given, generation, self.codec, self.executor)
@@ -200,10 +206,12 @@ def checksum(folder: Path) -> str:
     return total.hexdigest()
 
 
-def refuse_diffusion(given: ResolvedInput) -> None:
+def refuse_unsupported(given: ResolvedInput) -> None:
     """Raise UnsupportedByModel for what audiocraft's MusicGen does not do by itself."""
     if given.multi_band_diffusion:
         raise UnsupportedByModel("The engine audiocraft decodes without MultiBand Diffusion; take the engine native.")
+    if given.adapter is not None:
+        raise UnsupportedByModel(NO_ADAPTERS)
 
 
 def _require_dtype(dtype: Dtype, device: torch.device) -> None:

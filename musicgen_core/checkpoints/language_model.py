@@ -38,7 +38,7 @@ def load_language_model(
     allocate(model, device=device, dtype=dtype)
     model.eval()
     targets = dict(model.named_parameters())
-    places = _places(config)
+    places = places_of(config)
     found = set()
     for name, tensor in iterate_tensors(folder, _PREFIXES):
         found.add(name)
@@ -50,7 +50,7 @@ def load_language_model(
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """The rows of a parameter of `LanguageModel` that a checkpoint's tensor is copied to."""
 
     parameter: str
@@ -63,14 +63,14 @@ class _Place:
         return parameters[self.parameter].data[self.start : self.stop]
 
 
-def _places(config: LanguageModelConfig) -> dict[str, _Place]:
+def places_of(config: LanguageModelConfig) -> dict[str, Place]:
     """The tensors that a checkpoint of this shape must hold, each with its place in `LanguageModel`."""
     places = {}
     rows = config.vocabulary + 1
     for k in range(config.codebooks):
-        places[f"{DECODER}embed_tokens.{k}.weight"] = _Place("embedding", k * rows, (k + 1) * rows)
+        places[f"{DECODER}embed_tokens.{k}.weight"] = Place("embedding", k * rows, (k + 1) * rows)
         start = k * config.vocabulary
-        places[f"decoder.lm_heads.{k}.weight"] = _Place("head.weight", start, start + config.vocabulary)
+        places[f"decoder.lm_heads.{k}.weight"] = Place("head.weight", start, start + config.vocabulary)
     for layer in range(config.layers):
         places |= _layer_places(config, f"{DECODER}layers.{layer}.", f"layers.{layer}.")
     places |= _affine_places(f"{DECODER}layer_norm", "norm")
@@ -81,33 +81,33 @@ def _places(config: LanguageModelConfig) -> dict[str, _Place]:
     return places
 
 
-def _layer_places(config: LanguageModelConfig, stored: str, layer: str) -> dict[str, _Place]:
+def _layer_places(config: LanguageModelConfig, stored: str, layer: str) -> dict[str, Place]:
     """The places of one layer's tensors; `LanguageModel` stacks queries, keys and values."""
     dim = config.dim
     places = {
-        f"{stored}self_attn.out_proj.weight": _Place(f"{layer}attention_out.weight"),
-        f"{stored}fc1.weight": _Place(f"{layer}feed_forward_in.weight"),
-        f"{stored}fc2.weight": _Place(f"{layer}feed_forward_out.weight"),
+        f"{stored}self_attn.out_proj.weight": Place(f"{layer}attention_out.weight"),
+        f"{stored}fc1.weight": Place(f"{layer}feed_forward_in.weight"),
+        f"{stored}fc2.weight": Place(f"{layer}feed_forward_out.weight"),
     }
     for index, part in enumerate("qkv"):
-        place = _Place(f"{layer}qkv.weight", index * dim, (index + 1) * dim)
+        place = Place(f"{layer}qkv.weight", index * dim, (index + 1) * dim)
         places[f"{stored}self_attn.{part}_proj.weight"] = place
     norms = {"self_attn_layer_norm": "attention_norm", "final_layer_norm": "feed_forward_norm"}
     if not config.is_melody:
         norms["encoder_attn_layer_norm"] = "condition_norm"
         attention = f"{stored}encoder_attn."
-        places[f"{attention}q_proj.weight"] = _Place(f"{layer}condition_query.weight")
-        places[f"{attention}k_proj.weight"] = _Place(f"{layer}condition_kv.weight", 0, dim)
-        places[f"{attention}v_proj.weight"] = _Place(f"{layer}condition_kv.weight", dim, 2 * dim)
-        places[f"{attention}out_proj.weight"] = _Place(f"{layer}condition_out.weight")
+        places[f"{attention}q_proj.weight"] = Place(f"{layer}condition_query.weight")
+        places[f"{attention}k_proj.weight"] = Place(f"{layer}condition_kv.weight", 0, dim)
+        places[f"{attention}v_proj.weight"] = Place(f"{layer}condition_kv.weight", dim, 2 * dim)
+        places[f"{attention}out_proj.weight"] = Place(f"{layer}condition_out.weight")
     for name, norm in norms.items():
         places |= _affine_places(f"{stored}{name}", f"{layer}{norm}")
     return places
 
 
-def _affine_places(stored: str, module: str) -> dict[str, _Place]:
+def _affine_places(stored: str, module: str) -> dict[str, Place]:
     """The places of a module's weight and bias."""
-    return {f"{stored}.{part}": _Place(f"{module}.{part}") for part in ("weight", "bias")}
+    return {f"{stored}.{part}": Place(f"{module}.{part}") for part in ("weight", "bias")}
 
 
 def _copy(name: str, source: Tensor, target: Tensor) -> None:

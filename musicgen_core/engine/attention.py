@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from musicgen_core.engine.adapters import AppliedAdapter
 from musicgen_core.engine.buckets import Bucket
 from musicgen_core.engine.kv_cache import ROWS, KVCache
 
@@ -35,6 +36,7 @@ class Lane:
     """Where the next column's keys and values go."""
     condition_tokens: int
     """Length of what cross-attention reads (text models)."""
+    adapter: AppliedAdapter | None = None
 
 
 class SequenceAttention:

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from musicgen_core.engine.adapter_bank import AdapterBank, AdapterStore, PlainStore, StackedStore
+from musicgen_core.engine.adapters import PaddedAdapters, SlotAdapters
 from musicgen_core.engine.attention import Lane, PaddedAttention, SlotAttention, round_up
 from musicgen_core.engine.buckets import Bucket, BucketGrid
 from musicgen_core.engine.cuda_graphs import CudaRecorder
@@ -26,10 +28,12 @@ from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.engine.step_graphs import Recorder, StepGraphs
 from musicgen_core.executor import Resumable
 from musicgen_core.lm.delay_pattern import UNKNOWN, apply_delays, column_count, undo_delays
+from musicgen_core.lm.linear import Adapters
 from musicgen_core.lm.transformer import Attention, LanguageModel, position_table
 
 AttentionKind = Literal["native", "by_slot", "padded"]
 """How a step attends: by the kernels, which compute all of it, slot by slot, or to all slots padded."""
+MAX_ADAPTER_RANK = 64
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,14 @@ class BatchDecoder:
         max_text_tokens: int,
         attention: AttentionKind | None = None,
         recorder: Recorder | None = None,
+        max_adapters: int = 0,
+        max_adapter_rank: int = MAX_ADAPTER_RANK,
     ) -> None:
         """Set the memory of all slots aside; on a GPU, record the commonest steps.
 
         `max_frames`: longest result, given frames included. `max_text_tokens`: longest text. `attention`: how a step
         attends; None: as suits the device and the model's packing. `recorder`: makes graphs of padded steps; None: on
-        CUDA, CUDA's.
+        CUDA, CUDA's. `max_adapters`: how many are in memory together. `max_adapter_rank`: the largest rank of any.
         """
         config, device, dtype = model.config, model.device, model.dtype
         columns = column_count(max_frames, config.delays)
@@ -103,7 +109,19 @@ class BatchDecoder:
             zeroed=self._kind == "padded",
         )
         self._positions = position_table(positions, config.dim, device=device, dtype=dtype)
-        self._native = NativeStep(model, self.cache, self._positions) if self._kind == "native" else None
+        self._native = None
+        self._stacked = None
+        self._store: AdapterStore
+        if self._kind == "native":
+            max_rank = max_adapter_rank if max_adapters else 0
+            self._store = self._native = NativeStep(model, self.cache, self._positions, max_rank=max_rank)
+        elif self._kind == "padded":
+            self._store = self._stacked = StackedStore(model, places=max_adapters, rank=max_adapter_rank)
+        else:
+            self._store = PlainStore(model)
+        self.adapters = AdapterBank(self._store, max_adapters)
+        """The adapters in memory."""
+        self._strengths = torch.zeros(max_adapters, slots, device=device, dtype=dtype)
         self._prefill = Prefill(model, self.cache, self._positions)
         self._slot = torch.arange(slots, device=device)
         self._table = SamplingTable.empty(slots, device)
@@ -113,7 +131,8 @@ class BatchDecoder:
         self._entering: dict[int, Lane] = {}
         """Of each slot that is being filled: where its request will begin."""
         self._requests: dict[int, Request] = {}
-        largest = Bucket(slots, positions, self.cache.condition.shape[4], config.vocabulary)
+        longest = self.cache.condition.shape[4]
+        largest = Bucket(slots, positions, longest, config.vocabulary, max_adapters, max_adapter_rank)
         self._buckets = BucketGrid(largest)
         self._graphs = self._prepare_graphs(recorder) if self._kind == "padded" else None
 
@@ -130,6 +149,8 @@ class BatchDecoder:
         """
         columns = self._columns(request).to(self.model.device)
         lane = self._enter(slot, request)
+        if request.adapter is not None:
+            lane.adapter = yield from self.adapters.enter(slot, request.adapter)
         yield from self._prefill.fill(slot, lane, request, columns)
         self._begin(slot, request, columns)
 
@@ -139,6 +160,8 @@ class BatchDecoder:
         self.lanes.pop(slot, None)
         self._entering.pop(slot, None)
         self._requests.pop(slot, None)
+        self.adapters.leave(slot)
+        self._strengths[:, slot] = 0
         if self._kind == "padded":
             self._prefill.forget(slot)  # each step writes to position 0 of a slot that is parked there
         for counter in (self._tensors.advance, self._tensors.column, self._tensors.prefix):
@@ -177,9 +200,11 @@ class BatchDecoder:
     def _logits(self, bucket: Bucket, slot: Tensor, column: Tensor) -> Tensor:
         """Logits `[slots, ROWS, codebooks, vocabulary]` of what follows these columns."""
         position = column + self._tensors.prefix[: bucket.slots]
-        x = self.model.embed(self._tensors.columns[slot, column]) + self._positions[position]
-        x = self.model(x.repeat_interleave(ROWS, dim=0), self._attention(bucket, position))
-        return self.model.logits(x.view(bucket.slots, ROWS, -1))
+        adapters = self._adapters(bucket)
+        x = self.model.embed(self._tensors.columns[slot, column], adapters) + self._positions[position]
+        x = self.model(x.repeat_interleave(ROWS, dim=0), self._attention(bucket, position), adapters)
+        logits = self.model.logits(x, adapters)
+        return logits.view(bucket.slots, ROWS, *logits.shape[1:])
 
     def _draw(self, logits: Tensor, slot: Tensor, column: Tensor, ranks: int) -> None:
         """Decide a column's unknown codes from logits `[slots, ROWS, codebooks, vocabulary]`."""
@@ -194,12 +219,15 @@ class BatchDecoder:
     def _bucket(self) -> Bucket:
         """The next step's shape: by slot exactly, padded rounded up."""
         lanes = self.lanes.values()
+        adapters = [lane.adapter for lane in lanes if lane.adapter is not None]
         exact = Bucket(
             slots=max(self.lanes) + 1,
             # A padded step writes to entering slots too, where their own first step will.
             length=max(lane.position for lane in (*lanes, *self._entering.values())) + 1,
             condition_length=max(lane.condition_tokens for lane in lanes),
             ranks=ranks_needed(self._running_params(), self.model.config.vocabulary),
+            adapters=max((adapter.place + 1 for adapter in adapters), default=0),
+            adapter_rank=max((adapter.rank for adapter in adapters), default=0),
         )
         return self._buckets.round_up(exact) if self._kind == "padded" else exact
 
@@ -208,6 +236,14 @@ class BatchDecoder:
             return SlotAttention(self.cache, self.lanes)
         condition_tokens = self._tensors.condition_tokens[: bucket.slots]
         return PaddedAttention(self.cache, position, condition_tokens, bucket)
+
+    def _adapters(self, bucket: Bucket) -> Adapters | None:
+        if bucket.adapters == 0:
+            return None
+        if self._stacked is None:
+            return SlotAdapters({slot: (lane.rows, lane.adapter) for slot, lane in self.lanes.items() if lane.adapter})
+        strengths = self._strengths[: bucket.adapters, : bucket.slots]
+        return PaddedAdapters(self._stacked.stacks, strengths, rank=bucket.adapter_rank)
 
     def _prepare_graphs(self, recorder: Recorder | None) -> StepGraphs | None:
         """Record the commonest buckets while all slots are idle; None where no graphs are to be made."""
@@ -243,6 +279,8 @@ class BatchDecoder:
         tensors.column[slot], tensors.prefix[slot], tensors.advance[slot] = given, lane.position - given, 1
         tensors.condition_tokens[slot] = lane.condition_tokens
         self._table.set(slot, request.sampling, guided=lane.rows == ROWS)
+        if lane.adapter is not None:
+            self._strengths[lane.adapter.place, slot] = lane.adapter.strength
         self.lanes[slot], self._requests[slot] = lane, request
 
     def _columns(self, request: Request) -> Tensor:

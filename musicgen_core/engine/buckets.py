@@ -15,6 +15,8 @@ SHORT_CONDITION = 64
 SHORT_RANKING = 256
 """Holds the default top-k of 250, and greedy; ranking this many costs little more than ranking one."""
 SLOT_MULTIPLE = 8
+SHORT_RANK = 16
+"""Most adapters have no larger rank."""
 
 
 @dataclass(frozen=True, order=True)
@@ -29,6 +31,10 @@ class Bucket:
     """Tokens that cross-attention reads."""
     ranks: int
     """How many of the largest logits are ranked: see `sampler.sample`."""
+    adapters: int = 0
+    """Places whose adapters are computed; 0: nobody uses one."""
+    adapter_rank: int = 0
+    """Rows of each of their changes."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +51,20 @@ class BucketGrid:
             length=min(_round_up(exact.length, LENGTH_MULTIPLE), largest.length),
             condition_length=_one_of(exact.condition_length, SHORT_CONDITION, largest.condition_length),
             ranks=_one_of(exact.ranks, SHORT_RANKING, largest.ranks),
+            adapters=min(_round_up_slots(exact.adapters), largest.adapters) if exact.adapters else 0,
+            adapter_rank=_one_of(exact.adapter_rank, SHORT_RANK, largest.adapter_rank) if exact.adapters else 0,
         )
 
     def common(self) -> list[Bucket]:
         """What is worth recording before anybody asks: the largest bucket, and a lone request's, end to start.
 
-        The largest decides how much memory all graphs share.
+        The largest decides how much memory all graphs share. Adapters are left out: many never use one.
         """
+        largest = replace(self.largest, adapters=0, adapter_rank=0)
         lone = self.round_up(Bucket(1, 1, 1, SHORT_RANKING))
         lengths = range(LENGTH_MULTIPLE, self.largest.length + LENGTH_MULTIPLE, LENGTH_MULTIPLE)
         alone = {self.round_up(replace(lone, length=length)) for length in lengths}
-        return sorted({self.largest, *alone}, reverse=True)
+        return sorted({largest, *alone}, reverse=True)
 
 
 def _round_up(number: int, multiple: int) -> int:

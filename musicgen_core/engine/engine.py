@@ -25,15 +25,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
-from musicgen_core.engine.batch_decoder import AttentionKind, BatchDecoder
+from musicgen_core.engine.batch_decoder import MAX_ADAPTER_RANK, AttentionKind, BatchDecoder
 from musicgen_core.engine.generation import Generation
 from musicgen_core.engine.measures import ADMISSION_SECONDS, BATCH_SIZES, STEP_SECONDS, Counted, EngineMeasures
-from musicgen_core.engine.request import Request, check_request
+from musicgen_core.engine.request import Request, check_adapter, check_request
 from musicgen_core.engine.scheduler import Scheduler
 from musicgen_core.errors import GenerationCancelled, StepFailed
 from musicgen_core.executor import Resumable, Task
 from musicgen_core.lm.delay_pattern import whole_frames
-from musicgen_core.lm.transformer import LanguageModel
+from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
 
 T = TypeVar("T")
 
@@ -74,13 +74,17 @@ class Engine:
         max_frames: int = 1500,
         max_text_tokens: int = 512,
         attention: AttentionKind | None = None,
+        max_adapters: int = 0,
+        max_adapter_rank: int = MAX_ADAPTER_RANK,
     ) -> None:
         """Set the memory of all slots aside.
 
         `max_frames`: longest result in frames, given ones included. `max_text_tokens`: longest text. `attention`: see
-        `BatchDecoder`.
+        `BatchDecoder`. `max_adapters`: how many are in memory together; a request whose adapter finds no place waits
+        until a running one has ended. `max_adapter_rank`: the largest rank of any.
         """
         self._limits = (max_frames, max_text_tokens)
+        self._adapter_limits = (max_adapters, max_adapter_rank)
         self._max_requests = max_requests
         self._decoder = BatchDecoder(
             model,
@@ -88,6 +92,8 @@ class Engine:
             max_frames=max_frames,
             max_text_tokens=max_text_tokens,
             attention=attention,
+            max_adapters=max_adapters,
+            max_adapter_rank=max_adapter_rank,
         )
         self._scheduler: Scheduler[_Admission] = Scheduler(max_requests)
         self._tasks: deque[Task[Any]] = deque()
@@ -121,6 +127,16 @@ class Engine:
             batches=self._batches.read(),
             admissions=self._admissions.read(),
         )
+
+    @property
+    def config(self) -> LanguageModelConfig:
+        """The shape of its model."""
+        return self._decoder.model.config
+
+    @property
+    def adapters_in_memory(self) -> tuple[str, ...]:
+        """The digests of the adapters in memory, the least lately used first."""
+        return self._decoder.adapters.held
 
     @property
     def waiting_tasks(self) -> int:
@@ -213,7 +229,8 @@ class Engine:
         return queued
 
     def _put_in_line(self, request: Request, generation: Generation) -> None:
-        check_request(request, self._decoder.model.config, *self._limits)
+        check_request(request, self.config, *self._limits)
+        check_adapter(request.adapter, self.config, *self._adapter_limits)
         with self._changed:
             if self._closed is not None:
                 raise self._closed
@@ -365,8 +382,12 @@ class Engine:
         return True
 
     def _next_admitted(self) -> tuple[int, _Admission] | None:
+        def has_room(admission: _Admission) -> bool:
+            use = admission.request.adapter
+            return use is None or self._decoder.adapters.has_room(use.adapter)
+
         with self._changed:
-            return self._scheduler.admit()
+            return self._scheduler.admit(has_room)
 
     def _settle_finished(self) -> None:
         for slot, admission in self._running().items():

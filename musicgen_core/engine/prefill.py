@@ -20,8 +20,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from musicgen_core.engine.adapters import SequenceAdapter
 from musicgen_core.engine.attention import Lane, SequenceAttention
 from musicgen_core.engine.kv_cache import KVCache
+from musicgen_core.engine.pieces import Pieces
 from musicgen_core.engine.request import Request, condition_vectors
 from musicgen_core.executor import Resumable
 from musicgen_core.lm.transformer import LanguageModel, Layer
@@ -43,7 +45,7 @@ class Beginning:
     """What a slot's cache begins with. Equal ones stand for equal bits."""
 
     conditions: bytes
-    """A digest of the conditions, and of which rows follow them."""
+    """A digest of the conditions, of which rows follow them, and of the adapter that computes them."""
     columns: bytes
     """A digest of the given columns."""
     before: int
@@ -54,9 +56,10 @@ class Beginning:
     @classmethod
     def of(cls, request: Request, columns: Tensor, *, before: int) -> Beginning:
         """What is known of a request; `columns`: its delayed codes `[columns, codebooks]`."""
-        given, conditions = request.prompt_frames, request.conditions
+        given, conditions, use = request.prompt_frames, request.conditions, request.adapter
+        rows = repr((request.rows, use and (use.adapter.digest, use.strength))).encode()
         return cls(
-            conditions=repr(request.rows).encode() + _digest(conditions.text) + _digest(conditions.chroma),
+            conditions=rows + _digest(conditions.text) + _digest(conditions.chroma),
             columns=_digest(columns[:given]),
             before=before,
             given=given,
@@ -81,7 +84,7 @@ class Prefill:
     def fill(self, slot: int, lane: Lane, request: Request, columns: Tensor) -> Resumable[None]:
         """Fill a slot with all that is known of its request; `columns`: its delayed codes `[columns, codebooks]`."""
         beginning = Beginning.of(request, columns, before=lane.position - request.prompt_frames)
-        pieces = _Pieces(self._bound)
+        pieces = Pieces(self._bound)
         source = self._find(slot, beginning)
         shared = 0 if source is None else beginning.shared_with(self._beginnings[source])
         self.forget(slot)
@@ -90,7 +93,7 @@ class Prefill:
         elif source != slot:
             yield from self._copy(source, slot, lane, shared, pieces)
         if shared < beginning.before + beginning.given:
-            given = self._model.embed(columns[: beginning.given]).expand(lane.rows, -1, -1)
+            given = self._model.embed(columns[: beginning.given], _adapter(lane)).expand(lane.rows, -1, -1)
             yield from self._run(slot, lane, given, beginning.before, pieces)
         self._beginnings[slot] = beginning
 
@@ -107,7 +110,7 @@ class Prefill:
         alike = [held for held, other in self._beginnings.items() if other.conditions == beginning.conditions]
         return max(alike, key=rank, default=None)
 
-    def _copy(self, source: int, slot: int, lane: Lane, positions: int, pieces: _Pieces) -> Resumable[None]:
+    def _copy(self, source: int, slot: int, lane: Lane, positions: int, pieces: Pieces) -> Resumable[None]:
         """Copy the conditions and the first positions of another slot."""
         theirs, ours = (self._cache.rows(which, lane.rows, positions) for which in (source, slot))
         condition, own = (self._cache.condition_row(which, lane.condition_tokens) for which in (source, slot))
@@ -120,9 +123,12 @@ class Prefill:
             ours[layer, ..., 1:, :] = theirs[layer, ..., 1:, :]
             own[layer] = condition[layer]
 
-    def _fill_conditions(self, slot: int, lane: Lane, request: Request, pieces: _Pieces) -> Resumable[None]:
+    def _fill_conditions(self, slot: int, lane: Lane, request: Request, pieces: Pieces) -> Resumable[None]:
         """Compute what a text model attends to through cross-attention, or what a melody model has before column 0."""
-        rows = [condition_vectors(self._model, request.conditions, conditional=row) for row in request.rows]
+        adapter = _adapter(lane)
+        rows = [
+            condition_vectors(self._model, request.conditions, conditional=row, adapter=adapter) for row in request.rows
+        ]
         if self._model.config.is_melody:
             yield from self._run(slot, lane, torch.stack(rows), 0, pieces)
             return
@@ -131,11 +137,11 @@ class Prefill:
         for layer in self._layers:
             if pieces.full(work):
                 yield
-            condition[layer.index, :, 0] = layer.condition_keys_values(rows[0])
+            condition[layer.index, :, 0] = layer.condition_keys_values(rows[0], adapter)
 
-    def _run(self, slot: int, lane: Lane, x: Tensor, first: int, pieces: _Pieces) -> Resumable[None]:
+    def _run(self, slot: int, lane: Lane, x: Tensor, first: int, pieces: Pieces) -> Resumable[None]:
         """Run the positions from `first` on through all layers: `x` is `[rows, positions, dim]`."""
-        x = x + self._positions[first : first + x.shape[1]]
+        x, adapter = x + self._positions[first : first + x.shape[1]], _adapter(lane)
         for chunk in torch.split(x, self._chunk_length(lane.rows), dim=1):
             length, hidden = chunk.shape[1], chunk
             attention = SequenceAttention(self._cache, slot, lane, length, cached=first)
@@ -143,7 +149,7 @@ class Prefill:
             for layer in self._layers:
                 if pieces.full(work):
                     yield
-                hidden = layer(hidden, attention)
+                hidden = layer(hidden, attention, adapter)
             first += length
 
     def _chunk_length(self, rows: int) -> int:
@@ -166,18 +172,8 @@ class Prefill:
         return [layer for layer in self._model.layers if isinstance(layer, Layer)]
 
 
-class _Pieces:
-    """Tells where work that comes in parts is to pause, so that no piece is larger than a bound."""
-
-    def __init__(self, bound: float) -> None:
-        self._bound = bound
-        self._done = 0.0
-
-    def full(self, work: float) -> bool:
-        """Whether the next part, of so much work, belongs to a new piece. A part that is larger is a piece alone."""
-        full = self._done > 0 and self._done + work > self._bound
-        self._done = work if full else self._done + work
-        return full
+def _adapter(lane: Lane) -> SequenceAdapter | None:
+    return None if lane.adapter is None else SequenceAdapter(lane.adapter)
 
 
 def _digest(tensor: Tensor | None) -> bytes:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from musicgen_core.adapters.adapter import AdapterUse
 from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import InvalidRequest, UnsupportedByModel
+from musicgen_core.lm.linear import Adapters
 from musicgen_core.lm.transformer import LanguageModel, LanguageModelConfig
 
 
@@ -44,6 +46,8 @@ class Request:
     """The codes of audio to continue, int64 `[codebooks, prompt_frames]`."""
     stream_offset: int = 0
     """Steps of the seed's random stream to skip: those of the windows before (see `long_form`)."""
+    adapter: AdapterUse | None = None
+    """What changes the model for all its rows; None: nothing."""
 
     @property
     def prompt_frames(self) -> int:
@@ -83,7 +87,22 @@ def check_request(request: Request, config: LanguageModelConfig, max_frames: int
     _check_chroma(request.conditions.chroma, config)
 
 
-def condition_vectors(model: LanguageModel, conditions: Conditions, *, conditional: bool) -> Tensor:
+def check_adapter(use: AdapterUse | None, config: LanguageModelConfig, max_adapters: int, max_rank: int) -> None:
+    """Raise InvalidRequest where this model cannot use an adapter, or has no room for it."""
+    if use is None:
+        return
+    adapter = use.adapter
+    if max_adapters == 0:
+        raise InvalidRequest("adapters are off; load the model with max_adapters of 1 or more")
+    if adapter.config != config:
+        raise InvalidRequest(f"the adapter {adapter.name} was loaded for another model; load it with this one")
+    if adapter.rank > max_rank:
+        raise InvalidRequest(f"the adapter {adapter.name} has rank {adapter.rank}, at most {max_rank} is allowed")
+
+
+def condition_vectors(
+    model: LanguageModel, conditions: Conditions, *, conditional: bool, adapter: Adapters | None = None
+) -> Tensor:
     """The vectors `[tokens, dim]` that stand for the conditions in one row.
 
     Text models cross-attend to them; melody models get them before the sequence, chroma first. The unconditional row's
@@ -91,13 +110,18 @@ def condition_vectors(model: LanguageModel, conditions: Conditions, *, condition
     """
     text = conditions.text
     if text is not None and conditional:
-        vectors: Tensor = model.text_projection(text.to(model.device, model.dtype))
+        states = text.to(model.device, model.dtype)
+        vectors: Tensor = model.text_projection(states)
+        if adapter is not None:
+            vectors = adapter.add("text_projection", states, vectors)
     else:
         vectors = torch.zeros(conditions.text_tokens, model.config.dim, device=model.device, dtype=model.dtype)
     if not model.config.is_melody:
         return vectors
-    chroma = _fit_chroma(conditions.chroma if conditional else None, model.config)
-    projected: Tensor = model.chroma_projection(chroma.to(model.device, model.dtype))
+    chroma = _fit_chroma(conditions.chroma if conditional else None, model.config).to(model.device, model.dtype)
+    projected: Tensor = model.chroma_projection(chroma)
+    if adapter is not None:
+        projected = adapter.add("chroma_projection", chroma, projected)
     return torch.cat([projected, vectors])
 
 

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -42,9 +42,12 @@ class Scheduler(Generic[Item]):
         """Put an item at the end of the line."""
         self._waiting.append(item)
 
-    def admit(self) -> tuple[int, Item] | None:
-        """Give the lowest free slot to the next waiting item: (slot, item), or None where either lacks."""
-        if not self._free or not self._waiting:
+    def admit(self, may_enter: Callable[[Item], bool] = lambda _: True) -> tuple[int, Item] | None:
+        """Give the lowest free slot to the next waiting item: (slot, item), or None where either lacks.
+
+        `may_enter`: whether there is all that the next one needs besides; if not, those behind it wait with it.
+        """
+        if not self._free or not self._waiting or not may_enter(self._waiting[0]):
             return None
         slot, item = heapq.heappop(self._free), self._waiting.popleft()
         self._running[slot] = item

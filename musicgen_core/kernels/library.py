@@ -115,6 +115,9 @@ def _load() -> ctypes.CDLL | None:
         "kernels_decoder_cache": (None, [*[c_void_p] * 5]),
         "kernels_step": (None, [c_void_p, c_void_p, c_int64]),
         "kernels_decoder_free": (None, [c_void_p]),
+        "kernels_adapter": (c_void_p, [c_int64, c_int64, c_void_p, c_void_p]),
+        "kernels_adapter_product": (None, [c_void_p, c_int64, c_void_p, c_void_p, c_void_p]),
+        "kernels_adapter_free": (None, [c_void_p]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)

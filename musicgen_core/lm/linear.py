@@ -31,6 +31,22 @@ class Packed(Protocol):
         """Multiply: `[..., inputs]` to `[..., outputs]`."""
 
 
+class Adapters(Protocol):
+    """What the adapters of a batch of rows add to the model; `...` stands for the rows' axes."""
+
+    def add(self, target: str, x: Tensor, product: Tensor) -> Tensor:
+        """A module's product with their changes to it, which may be written in place.
+
+        `target`: the module's name. `x`: what it multiplied, `[..., inputs]`. `product`: `[..., outputs]`.
+        """
+
+    def embed(self, tokens: Tensor, embedded: Tensor) -> Tensor:
+        """Embedded columns `[..., dim]` with their changes to it, which may be written in place.
+
+        `tokens`: rows of the stacked tables, int64 `[..., codebooks]`.
+        """
+
+
 class PackedLinear(nn.Module):
     """A linear layer without bias, whose weight can be packed for few rows on a CPU."""
 
@@ -39,6 +55,10 @@ class PackedLinear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
+        self.inputs = inputs
+        self.outputs = outputs
+        self.name = ""
+        """Its name in the model, by which adapters know it."""
         self.weight = nn.Parameter(torch.empty(outputs, inputs), requires_grad=False)
         self._packed: Packed | None = None
 
@@ -66,9 +86,10 @@ class PackedLinear(nn.Module):
         assert isinstance(self._packed, Matrix), "not packed for kernels"
         return self._packed
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, adapters: Adapters | None = None) -> Tensor:
         """Multiply: `[..., inputs]` to `[..., outputs]`."""
-        return F.linear(x, self.weight) if self._packed is None else self._packed(x)
+        product = F.linear(x, self.weight) if self._packed is None else self._packed(x)
+        return product if adapters is None else adapters.add(self.name, x, product)
 
 
 def has_int8_kernel() -> bool:

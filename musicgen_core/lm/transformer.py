@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from musicgen_core.kernels.library import Kernels
 from musicgen_core.lm.delay_pattern import codebook_delays
-from musicgen_core.lm.linear import PackedLinear
+from musicgen_core.lm.linear import Adapters, PackedLinear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 """The feed-forward activations, by their names in a checkpoint's config."""
@@ -107,20 +107,20 @@ class Layer(nn.Module):
         self.feed_forward_out = PackedLinear(config.ffn_dim, dim)
         self.activation = ACTIVATIONS[config.activation]
 
-    def forward(self, x: Tensor, attention: Attention) -> Tensor:
+    def forward(self, x: Tensor, attention: Attention, adapters: Adapters | None = None) -> Tensor:
         """Compute the layer: `[..., dim]` to `[..., dim]`."""
-        qkv = self.qkv(self.attention_norm(x)).view(*x.shape[:-1], 3, *self.heads)
-        x = x + self.attention_out(attention.attend(self.index, qkv))
+        qkv = self.qkv(self.attention_norm(x), adapters).view(*x.shape[:-1], 3, *self.heads)
+        x = x + self.attention_out(attention.attend(self.index, qkv), adapters)
         if self.has_condition:
-            query = self.condition_query(self.condition_norm(x)).view(*x.shape[:-1], *self.heads)
-            x = x + self.condition_out(attention.attend_condition(self.index, query))
-        inner = self.activation(self.feed_forward_in(self.feed_forward_norm(x)))
-        out: Tensor = x + self.feed_forward_out(inner)
+            query = self.condition_query(self.condition_norm(x), adapters).view(*x.shape[:-1], *self.heads)
+            x = x + self.condition_out(attention.attend_condition(self.index, query), adapters)
+        inner = self.activation(self.feed_forward_in(self.feed_forward_norm(x), adapters))
+        out: Tensor = x + self.feed_forward_out(inner, adapters)
         return out
 
-    def condition_keys_values(self, condition: Tensor) -> Tensor:
+    def condition_keys_values(self, condition: Tensor, adapters: Adapters | None = None) -> Tensor:
         """Keys and values of cross-attention: `[tokens, dim]` to `[2, heads, tokens, head_dim]`."""
-        keys_values: Tensor = self.condition_kv(condition)
+        keys_values: Tensor = self.condition_kv(condition, adapters)
         return keys_values.view(-1, 2, *self.heads).permute(1, 2, 0, 3)
 
 
@@ -138,6 +138,9 @@ class LanguageModel(nn.Module):
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
         self.head = PackedLinear(config.dim, config.codebooks * config.vocabulary)
+        for name, module in self.named_modules():
+            if isinstance(module, PackedLinear):
+                module.name = name
         self.requires_grad_(False)
         self.kernels: Kernels | None = None
         """What its weights have been packed for; None: for torch, or not at all."""
@@ -166,21 +169,22 @@ class LanguageModel(nn.Module):
                 module.pack(int8=int8, kernels=kernels)
         self.kernels, self.int8 = kernels, int8
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor, adapters: Adapters | None = None) -> Tensor:
         """Sum the codebooks' embeddings, without positions: int64 `[..., codebooks]` to `[..., dim]`."""
-        tables = torch.arange(self.config.codebooks, device=tokens.device) * (self.config.vocabulary + 1)
-        return F.embedding(tokens + tables, self.embedding).sum(-2)
+        rows = tokens + torch.arange(self.config.codebooks, device=tokens.device) * (self.config.vocabulary + 1)
+        embedded = F.embedding(rows, self.embedding).sum(-2)
+        return embedded if adapters is None else adapters.embed(rows, embedded)
 
-    def forward(self, x: Tensor, attention: Attention) -> Tensor:
+    def forward(self, x: Tensor, attention: Attention, adapters: Adapters | None = None) -> Tensor:
         """Run all layers: embedded columns with their positions, `[..., dim]` to `[..., dim]`."""
         for layer in self.layers:
-            x = layer(x, attention)
+            x = layer(x, attention, adapters)
         out: Tensor = self.norm(x)
         return out
 
-    def logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor, adapters: Adapters | None = None) -> Tensor:
         """Logits of the next column: `[..., dim]` to `[..., codebooks, vocabulary]`."""
-        stacked: Tensor = self.head(x)
+        stacked: Tensor = self.head(x, adapters)
         return stacked.view(*x.shape[:-1], self.config.codebooks, self.config.vocabulary)
 
     def condition_keys_values(self, condition: Tensor) -> list[Tensor]:

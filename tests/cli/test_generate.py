@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import MusicgenForConditionalGeneration
 
 from cli.main import main
 from musicgen_core.audio.marks import GENERATED
@@ -14,6 +15,7 @@ from musicgen_core.checkpoints import hub
 from musicgen_core.checkpoints.noise_model import write_noise_model
 from musicgen_core.options import OutputFormat
 from predictions.version import package_version
+from tests.musicgen_core.adapters.peft_adapters import write_adapter
 from tests.provenance import tags_of
 
 
@@ -59,6 +61,23 @@ def test_the_format_follows_the_name(tmp_path: Path) -> None:
     assert output.read_bytes()[:3] == b"ID3" or output.read_bytes()[0] == 0xFF
 
 
+def test_an_adapter_changes_the_music(tmp_path: Path) -> None:
+    model = write_noise_model(tmp_path / "text", kind="text")
+    base = MusicgenForConditionalGeneration.from_pretrained(model)
+    write_adapter(tmp_path / "jazz", base, target_modules=["q_proj", "v_proj", "fc1"])
+    options = ["generate", "drums", "--duration", "0.5", "--seed", "1", "--temperature", "0", "--model", str(model)]
+    made = {}
+    for name, more in {
+        "plain": [],
+        "jazz": ["--adapter", str(tmp_path / "jazz")],
+        "none": ["--adapter", str(tmp_path / "jazz"), "--adapter-strength", "0"],
+    }.items():
+        output = tmp_path / f"{name}.wav"
+        assert main([*options, *more, "-o", str(output)]) == 0
+        made[name] = output.read_bytes()
+    assert made["none"] == made["plain"] != made["jazz"]
+
+
 def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
     for output_format in OutputFormat:
         output = tmp_path / f"{output_format}.{output_format.extension}"
@@ -91,6 +110,7 @@ def test_a_random_seed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["song", "--model", "no/such/folder"], "no such folder"),
         (["song", "-o", "/no/such/folder/out.wav"], "no folder /no/such/folder"),
         (["song", "--input-audio", __file__], "no audio that can be read"),
+        (["song", "--adapter", "no/such/folder"], "cannot read the adapter in no/such/folder"),
     ],
 )
 def test_says_what_is_wrong(
@@ -115,5 +135,5 @@ def test_help_is_quick_to_import_and_complete() -> None:
         "finally: assert 'torch' not in sys.modules"
     )
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    for option in ("--output-format", "--top-k", "--continuation-end", "--model", "--seed"):
+    for option in ("--adapter", "--output-format", "--top-k", "--continuation-end", "--model", "--seed"):
         assert option in shown

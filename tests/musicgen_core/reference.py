@@ -143,11 +143,12 @@ def their_codes(
     melody: Tensor | None = None,
     prompt_codes: Tensor | None = None,
     ignore_text: bool = False,
+    theirs: Any = None,
 ) -> Tensor:
     """The codes [codebooks, frames] that transformers' `generate` finds greedily, taken where it decodes
-    them.
+    them. `theirs`: instead of the kind's own model.
     """
-    model, decoded = reference(kind).theirs, []
+    model, decoded = theirs or reference(kind).theirs, []
     decode = model.audio_encoder.decode
 
     def record(codes: Tensor, **rest: Any) -> Any:

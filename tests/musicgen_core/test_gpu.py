@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from musicgen_core import GenerationInput, MusicGen, SamplingParams
+from musicgen_core.adapters.adapter import AdapterUse
 from musicgen_core.checkpoints.language_model import load_language_model
 from musicgen_core.engine.batch_decoder import BatchDecoder
 from musicgen_core.engine.buckets import Bucket
@@ -20,7 +22,18 @@ from musicgen_core.engine.cuda_graphs import CudaRecorder
 from musicgen_core.engine.request import Request
 from musicgen_core.engine.step_graphs import StepGraphs
 from musicgen_core.lm.transformer import LanguageModel
-from tests.musicgen_core.reference import KINDS, Kind, long_request, mixed_requests, reference, run_in_turns
+from tests.musicgen_core.adapters.peft_adapters import adapted_requests, make_adapter
+from tests.musicgen_core.reference import (
+    KINDS,
+    Kind,
+    long_request,
+    make_engine,
+    make_request,
+    mixed_requests,
+    reference,
+    run,
+    run_in_turns,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -86,8 +99,12 @@ def on_cuda(kind: Kind, dtype: torch.dtype, folder: Path) -> LanguageModel:
     return load_language_model(folder, device=CUDA, dtype=dtype)
 
 
-def decode(model: LanguageModel, recorder: CudaRecorder, *requests: Request) -> list[torch.Tensor]:
-    decoder = BatchDecoder(model, slots=4, max_frames=320, max_text_tokens=80, recorder=recorder)
+def decode(
+    model: LanguageModel, recorder: CudaRecorder, *requests: Request, max_adapters: int = 0
+) -> list[torch.Tensor]:
+    decoder = BatchDecoder(
+        model, slots=4, max_frames=320, max_text_tokens=80, recorder=recorder, max_adapters=max_adapters
+    )
     return run_in_turns(decoder, *requests)
 
 
@@ -107,6 +124,26 @@ def test_graphs_equal_plain_steps_bit_by_bit(
     assert "not recorded" in warning.getMessage()
     for one, other in zip(graphs, plain, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_graphs_with_adapters_equal_plain_steps_bit_by_bit(kind: Kind, dtype: torch.dtype, tmp_path: Path) -> None:
+    """Adapters come into memory and leave it while recorded steps are replayed."""
+    model, requests = on_cuda(kind, dtype, tmp_path), adapted_requests(kind)
+    graphs = decode(model, Counting(CUDA), *requests, *requests, max_adapters=3)
+    plain = decode(model, Refusing(CUDA), *requests, *requests, max_adapters=3)
+    for one, other in zip(graphs, plain, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapters_give_the_same_greedy_tokens_as_on_the_cpu(kind: Kind, tmp_path: Path) -> None:
+    adapter = make_adapter(kind, 16, 1).ours
+    request = replace(make_request(kind, 60, 1, temperature=0), adapter=AdapterUse(adapter))
+    [ours] = decode(on_cuda(kind, torch.float32, tmp_path), CudaRecorder(CUDA), request, max_adapters=1)
+    [expected] = run(make_engine(kind, max_adapters=1), request)
+    assert torch.equal(ours, expected)
 
 
 def test_a_recording_that_fails_halfway_leaves_the_device_usable(caplog: pytest.LogCaptureFixture) -> None:

@@ -45,6 +45,26 @@ struct layer {
     const struct matrix *feed_forward_in, *feed_forward_out;
 };
 
+/* What an adapter adds to a product, in float32: strength * b (a x). `a` is NULL where it adds nothing. */
+struct low_rank {
+    const struct matrix *a; /* [ranks, inputs] */
+    const struct matrix *b; /* [outputs, ranks] */
+    const int64_t *spans;   /* of each panel of b its first rank that is not zero, and the one after its last */
+};
+
+/* The products of a step, in the order of `struct adapter`: PRODUCTS for each layer, then the head. */
+enum { QKV, ATTENTION_OUT, CONDITION_QUERY, CONDITION_OUT, FEED_FORWARD_IN, FEED_FORWARD_OUT, PRODUCTS };
+
+struct adapter {
+    struct low_rank *products; /* [layers * PRODUCTS + 1] */
+    int64_t embedding_rank;
+    const float *tables;       /* [codebooks * (vocabulary + 1), embedding_rank] */
+    const float *embedding;    /* [codebooks, embedding_rank, dim] */
+};
+
+/* The sum over a row's inputs is cut into this many, for the team's members to share. */
+enum { PIECES = 8 };
+
 struct decoder {
     const struct kernels *kernels;
     struct team *team;
@@ -61,9 +81,11 @@ struct decoder {
     char *keys_values, *condition;
     int64_t keys_values_strides[4], condition_strides[4];
     int cache_number;
-    int64_t max_rows, max_positions;
+    int64_t max_rows, max_positions, max_ranks;
     /* Scratch memory, [max_rows, ...]. */
     float *x, *normed, *qkv, *attended, *inner, *scores;
+    float *pieces; /* of a x, [max_rows, PIECES, max_ranks] */
+    float *low;    /* strength * a x, [members of the team, max_rows, max_ranks] */
     struct rows prepared;
 };
 
@@ -75,6 +97,8 @@ struct row {
     int64_t cache_row;
     int64_t condition_row;
     int64_t condition_tokens;   /* 0: cross-attention gives zeros */
+    const struct adapter *adapter; /* NULL: none */
+    double strength;            /* multiplies what the adapter adds */
 };
 
 struct kernels {

@@ -142,7 +142,7 @@ EXPORT void kernels_multiply(struct team *team, const struct matrix *matrix, con
 
 /* ---- decoders ---- */
 
-EXPORT struct decoder *kernels_decoder(struct team *team, const struct matrix *head, const int64_t shape[9],
+EXPORT struct decoder *kernels_decoder(struct team *team, const struct matrix *head, const int64_t shape[10],
                                        int activation, float epsilon, const float *embedding, const float *positions,
                                        const float *norm_weight, const float *norm_bias) {
     struct decoder *decoder = allocate(sizeof *decoder);
@@ -158,6 +158,7 @@ EXPORT struct decoder *kernels_decoder(struct team *team, const struct matrix *h
     decoder->max_rows = shape[6];
     decoder->max_positions = shape[7];
     decoder->cache_number = (int)shape[8];
+    decoder->max_ranks = (shape[9] + PANEL - 1) / PANEL * PANEL;
     decoder->activation = activation;
     decoder->epsilon = epsilon;
     decoder->head = head;
@@ -173,6 +174,8 @@ EXPORT struct decoder *kernels_decoder(struct team *team, const struct matrix *h
     decoder->attended = allocate(rows * dim * sizeof(float));
     decoder->inner = allocate(rows * ffn * sizeof(float));
     decoder->scores = allocate((size_t)team_size(team) * (size_t)decoder->max_positions * sizeof(float));
+    decoder->pieces = allocate(rows * PIECES * (size_t)decoder->max_ranks * sizeof(float));
+    decoder->low = allocate((size_t)team_size(team) * rows * (size_t)decoder->max_ranks * sizeof(float));
     decoder->prepared = new_rows(decoder->max_rows, (int64_t)(dim > ffn ? dim : ffn), head->is_int8);
     return decoder;
 }
@@ -203,9 +206,33 @@ EXPORT void kernels_step(struct decoder *decoder, const struct row *rows, int64_
 }
 
 EXPORT void kernels_decoder_free(struct decoder *decoder) {
-    float *scratch[] = {decoder->x, decoder->normed, decoder->qkv, decoder->attended, decoder->inner, decoder->scores};
+    float *scratch[] = {decoder->x,     decoder->normed, decoder->qkv,    decoder->attended,
+                        decoder->inner, decoder->scores, decoder->pieces, decoder->low};
     for (size_t index = 0; index < sizeof scratch / sizeof *scratch; index++) free(scratch[index]);
     free_rows(&decoder->prepared);
     free(decoder->layer);
     free(decoder);
+}
+
+/* ---- adapters ---- */
+
+/* `tables`, `embedding`: NULL with an `embedding_rank` of 0. What an adapter is given must outlive it. */
+EXPORT struct adapter *kernels_adapter(int64_t layers, int64_t embedding_rank, const float *tables,
+                                       const float *embedding) {
+    struct adapter *adapter = allocate(sizeof *adapter);
+    adapter->products = allocate((size_t)(layers * PRODUCTS + 1) * sizeof *adapter->products);
+    adapter->embedding_rank = embedding_rank;
+    adapter->tables = tables;
+    adapter->embedding = embedding;
+    return adapter;
+}
+
+EXPORT void kernels_adapter_product(struct adapter *adapter, int64_t index, const struct matrix *a,
+                                    const struct matrix *b, const int64_t *spans) {
+    adapter->products[index] = (struct low_rank){a, b, spans};
+}
+
+EXPORT void kernels_adapter_free(struct adapter *adapter) {
+    free(adapter->products);
+    free(adapter);
 }

@@ -354,7 +354,47 @@ struct output {
     float *const *rows;   /* instead of `to`: where each row goes */
     int activation;
     int adds;             /* to what is there */
+    /* With adapters: whose row each is, which product of theirs this is, and strength * a x, [rows, max_ranks]. */
+    const struct row *adapted;
+    int64_t product;
+    const float *low;
+    int64_t max_ranks;
 };
+
+/* The part of an adapter's b that is not zero in a panel: ranks `first` to `last`, NULL where it adds nothing. */
+INLINE const float *panel_of_b(const struct output *output, int64_t row, int64_t panel, int64_t *first, int64_t *last) {
+    const struct adapter *adapter = output->adapted[row].adapter;
+    const struct low_rank *change = adapter ? &adapter->products[output->product] : NULL;
+    if (!change || !change->a) return NULL;
+    *first = change->spans[2 * panel];
+    *last = change->spans[2 * panel + 1];
+    return (const float *)change->b->weights + panel * change->b->inputs * PANEL;
+}
+
+/* Asks for what `multiply_b` will read, before the panel's own weights are. */
+INLINE void prefetch_b(const struct output *output, int64_t row, int used, int64_t panel) {
+    const float *before = NULL;
+    for (int64_t first, last, end = row + used; row < end; row++) {
+        const float *b = panel_of_b(output, row, panel, &first, &last);
+        for (int64_t rank = first; b && b != before && rank < last; rank++) __builtin_prefetch(b + rank * PANEL);
+        before = b;
+    }
+}
+
+/* What a row's adapter adds to a panel. */
+static void multiply_b(const struct output *output, int64_t row, int64_t panel, floats sums[PARTS]) {
+    int64_t rank, last;
+    const float *b = panel_of_b(output, row, panel, &rank, &last), *low = output->low + row * output->max_ranks;
+    floats even[PARTS], odd[PARTS];
+    for (int part = 0; part < PARTS; part++) even[part] = odd[part] = all(0.0f);
+    for (; b && rank < last; rank += 2)
+        for (int part = 0; part < PARTS; part++) {
+            const float *from = b + rank * PANEL + part * LANES;
+            even[part] = multiply_add(load(from), all(low[rank]), even[part]);
+            if (rank + 1 < last) odd[part] = multiply_add(load(from + PANEL), all(low[rank + 1]), odd[part]);
+        }
+    for (int part = 0; part < PARTS; part++) sums[part] = even[part] + odd[part];
+}
 
 INLINE void finish(const struct output *output, int64_t row, int64_t first, int64_t outputs, floats values[PARTS]) {
     float *to = (output->rows ? output->rows[row] : output->to + row * output->stride) + first;
@@ -371,6 +411,7 @@ INLINE void finish(const struct output *output, int64_t row, int64_t first, int6
 
 INLINE void multiply_tile(const struct matrix *matrix, int64_t panel, const struct rows *x, int64_t first, int rows,
                           int used, const struct output *output) {
+    if (output->adapted) prefetch_b(output, first, used, panel);
     floats values[MAX_TILE][PARTS];
     int64_t padded = matrix->groups * (matrix->is_int8 ? GROUP : 1);
     if (matrix->is_int8) {
@@ -386,6 +427,12 @@ INLINE void multiply_tile(const struct matrix *matrix, int64_t panel, const stru
     } else {
         const float *weights = (const float *)matrix->weights + panel * matrix->groups * PANEL;
         float_tile(weights, matrix->groups, x->values + first * padded, rows, values);
+    }
+    for (int row = 0; output->adapted && row < used; row++) {
+        if (!output->adapted[first + row].adapter) continue;
+        floats added[PARTS];
+        multiply_b(output, first + row, panel, added);
+        for (int part = 0; part < PARTS; part++) values[row][part] += added[part];
     }
     for (int row = 0; row < used; row++) finish(output, first + row, panel * PANEL, matrix->outputs, values[row]);
 }
@@ -443,7 +490,7 @@ static void multiply_member(void *context, int member) {
 
 static void multiply(struct team *team, const struct matrix *matrix, const float *x, int64_t count, float *out) {
     struct product product = {team, matrix, x, new_rows(count, matrix->inputs, matrix->is_int8), count,
-                              {out, matrix->outputs, NULL, NO_ACTIVATION, 0}};
+                              {.to = out, .stride = matrix->outputs}};
     team_run(team, multiply_member, &product);
     free_rows(&product.x);
 }
@@ -482,6 +529,19 @@ static void prepare(struct decoder *decoder, const struct matrix *matrix, const 
     team_wait(decoder->team);
 }
 
+static void embed_change(const struct decoder *decoder, const struct row *row, float *x) {
+    const struct adapter *adapter = row->adapter;
+    int64_t dim = decoder->dim, ranks = adapter->embedding_rank;
+    for (int64_t k = 0; k < decoder->codebooks; k++) {
+        const float *low = adapter->tables + (k * (decoder->vocabulary + 1) + row->tokens[k]) * ranks;
+        for (int64_t rank = 0; rank < ranks; rank++) {
+            const float *b = adapter->embedding + (k * ranks + rank) * dim;
+            float value = low[rank] * (float)row->strength;
+            for (int64_t i = 0; i < dim; i++) x[i] += value * b[i];
+        }
+    }
+}
+
 static void embed(struct decoder *decoder, const struct row *rows, int64_t count) {
     int64_t dim = decoder->dim;
     for (int64_t row; (row = team_take(decoder->team)) < count;) {
@@ -491,6 +551,7 @@ static void embed(struct decoder *decoder, const struct row *rows, int64_t count
             const float *embedding = decoder->embedding + (k * (decoder->vocabulary + 1) + rows[row].tokens[k]) * dim;
             for (int64_t i = 0; i < dim; i++) x[i] += embedding[i];
         }
+        if (rows[row].adapter) embed_change(decoder, &rows[row], x);
         const float *position = decoder->positions + rows[row].position * dim;
         for (int64_t i = 0; i < dim; i++) x[i] += position[i];
     }
@@ -621,16 +682,73 @@ static void attend_condition(struct decoder *decoder, const struct row *rows, in
     team_wait(decoder->team);
 }
 
+/* Sums over the inputs in four chains, as the processor can add them at the same time. */
+INLINE void multiply_piece(const float *weights, const float *x, int64_t inputs, float *out) {
+    floats sums[4][PARTS];
+    for (int chain = 0; chain < 4; chain++)
+        for (int part = 0; part < PARTS; part++) sums[chain][part] = all(0.0f);
+    int64_t input = 0;
+    for (; input + 4 <= inputs; input += 4)
+        for (int chain = 0; chain < 4; chain++) {
+            __builtin_prefetch((const char *)(weights + (input + chain) * PANEL) + AHEAD);
+            for (int part = 0; part < PARTS; part++)
+                sums[chain][part] = multiply_add(load(weights + (input + chain) * PANEL + part * LANES),
+                                                 all(x[input + chain]), sums[chain][part]);
+        }
+    for (; input < inputs; input++)
+        for (int part = 0; part < PARTS; part++)
+            sums[0][part] =
+                multiply_add(load(weights + input * PANEL + part * LANES), all(x[input]), sums[0][part]);
+    for (int part = 0; part < PARTS; part++)
+        store(out + part * LANES, (sums[0][part] + sums[1][part]) + (sums[2][part] + sums[3][part]));
+}
+
+/* a x of all rows with an adapter. One member reads a piece of an adapter's `a` for all rows that use it; afterwards
+ * each member adds the pieces up for itself. */
+static void multiply_a(struct decoder *decoder, struct output *output, const float *x, int64_t count, int member) {
+    const struct row *rows = output->adapted;
+    int64_t max_ranks = decoder->max_ranks;
+    for (int64_t part; (part = team_take(decoder->team)) < count * PIECES;) {
+        int64_t first = part / PIECES, piece = part % PIECES, before = 0;
+        const struct adapter *adapter = rows[first].adapter;
+        while (rows[before].adapter != adapter) before++;
+        const struct matrix *a = adapter ? adapter->products[output->product].a : NULL;
+        if (!a || before < first) continue;
+        int64_t begin = a->inputs * piece / PIECES, end = a->inputs * (piece + 1) / PIECES;
+        for (int64_t panel = 0; panel < a->panels; panel++)
+            for (int64_t row = first; row < count; row++)
+                if (rows[row].adapter == adapter)
+                    multiply_piece((const float *)a->weights + (panel * a->inputs + begin) * PANEL,
+                                   x + row * a->inputs + begin, end - begin,
+                                   decoder->pieces + (row * PIECES + piece) * max_ranks + panel * PANEL);
+    }
+    team_wait(decoder->team);
+    float *low = decoder->low + member * decoder->max_rows * max_ranks;
+    for (int64_t row = 0; row < count; row++) {
+        const struct matrix *a = rows[row].adapter ? rows[row].adapter->products[output->product].a : NULL;
+        const float *pieces = decoder->pieces + row * PIECES * max_ranks;
+        for (int64_t rank = 0; a && rank < a->outputs; rank += LANES) {
+            floats whole = load(pieces + rank);
+            for (int piece = 1; piece < PIECES; piece++) whole += load(pieces + piece * max_ranks + rank);
+            store(low + row * max_ranks + rank, whole * (float)rows[row].strength);
+        }
+    }
+    output->low = low;
+    output->max_ranks = max_ranks;
+}
+
 /* A product within the step: of `x`, normalised first where there is a norm. */
 static void apply(struct decoder *decoder, const struct matrix *matrix, const float *x, const float *const *norm,
-                  int64_t count, struct output output) {
+                  int64_t count, int member, struct output output) {
     prepare(decoder, matrix, x, norm, count);
+    if (output.adapted) multiply_a(decoder, &output, norm ? decoder->normed : x, count, member);
     multiply_together(decoder->team, matrix, &decoder->prepared, count, &output);
 }
 
 struct step {
     struct decoder *decoder;
     const struct row *rows;
+    const struct row *adapted; /* the rows, if any has an adapter */
     float **logits;
     int64_t count;
 };
@@ -638,34 +756,44 @@ struct step {
 static void step_member(void *context, int member) {
     const struct step *step = context;
     struct decoder *decoder = step->decoder;
-    const struct row *rows = step->rows;
+    const struct row *rows = step->rows, *adapted = step->adapted;
     int64_t count = step->count, dim = decoder->dim, ffn = decoder->ffn_dim;
-    struct output residual = {decoder->x, dim, NULL, NO_ACTIVATION, 1};
     embed(decoder, rows, count);
     for (int64_t index = 0; index < decoder->layers; index++) {
         const struct layer *layer = &decoder->layer[index];
-        apply(decoder, layer->qkv, decoder->x, layer->norm[0], count,
-              (struct output){decoder->qkv, 3 * dim, NULL, NO_ACTIVATION, 0});
+        int64_t product = index * PRODUCTS;
+        struct output residual = {.to = decoder->x, .stride = dim, .adds = 1, .adapted = adapted};
+        apply(decoder, layer->qkv, decoder->x, layer->norm[0], count, member,
+              (struct output){.to = decoder->qkv, .stride = 3 * dim, .adapted = adapted, .product = product + QKV});
         attend_self(decoder, rows, count, index, member);
-        apply(decoder, layer->attention_out, decoder->attended, NULL, count, residual);
+        residual.product = product + ATTENTION_OUT;
+        apply(decoder, layer->attention_out, decoder->attended, NULL, count, member, residual);
         if (layer->condition_query) {
-            apply(decoder, layer->condition_query, decoder->x, layer->norm[1], count,
-                  (struct output){decoder->qkv, dim, NULL, NO_ACTIVATION, 0});
+            apply(decoder, layer->condition_query, decoder->x, layer->norm[1], count, member,
+                  (struct output){.to = decoder->qkv, .stride = dim, .adapted = adapted,
+                                  .product = product + CONDITION_QUERY});
             attend_condition(decoder, rows, count, index, member);
-            apply(decoder, layer->condition_out, decoder->attended, NULL, count, residual);
+            residual.product = product + CONDITION_OUT;
+            apply(decoder, layer->condition_out, decoder->attended, NULL, count, member, residual);
         }
-        apply(decoder, layer->feed_forward_in, decoder->x, layer->norm[2], count,
-              (struct output){decoder->inner, ffn, NULL, decoder->activation, 0});
-        apply(decoder, layer->feed_forward_out, decoder->inner, NULL, count, residual);
+        apply(decoder, layer->feed_forward_in, decoder->x, layer->norm[2], count, member,
+              (struct output){.to = decoder->inner, .stride = ffn, .activation = decoder->activation,
+                              .adapted = adapted, .product = product + FEED_FORWARD_IN});
+        residual.product = product + FEED_FORWARD_OUT;
+        apply(decoder, layer->feed_forward_out, decoder->inner, NULL, count, member, residual);
     }
-    apply(decoder, decoder->head, decoder->x, decoder->norm, count,
-          (struct output){NULL, 0, step->logits, NO_ACTIVATION, 0});
+    apply(decoder, decoder->head, decoder->x, decoder->norm, count, member,
+          (struct output){.rows = step->logits, .adapted = adapted, .product = decoder->layers * PRODUCTS});
 }
 
 static void step(struct decoder *decoder, const struct row *rows, int64_t count) {
     float *logits[count];
-    for (int64_t row = 0; row < count; row++) logits[row] = rows[row].logits;
-    struct step context = {decoder, rows, logits, count};
+    int adapts = 0;
+    for (int64_t row = 0; row < count; row++) {
+        logits[row] = rows[row].logits;
+        adapts |= rows[row].adapter != NULL;
+    }
+    struct step context = {decoder, rows, adapts ? rows : NULL, logits, count};
     team_run(decoder->team, step_member, &context);
 }
 

@@ -7,11 +7,13 @@ from typing import cast
 import pytest
 
 from musicgen_core import CheckpointError, MusicGen, SamplingParams, UnsupportedByModel
+from musicgen_core.adapters.adapter import AdapterUse
 from musicgen_core.audiocraft import backend
-from musicgen_core.audiocraft.backend import AudiocraftBackend, checksum, refuse_diffusion
+from musicgen_core.audiocraft.backend import AudiocraftBackend, checksum, refuse_unsupported
 from musicgen_core.backend import Backend
 from musicgen_core.generation_input import ResolvedInput
 from musicgen_core.native import NativeBackend
+from tests.musicgen_core.adapters.peft_adapters import make_adapter
 
 
 @pytest.fixture
@@ -46,7 +48,13 @@ def test_refuses_what_audiocraft_does_not_do(checkpoint: Path, text_model: Path)
 
 def test_refuses_multi_band_diffusion() -> None:
     with pytest.raises(UnsupportedByModel, match="take the engine native"):
-        refuse_diffusion(ResolvedInput("a song", 50, 0, SamplingParams(), multi_band_diffusion=True))
+        refuse_unsupported(ResolvedInput("a song", 50, 0, SamplingParams(), multi_band_diffusion=True))
+
+
+def test_refuses_adapters() -> None:
+    use = AdapterUse(make_adapter("text").ours)
+    with pytest.raises(UnsupportedByModel, match="computes no adapters; take the engine native"):
+        refuse_unsupported(ResolvedInput("a song", 50, 0, SamplingParams(), adapter=use))
 
 
 def test_the_version_is_of_the_checkpoint_s_files(checkpoint: Path) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -37,6 +38,18 @@ def test_there_are_few_buckets() -> None:
     assert {bucket.length for bucket in buckets} == {256, 512, 768, 1024, 1280, 1536}
     assert {bucket.condition_length for bucket in buckets} == {64, 512}
     assert {bucket.ranks for bucket in buckets} == {256, 2048}
+
+
+def test_adapters_are_computed_in_few_sizes_and_only_where_there_are_some() -> None:
+    grid = BucketGrid(replace(SMALL.largest, adapters=8, adapter_rank=64))
+    sizes = set()
+    for adapters, rank in ((0, 0), *product(range(1, 9), range(1, 65))):
+        bucket = grid.round_up(Bucket(1, 1, 1, 1, adapters, rank))
+        assert bucket.adapters >= adapters
+        assert bucket.adapter_rank >= rank
+        sizes.add((bucket.adapters, bucket.adapter_rank))
+    assert sizes == {(0, 0), *product((1, 2, 4, 8), (16, 64))}
+    assert all(bucket.adapters == 0 for bucket in grid.common())
 
 
 def test_a_melody_model_reads_no_conditions() -> None:

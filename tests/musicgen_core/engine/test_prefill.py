@@ -45,13 +45,13 @@ def layers_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     forward, condition, logits = Layer.forward, Layer.condition_keys_values, NativeStep.logits
 
-    def counted_forward(layer: Layer, x: Tensor, attention: Any) -> Tensor:
+    def counted_forward(layer: Layer, x: Tensor, *rest: Any) -> Tensor:
         done.append("entering" if x.ndim == 3 else "step")
-        return forward(layer, x, attention)
+        return forward(layer, x, *rest)
 
-    def counted_condition(layer: Layer, vectors: Tensor) -> Tensor:
+    def counted_condition(layer: Layer, vectors: Tensor, *rest: Any) -> Tensor:
         done.append("condition")
-        return condition(layer, vectors)
+        return condition(layer, vectors, *rest)
 
     def counted_logits(step: NativeStep, *given: Any) -> Tensor:
         done.extend(["step"] * LAYERS)
@@ -190,10 +190,10 @@ def test_an_error_in_a_piece_fails_only_what_enters(monkeypatch: pytest.MonkeyPa
         engine.step()
     forward = Layer.forward
 
-    def fail(layer: Layer, x: Tensor, attention: Any) -> Tensor:
+    def fail(layer: Layer, x: Tensor, *rest: Any) -> Tensor:
         if x.ndim == 3:
             raise RuntimeError("out of memory")
-        return forward(layer, x, attention)
+        return forward(layer, x, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(Layer, "forward", fail)

@@ -17,6 +17,16 @@ def test_first_come_first_served_into_the_lowest_free_slot() -> None:
     assert dict(scheduler.running) == {1: "b", 0: "d", 2: "e"}
 
 
+def test_who_may_not_enter_yet_holds_up_those_behind() -> None:
+    scheduler: Scheduler[str] = Scheduler(3)
+    for item in "abc":
+        scheduler.submit(item)
+    assert scheduler.admit(lambda item: item != "b") == (0, "a")
+    assert scheduler.admit(lambda item: item != "b") is None
+    assert scheduler.waiting == ("b", "c")
+    assert scheduler.admit() == (1, "b")
+
+
 def test_release_returns_the_item_and_frees_once() -> None:
     scheduler: Scheduler[str] = Scheduler(1)
     scheduler.submit("a")

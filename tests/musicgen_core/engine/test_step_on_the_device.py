@@ -17,11 +17,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from musicgen_core.adapters.adapter import AdapterUse
 from musicgen_core.engine import batch_decoder
 from musicgen_core.engine.attention import Lane
 from musicgen_core.engine.batch_decoder import BatchDecoder
 from musicgen_core.engine.step_graphs import Recorder
+from musicgen_core.executor import run_to_end
 from musicgen_core.lm.transformer import LanguageModel
+from tests.musicgen_core.adapters.peft_adapters import make_adapter
 from tests.musicgen_core.reference import KINDS, Kind, reference
 
 META = torch.device("meta")
@@ -120,7 +123,7 @@ def meta_decoder(kind: Kind, recorder: Recorder) -> BatchDecoder:
     config = reference(kind).ours.config
     with META:
         model = LanguageModel(config)
-    return BatchDecoder(model, slots=4, max_frames=320, max_text_tokens=80, recorder=recorder)
+    return BatchDecoder(model, slots=4, max_frames=320, max_text_tokens=80, recorder=recorder, max_adapters=2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,6 +144,23 @@ def test_all_it_takes_from_the_host_is_the_bucket(kind: Kind) -> None:
         one.step()
     first, second, third = tracer.steps
     assert first == second == third
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_which_adapter_a_request_has_is_the_device_s_to_know(kind: Kind) -> None:
+    tracer = Tracer()
+    one = meta_decoder(kind, tracer)
+    tracer.steps.clear()
+    for ranks in ((4, 8), (8, 4)):  # each slot's adapter is the other's before, in its place
+        for slot, rank in enumerate(ranks):
+            use = AdapterUse(make_adapter(kind, rank).ours, 1 / rank)
+            one.lanes[slot] = Lane(2, 40, 3, run_to_end(one.adapters.enter(slot, use)))
+        one.step()
+    one.lanes[0].adapter = one.lanes[1].adapter = None
+    one.step()
+    first, second, without = tracer.steps
+    assert first == second
+    assert len(without) < len(first)
 
 
 DEVICE = torch.arange(4, device=META)
