@@ -24,8 +24,10 @@ from typing import IO, NamedTuple
 from finetuning.errors import ArchiveError
 
 AUDIO_SUFFIXES = frozenset(
-    ".wav .w64 .mp3 .flac .ogg .oga .opus .m4a .mp4 .mov .aac .aif .aiff .aifc .caf .au .wma .mka .webm .ac3 .amr .wv "
-    ".tta".split()
+    (
+        *(".wav", ".w64", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".mov", ".aac", ".aif", ".aiff"),
+        *(".aifc", ".caf", ".au", ".wma", ".mka", ".webm", ".ac3", ".amr", ".wv", ".tta"),
+    )
 )
 CAPTION_SUFFIXES = frozenset((".txt", ".json", ".jsonl", ".csv"))
 ARCHIVE_SUFFIXES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"))
@@ -101,16 +103,18 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits = ArchiveLimits())
     Raises ArchiveError where the archive is broken, encrypted, or beyond a limit; OSError where it cannot be read or
     the folder not written.
     """
-    with archive.open("rb") as file:
-        beginning = file.read(512)
+    with archive.open("rb") as opened:
+        beginning = opened.read(512)
     unpacking = _Unpacking(folder, limits, archive.stat().st_size)
     try:
         if beginning.startswith((b"PK\3\4", b"PK\5\6")):
             unpacking.unpack_zip(archive)
         elif beginning.startswith(b"\x1f\x8b"):
-            unpacking.unpack_tar(gzip.open(archive))
+            with gzip.open(archive) as file:
+                unpacking.unpack_tar(file)
         elif beginning[257:262] == b"ustar":
-            unpacking.unpack_tar(archive.open("rb"))
+            with archive.open("rb") as file:
+                unpacking.unpack_tar(file)
         else:
             return Contents([Member(archive.name, archive)], [], [])
     except BROKEN as error:
@@ -150,11 +154,11 @@ class _Unpacking:
                     with archive.open(info) as content:
                         self._write(name, content)
 
-    def unpack_tar(self, decompressed: IO[bytes]) -> None:
+    def unpack_tar(self, decompressed: io.BufferedIOBase) -> None:
         stream = _Metered(decompressed, self._spend)
         stream.allow(HEADER_BYTES)
         # "r|": read from front to end, as a pipe is; nothing is sought.
-        with decompressed, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
             while (info := archive.next()) is not None:
                 self._count_entry()
                 self._take(archive, info, stream)
@@ -223,10 +227,10 @@ class _LimitedReads(io.BufferedReader):
         return super().read(size)
 
 
-class _Metered:
+class _Metered(io.RawIOBase):
     """A stream of which no more may be read than is allowed beforehand; each byte read is spent as well."""
 
-    def __init__(self, stream: IO[bytes], spend: Callable[[int], None]) -> None:
+    def __init__(self, stream: io.BufferedIOBase, spend: Callable[[int], None]) -> None:
         self._stream = stream
         self._spend = spend
         self._allowance = 0
@@ -235,14 +239,19 @@ class _Metered:
         """Allow so many more bytes than have been read up to now."""
         self._allowance = count
 
-    def read(self, size: int) -> bytes:
-        """The next bytes, `size` at most. Raises ArchiveError beyond what is allowed."""
-        chunk = self._stream.read(size)
+    def readable(self) -> bool:
+        """It is read only."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Read the next bytes, as many as the buffer takes at most. Raises ArchiveError beyond what is allowed."""
+        chunk = self._stream.read(len(buffer))
+        buffer[: len(chunk)] = chunk
         self._spend(len(chunk))
         self._allowance -= len(chunk)
         if self._allowance < 0:
             raise ArchiveError("The tar's headers are too large; pack it again.")
-        return chunk
+        return len(chunk)
 
 
 def _reason_to_drop(name: str) -> str | None:
@@ -270,4 +279,3 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 def _shown(name: str) -> str:
     """A name for a message: quoted, and not too long."""
     return repr(name if len(name) <= 80 else f"{name[:77]}...")
-

@@ -145,7 +145,7 @@ def _load_separator(device: torch.device) -> StemSeparator:
     if separator is None:
         raise InvalidSettings(
             "Vocals are removed by demucs, which is not installed, or its weights are not: install "
-            "musicgen-server[melody] and fetch them once: python -c \"from demucs.pretrained import get_model; "
+            'musicgen-server[melody] and fetch them once: python -c "from demucs.pretrained import get_model; '
             "get_model('htdemucs')\". Or leave the vocals in."
         )
     return separator
@@ -162,9 +162,7 @@ def _cut(
         yield Piece(member.name, begin / sound.sample_rate, round(samples.duration, 3), caption), samples
 
 
-def _judge(
-    piece: Piece, samples: Waveform, settings: DatasetSettings, seen: list[tuple[Fingerprint, Piece]]
-) -> Piece:
+def _judge(piece: Piece, samples: Waveform, settings: DatasetSettings, seen: list[tuple[Fingerprint, Piece]]) -> Piece:
     """The piece with its whole caption, or with the reason to drop it. `seen`: the pieces taken, which it may join."""
 
     def dropped(reason: str) -> Piece:
@@ -174,15 +172,15 @@ def _judge(
         return dropped(f"not longer than {max(settings.min_seconds, SHORTEST_PIECE):g} s")
     if np.sqrt(np.mean(np.square(samples.samples, dtype=np.float64))) < SILENCE:
         return dropped("silent")
-    print_ = fingerprint(samples)
-    if (same := next((other for known, other in seen if is_same(print_, known)), None)) is not None:
+    heard = fingerprint(samples)
+    if (same := next((other for known, other in seen if is_same(heard, known)), None)) is not None:
         return dropped(f"the same as {same.name} at {same.start:g} s")
     caption = ", ".join(filter(None, (piece.caption, *(_additions(samples) if settings.tempo_and_key else ()))))
     if not caption:
         return dropped("no caption: put a .txt beside the file, or give a description for all files")
     clipped = float(np.mean(np.abs(samples.samples) >= CLIPPED)) > CLIPPED_SHARE
     taken = Piece(piece.name, piece.start, piece.seconds, caption, clipped)
-    seen.append((print_, taken))
+    seen.append((heard, taken))
     return taken
 
 

@@ -95,7 +95,9 @@ def fine_tune(
         (unfinished / "README.md").unlink()  # PEFT's form for people to fill in
         captions = list(dict.fromkeys(example.piece.caption or "" for example in training.held_out))[:SAMPLES]
         for number, caption in enumerate(captions if sample_seconds else (), 1):
-            for when, music in _before_and_after(training.model, folder, config, caption, sample_seconds, settings.seed):
+            for when, music in _before_and_after(
+                training.model, folder, config, caption, sample_seconds, settings.seed
+            ):
                 write_audio(unfinished / f"sample-{number}-{when}.wav", music)
         record = {
             "base": {"name": str(base), "checksum": checksum},
@@ -138,9 +140,7 @@ def _before_and_after(
 
 
 @torch.inference_mode()
-def _play(
-    model: Any, folder: Path, config: LanguageModelConfig, caption: str, seconds: float, seed: int
-) -> Waveform:
+def _play(model: Any, folder: Path, config: LanguageModelConfig, caption: str, seconds: float, seed: int) -> Waveform:
     """Music by transformers' own generation."""
     tokens = torch.tensor([load_tokenizer(folder)(caption)], device=model.device)
     with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):

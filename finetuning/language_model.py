@@ -60,7 +60,9 @@ def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any
     return model.to(device).eval().requires_grad_(False)
 
 
-def make_batch(examples: Sequence[Example], config: Any, *, has_text: Sequence[bool], has_melody: Sequence[bool]) -> Batch:
+def make_batch(
+    examples: Sequence[Example], config: Any, *, has_text: Sequence[bool], has_melody: Sequence[bool]
+) -> Batch:
     """Examples as one batch; `has_text`, `has_melody`: what each is conditioned on. `config`: transformers' model's."""
     padding, channels = config.decoder.vocab_size, config.decoder.audio_channels
     codebooks = config.decoder.num_codebooks
@@ -118,4 +120,6 @@ def _project(model: Any, name: str, states: Tensor) -> Tensor:
 
 def loss(model: Any, batch: Batch) -> Tensor:
     """The mean cross-entropy of the batch's codes in nats; padding has no part in it."""
-    return functional.cross_entropy(logits(model, batch).flatten(0, 2).float(), batch.labels.flatten(), ignore_index=IGNORED)
+    return functional.cross_entropy(
+        logits(model, batch).flatten(0, 2).float(), batch.labels.flatten(), ignore_index=IGNORED
+    )

@@ -44,7 +44,7 @@ class LoraSettings:
 
     rank: int = 16
     """Of the matrices that are learnt. A high one learns a few clips by heart."""
-    alpha: float | None = None
+    alpha: int | None = None
     """What is learnt counts alpha / rank times; None: twice."""
     dropout: float = 0.05
     """Share of the adapter's inputs that a step leaves out."""
@@ -72,7 +72,7 @@ class LoraSettings:
     def __post_init__(self) -> None:
         for name, least, most in (
             ("rank", 1, MAX_RANK),
-            ("alpha", 1e-6, 1e6),
+            ("alpha", 1, 1 << 16),
             ("dropout", 0, 0.9),
             ("learning_rate", 1e-7, 1e-1),
             ("steps", 1, 1_000_000),
@@ -90,9 +90,9 @@ class LoraSettings:
                 raise InvalidSettings(f"{name} must lie between {least:g} and {most:g}, got {value:g}.")
 
     @property
-    def scaled_alpha(self) -> float:
+    def scaled_alpha(self) -> int:
         """The value of `alpha` that counts."""
-        return 2.0 * self.rank if self.alpha is None else self.alpha
+        return 2 * self.rank if self.alpha is None else self.alpha
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,12 @@ class LoraTraining:
             model,
             LoraConfig(
                 r=settings.rank,
-                lora_alpha=settings.scaled_alpha,  # type: ignore[arg-type]
+                lora_alpha=settings.scaled_alpha,
                 lora_dropout=settings.dropout,
                 target_modules=list(TARGETS),
             ),
         )
-        if settings.gradient_checkpointing or (
-            settings.gradient_checkpointing is None and self._device.type == "cuda"
-        ):
+        if settings.gradient_checkpointing or (settings.gradient_checkpointing is None and self._device.type == "cuda"):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimiser = torch.optim.AdamW(self._parameters, settings.learning_rate, weight_decay=0.01)
@@ -200,8 +198,9 @@ class LoraTraining:
             logger.warning("The held-out loss did not improve: give more clips, or a lower learning rate.")
 
     def _is_stalled(self) -> bool:
-        return len(self.measurements) > 1 + self.settings.patience and self.best not in (
-            self.measurements[-self.settings.patience :]
+        return (
+            len(self.measurements) > 1 + self.settings.patience
+            and self.best not in (self.measurements[-self.settings.patience :])
         )
 
     def _take_step(self) -> float:
@@ -249,9 +248,7 @@ class LoraTraining:
         total, codes = 0.0, 0
         for begin in range(0, len(self.held_out), self.settings.batch_size):
             part = self.held_out[begin : begin + self.settings.batch_size]
-            batch = make_batch(
-                part, self._base.config, has_text=[True] * len(part), has_melody=[False] * len(part)
-            )
+            batch = make_batch(part, self._base.config, has_text=[True] * len(part), has_melody=[False] * len(part))
             count = sum(example.codes.numel() for example in part)
             total, codes = total + count * self._loss(batch).item(), codes + count
         training = sum(self._recent) / len(self._recent) if self._recent else None
