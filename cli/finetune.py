@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cli.terminal import shown_logs
 
 if TYPE_CHECKING:
-    from finetuning.dataset import Piece
+    from finetuning.dataset import DatasetSettings, Piece
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -123,7 +123,7 @@ def _train(args: argparse.Namespace) -> None:
     print(f"{args.output}: written. Held-out loss {before:.3f} before, {after:.3f} after {tuned.best.step} steps")
 
 
-def _data(args: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _data(args: argparse.Namespace) -> DatasetSettings:
     from finetuning.dataset import DatasetSettings
 
     return DatasetSettings(
@@ -135,8 +135,8 @@ def _rows(table: Sequence[Piece]) -> Iterator[str]:
     """The table for people: one line a piece, and a sum."""
     for piece in table:
         what = f"dropped: {piece.dropped_reason}" if piece.dropped_reason else f"{piece.caption}"
-        print_name = piece.name.encode("unicode_escape").decode()
-        yield f"{print_name}\t{piece.start:g} s\t{piece.seconds:g} s\t{what}{' (clipped)' if piece.clipped else ''}"
+        name = piece.name.encode("unicode_escape").decode()
+        yield f"{name}\t{piece.start:g} s\t{piece.seconds:g} s\t{what}{' (clipped)' if piece.clipped else ''}"
     taken = [piece for piece in table if not piece.dropped_reason]
     yield f"{len(taken)} pieces, {sum(piece.seconds for piece in taken):.0f} s; {len(table) - len(taken)} dropped"
 

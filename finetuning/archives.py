@@ -66,6 +66,9 @@ class ArchiveLimits:
     """Unpacked size of a file with captions."""
 
 
+DEFAULT_LIMITS = ArchiveLimits()
+
+
 class Member(NamedTuple):
     """A file of an archive."""
 
@@ -96,7 +99,7 @@ class Contents:
     dropped: list[Dropped]
 
 
-def unpack(archive: Path, folder: Path, limits: ArchiveLimits = ArchiveLimits()) -> Contents:
+def unpack(archive: Path, folder: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Contents:
     """Unpack the audio and the captions of a zip, tar or tar.gz into numbered files in an existing, empty folder.
 
     The archive's kind is told by its content. Any other file is taken as one piece of audio, and left where it is.

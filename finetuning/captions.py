@@ -49,9 +49,8 @@ class Captions:
     def of(self, name: str) -> str | None:
         """The caption of a file, without line breaks; None where it has none. `name`: as in `Member`."""
         path = PurePosixPath(name)
-        found = next(
-            (texts[stem] for texts in self._beside.values() if (stem := str(path.with_suffix(""))) in texts), None
-        )
+        stem = str(path.with_suffix(""))
+        found = next((texts[stem] for texts in self._beside.values() if stem in texts), None)
         if found is None:
             tables = ((folder, self._by_table[folder]) for folder in path.parents if folder in self._by_table)
             lines = (lines.get(str(path.relative_to(folder))) for folder, lines in tables)
@@ -79,13 +78,11 @@ class Captions:
             else:
                 self.dropped.append(Dropped(member.name, "no text in it"))
         else:
-            self.dropped.append(
-                Dropped(member.name, f"not a table of captions: those are called {' or '.join(TABLES)}")
-            )
+            self.dropped.append(Dropped(member.name, f"a table of captions is called {' or '.join(TABLES)}"))
 
 
 def describe(value: object) -> str | None:
-    """The caption that a JSON value holds: a text, or an object's text with what else it says; None if there is none."""
+    """The caption that a JSON value holds: a text, or an object's text and what else it says; None without any."""
     if isinstance(value, str):
         return value.strip() or None
     if not isinstance(value, dict):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from finetuning import analysis
-from finetuning.archives import ArchiveLimits, Member, unpack
+from finetuning.archives import DEFAULT_LIMITS, ArchiveLimits, Member, unpack
 from finetuning.captions import Captions, tempo_words
 from finetuning.errors import DatasetError, FineTuningCancelled, InvalidSettings
 from finetuning.likeness import Fingerprint, fingerprint, is_same
@@ -56,7 +56,7 @@ class DatasetSettings:
     """A longer file is dropped."""
     max_total_seconds: float = 36_000.0
     """More audio is refused."""
-    archive: ArchiveLimits = ArchiveLimits()
+    archive: ArchiveLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         if not SHORTEST_PIECE <= self.piece_seconds <= WINDOW_SECONDS:
@@ -65,7 +65,7 @@ class DatasetSettings:
             )
         if not 0 <= self.min_seconds < self.piece_seconds:
             raise InvalidSettings(
-                f"The shortest piece must be shorter than a piece ({self.piece_seconds:g} s), not {self.min_seconds:g} s."
+                f"The shortest piece must last less than {self.piece_seconds:g} s, not {self.min_seconds:g} s."
             )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from finetuning.dataset import DatasetSettings, Piece, digest
 from finetuning.errors import FineTuningError
@@ -63,8 +64,8 @@ def fine_tune(
     base: str | Path,
     output: Path,
     *,
-    data: DatasetSettings = DatasetSettings(),
-    settings: LoraSettings = LoraSettings(),
+    data: DatasetSettings | None = None,
+    settings: LoraSettings | None = None,
     device: str = "auto",
     checkpoint: Path | None = None,
     sample_seconds: float = SAMPLE_SECONDS,
@@ -79,6 +80,7 @@ def fine_tune(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FineTuningError(f"{output} exists; choose another folder to write to.")
+    data, settings = data or DatasetSettings(), settings or LoraSettings()
     folder, where = hub.resolve(base), choose_device(device)
     config, checksum = read_config(folder), hub.checksum(folder)
     table, examples = read_examples(archive, folder, data, device=where, should_stop=should_stop)
@@ -87,42 +89,46 @@ def fine_tune(
     training = LoraTraining(model, examples, settings, checkpoint=checkpoint, identity=identity)
     began = time.monotonic()
     training.train(progress, should_stop)
-    seconds = time.monotonic() - began
+    captions = list(dict.fromkeys(example.piece.caption or "" for example in training.held_out))[:SAMPLES]
+    if not sample_seconds:
+        captions = []
+    record = {
+        "base": {"name": str(base), "checksum": checksum},
+        "settings": asdict(settings),
+        "data": {
+            "digest": digest(table),
+            "pieces": len(examples),
+            "held_out": len(training.held_out),
+            "dropped": sum(piece.dropped_reason is not None for piece in table),
+            "seconds": round(sum(example.piece.seconds for example in examples), 1),
+        },
+        "held_out_loss": {"before": training.measurements[0].held_out, "after": training.best.held_out},
+        "best_step": training.best.step,
+        "measurements": [asdict(each) for each in training.measurements],
+        "samples": captions,
+        "seconds": round(time.monotonic() - began, 1),
+        "device": describe(where),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
     with atomic_directory(output) as unfinished:
-        # PEFT takes the base's name from the model, where it is a folder of this machine.
+        # PEFT would name the base by its folder on this machine.
         training.model.peft_config["default"].base_model_name_or_path = str(base)
         training.model.save_pretrained(str(unfinished), save_embedding_layers=False)
         (unfinished / "README.md").unlink()  # PEFT's form for people to fill in
-        captions = list(dict.fromkeys(example.piece.caption or "" for example in training.held_out))[:SAMPLES]
-        for number, caption in enumerate(captions if sample_seconds else (), 1):
-            for when, music in _before_and_after(
-                training.model, folder, config, caption, sample_seconds, settings.seed
-            ):
-                write_audio(unfinished / f"sample-{number}-{when}.wav", music)
-        record = {
-            "base": {"name": str(base), "checksum": checksum},
-            "settings": asdict(settings),
-            "data": {
-                "digest": digest(table),
-                "pieces": len(examples),
-                "held_out": len(training.held_out),
-                "dropped": sum(piece.dropped_reason is not None for piece in table),
-                "seconds": round(sum(example.piece.seconds for example in examples), 1),
-            },
-            "held_out_loss": {"before": training.measurements[0].held_out, "after": training.best.held_out},
-            "best_step": training.best.step,
-            "measurements": [asdict(each) for each in training.measurements],
-            "samples": captions if sample_seconds else [],
-            "seconds": round(seconds, 1),
-            "device": describe(where),
-            "versions": {name: version(name) for name in LIBRARIES},
-        }
         (unfinished / "training.json").write_text(json.dumps(record, indent=2) + "\n")
-    samples = [
-        (caption, output / f"sample-{number}-before.wav", output / f"sample-{number}-after.wav")
-        for number, caption in enumerate(record["samples"], 1)
-    ]
+        for number, caption in enumerate(captions, 1):
+            tokens = torch.tensor([load_tokenizer(folder)(caption)], device=where)
+            with training.model.disable_adapter():
+                before = _play(model, tokens, config, sample_seconds, settings.seed)
+            after = _play(model, tokens, config, sample_seconds, settings.seed)
+            for music, path in zip((before, after), _sample_paths(unfinished, number), strict=True):
+                write_audio(path, music)
+    samples = [(caption, *_sample_paths(output, number)) for number, caption in enumerate(captions, 1)]
     return FineTuned(output, table, training.measurements, training.best, samples)
+
+
+def _sample_paths(folder: Path, number: int) -> tuple[Path, Path]:
+    return folder / f"sample-{number}-before.wav", folder / f"sample-{number}-after.wav"
 
 
 def _dtype(device: torch.device) -> torch.dtype:
@@ -130,20 +136,10 @@ def _dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
-def _before_and_after(
-    model: Any, folder: Path, config: LanguageModelConfig, caption: str, seconds: float, seed: int
-) -> list[tuple[str, Waveform]]:
-    """Music for a caption from the same seed, by the base alone and with the adapter."""
-    with model.disable_adapter():
-        before = _play(model.base_model.model, folder, config, caption, seconds, seed)
-    return [("before", before), ("after", _play(model.base_model.model, folder, config, caption, seconds, seed))]
-
-
 @torch.inference_mode()
-def _play(model: Any, folder: Path, config: LanguageModelConfig, caption: str, seconds: float, seed: int) -> Waveform:
-    """Music by transformers' own generation."""
-    tokens = torch.tensor([load_tokenizer(folder)(caption)], device=model.device)
-    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+def _play(model: Any, tokens: Tensor, config: LanguageModelConfig, seconds: float, seed: int) -> Waveform:
+    """Music for a text's tokens `[1, tokens]`, by transformers' own generation."""
+    with torch.random.fork_rng([tokens.device] if tokens.device.type == "cuda" else []):
         torch.manual_seed(seed)
         samples = model.generate(
             input_ids=tokens,

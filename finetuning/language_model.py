@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -61,7 +62,7 @@ def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any
 
 
 def make_batch(
-    examples: Sequence[Example], config: Any, *, has_text: Sequence[bool], has_melody: Sequence[bool]
+    examples: Sequence[Example], config: Any, *, has_text: NDArray[np.bool], has_melody: NDArray[np.bool]
 ) -> Batch:
     """Examples as one batch; `has_text`, `has_melody`: what each is conditioned on. `config`: transformers' model's."""
     padding, channels = config.decoder.vocab_size, config.decoder.audio_channels
@@ -84,14 +85,14 @@ def make_batch(
     )
 
 
-def _chroma(examples: Sequence[Example], has_melody: Sequence[bool]) -> Tensor | None:
+def _chroma(examples: Sequence[Example], has_melody: NDArray[np.bool]) -> Tensor | None:
     melodies = [example.chroma for example in examples if example.chroma is not None]
     if len(melodies) < len(examples):
         return None
     chroma = torch.stack(melodies)
     without = torch.zeros_like(chroma)
     without[:, :, 0] = 1
-    return torch.where(torch.tensor(np.asarray(has_melody))[:, None, None], chroma, without)
+    return torch.where(torch.from_numpy(has_melody)[:, None, None], chroma, without)
 
 
 def logits(model: Any, batch: Batch) -> Tensor:
@@ -120,6 +121,5 @@ def _project(model: Any, name: str, states: Tensor) -> Tensor:
 
 def loss(model: Any, batch: Batch) -> Tensor:
     """The mean cross-entropy of the batch's codes in nats; padding has no part in it."""
-    return functional.cross_entropy(
-        logits(model, batch).flatten(0, 2).float(), batch.labels.flatten(), ignore_index=IGNORED
-    )
+    predicted = logits(model, batch).flatten(0, 2).float()
+    return functional.cross_entropy(predicted, batch.labels.flatten(), ignore_index=IGNORED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -154,15 +155,14 @@ class LoraTraining:
         self._base = model
         self._device: torch.device = model.device
         torch.manual_seed(settings.seed)  # of the adapter's first weights
-        self.model: Any = get_peft_model(
-            model,
-            LoraConfig(
-                r=settings.rank,
-                lora_alpha=settings.scaled_alpha,
-                lora_dropout=settings.dropout,
-                target_modules=list(TARGETS),
-            ),
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.scaled_alpha,
+            lora_dropout=settings.dropout,
+            target_modules=list(TARGETS),
         )
+        with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # of transformers, at what PEFT calls
+            self.model: Any = get_peft_model(model, config)
         if settings.gradient_checkpointing or (settings.gradient_checkpointing is None and self._device.type == "cuda"):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -248,7 +248,8 @@ class LoraTraining:
         total, codes = 0.0, 0
         for begin in range(0, len(self.held_out), self.settings.batch_size):
             part = self.held_out[begin : begin + self.settings.batch_size]
-            batch = make_batch(part, self._base.config, has_text=[True] * len(part), has_melody=[False] * len(part))
+            everywhere = np.ones(len(part), bool)
+            batch = make_batch(part, self._base.config, has_text=everywhere, has_melody=~everywhere)
             count = sum(example.codes.numel() for example in part)
             total, codes = total + count * self._loss(batch).item(), codes + count
         training = sum(self._recent) / len(self._recent) if self._recent else None
