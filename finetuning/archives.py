@@ -165,6 +165,10 @@ class _Unpacking:
             while (info := archive.next()) is not None:
                 self._count_entry()
                 self._take(archive, info, stream)
+        # A tar ends before its file does; gzip's checksum stands at the file's end.
+        stream.allow(self._budget + CHUNK_BYTES)
+        while stream.read(CHUNK_BYTES):
+            pass
 
     def _take(self, archive: tarfile.TarFile, info: tarfile.TarInfo, stream: _Metered) -> None:
         """Take a tar's member, or leave it out; the stream may then be read up to the next one."""
@@ -260,7 +264,7 @@ class _Metered(io.RawIOBase):
 def _reason_to_drop(name: str) -> str | None:
     """Why a file is left out by its name; None where it is taken."""
     path = PurePosixPath(name)
-    if any(part in JUNK or (part.startswith(".") and part not in (".", "..")) for part in path.parts):
+    if any(part in JUNK or (part.startswith(".") and not part.startswith("..")) for part in path.parts):
         return "hidden, or put there by the operating system"
     suffix = path.suffix.lower()
     if suffix in ARCHIVE_SUFFIXES:
@@ -271,8 +275,8 @@ def _reason_to_drop(name: str) -> str | None:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """A member's name. Some programs write UTF-8 and do not say so; then zipfile reads it as code page 437."""
-    name = info.filename
+    """A member's name. Some programs write backslashes, or UTF-8 without saying so, which zipfile reads as cp437."""
+    name = info.filename.replace("\\", "/")
     if not info.flag_bits & ZIP_UTF8:
         with suppress(UnicodeError):
             name = name.encode("cp437").decode()
