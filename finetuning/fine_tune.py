@@ -24,7 +24,7 @@ from finetuning.dataset import DatasetSettings, Piece, digest
 from finetuning.errors import FineTuningError
 from finetuning.examples import read_examples
 from finetuning.language_model import load_model
-from finetuning.lora import LoraSettings, LoraTraining, Measurement, Progress
+from finetuning.lora import LoraSettings, LoraTraining, Measurement, Progress, stoppable
 from musicgen_core.audio.files import write_audio
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints import hub
@@ -110,7 +110,7 @@ def fine_tune(
         "device": describe(where),
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    with atomic_directory(output) as unfinished:
+    with atomic_directory(output) as unfinished, stoppable(model, should_stop):
         # PEFT would name the base by its folder on this machine.
         training.model.peft_config["default"].base_model_name_or_path = str(base)
         training.model.save_pretrained(str(unfinished), save_embedding_layers=False)

@@ -35,6 +35,9 @@ CHECKPOINT = "checkpoint.pt"
 LEAST_RATE = 0.1
 """The learning rate at the end, relative to the highest."""
 
+ORDER_STREAM, CONDITION_STREAM = 0, 1
+"""Separate the random numbers of a seed's uses."""
+
 Progress = Callable[[int, int, float], None]
 """Gets the steps done, the steps at most, and the last step's loss."""
 
@@ -164,7 +167,9 @@ class LoraTraining:
         with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # of transformers, at what PEFT calls
             self.model: Any = get_peft_model(model, config)
         if settings.gradient_checkpointing or (settings.gradient_checkpointing is None and self._device.type == "cuda"):
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # The first is the newer name; older versions of transformers have the second alone.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable()
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimiser = torch.optim.AdamW(self._parameters, settings.learning_rate, weight_decay=0.01)
         self._best: dict[str, Tensor] = self._weights()
@@ -181,7 +186,7 @@ class LoraTraining:
         `should_stop` is asked before each layer, so that a step need not end first. Raises FineTuningCancelled,
         FineTuningError where the loss is no longer a number.
         """
-        with _stoppable(self._base, should_stop):
+        with stoppable(self._base, should_stop):
             if not self.measurements:
                 self._measure()
             while self.step < self.settings.steps and not self._is_stalled():
@@ -205,14 +210,12 @@ class LoraTraining:
 
     def _take_step(self) -> float:
         """Learn from one batch. Its random numbers are the step's own."""
-        random = np.random.default_rng([self.settings.seed, self.step])
-        batch = self._draw(random)
         for group in self._optimiser.param_groups:
             group["lr"] = self._learning_rate()
         self.model.train()
         with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed(int(random.integers(2**31)))
-            computed = self._loss(batch)
+            torch.manual_seed(self.settings.seed * self.settings.steps + self.step)  # of the dropout
+            computed = self._loss(self.batch(self.step))
             self._optimiser.zero_grad()
             computed.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
@@ -226,13 +229,14 @@ class LoraTraining:
         self.step += 1
         return value
 
-    def _draw(self, random: np.random.Generator) -> Batch:
-        """The examples of this step: each occurs once before any occurs again."""
+    def batch(self, step: int) -> Batch:
+        """What a step learns from: each example occurs once before any occurs again."""
         settings, count = self.settings, len(self.learnt)
         chosen = []
-        for index in range(self.step * settings.batch_size, (self.step + 1) * settings.batch_size):
-            order = np.random.default_rng([settings.seed, index // count, 1]).permutation(count)
+        for index in range(step * settings.batch_size, (step + 1) * settings.batch_size):
+            order = np.random.default_rng([settings.seed, ORDER_STREAM, index // count]).permutation(count)
             chosen.append(self.learnt[order[index % count]])
+        random = np.random.default_rng([settings.seed, CONDITION_STREAM, step])
         has_text = random.random(len(chosen)) >= settings.text_dropout
         has_melody = has_text & (random.random(len(chosen)) >= settings.melody_dropout)
         return make_batch(chosen, self._base.config, has_text=has_text, has_melody=has_melody)
@@ -308,14 +312,15 @@ class LoraTraining:
 
 
 @contextmanager
-def _stoppable(model: Any, should_stop: Callable[[], bool]) -> Iterator[None]:
+def stoppable(model: Any, should_stop: Callable[[], bool]) -> Iterator[None]:
     """Raise FineTuningCancelled in the block, before the next of the model's layers, once `should_stop` says so."""
 
     def ask(*_: object) -> None:
         if should_stop():
             raise FineTuningCancelled("The fine-tuning was cancelled.")
 
-    handles = [layer.register_forward_pre_hook(ask) for layer in model.decoder.model.decoder.layers]
+    # Inside the layers, where gradient checkpointing comes by again on its way back.
+    handles = [layer.self_attn.register_forward_pre_hook(ask) for layer in model.decoder.model.decoder.layers]
     try:
         yield
     finally:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from finetuning.examples import Example
+from finetuning.language_model import loss, make_batch
 from musicgen_core import Waveform, write_audio
 from musicgen_core.checkpoints.noise_model import Kind, write_noise_model
 
@@ -43,6 +46,13 @@ def write_clip(path: Path, samples: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_audio(path, Waveform(np.atleast_2d(samples).astype(np.float32), RATE))
     return path
+
+
+@torch.no_grad()
+def held_out_loss(model: Any, examples: list[Example]) -> float:
+    """The loss of examples of equal length, with text and without melody."""
+    everywhere = np.ones(len(examples), bool)
+    return loss(model, make_batch(examples, model.config, has_text=everywhere, has_melody=~everywhere)).item()
 
 
 @pytest.fixture(scope="session")

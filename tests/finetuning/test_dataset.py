@@ -166,18 +166,21 @@ def test_the_digest_is_of_all_that_was_seen(folder: Path) -> None:
 def test_reading_can_be_stopped(folder: Path) -> None:
     for number in range(3):
         write_clip(folder / f"{number}.wav", tune(number))
-    found: list[Piece] = []
+    asked = iter((False, False, True))  # before the first file, before its piece, before the second file
     reading = read_pieces(
-        pack(folder),
-        SHORT,
-        sample_rate=RATE,
-        channels=1,
-        device=torch.device("cpu"),
-        should_stop=lambda: len(found) > 1,
+        pack(folder), SHORT, sample_rate=RATE, channels=1, device=torch.device("cpu"), should_stop=lambda: next(asked)
     )
+    assert next(reading)[0].name == "0.wav"
     with pytest.raises(FineTuningCancelled):
-        found.extend(piece for piece, _ in reading)
-    assert not found or len(found) < 3
+        next(reading)
+
+
+def test_vocals_need_demucs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder))
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    write_clip(folder / "a.wav", tune(1))
+    with pytest.raises(InvalidSettings, match="musicgen-server\\[melody\\]"):
+        table(pack(folder), DatasetSettings(description="music", remove_vocals=True))
 
 
 @pytest.mark.parametrize("wrong", [{"piece_seconds": 31}, {"piece_seconds": 0.5}, {"piece_seconds": 4}])
