@@ -178,7 +178,7 @@ def test_no_improvement_is_said(
     """What is learnt is one code for ever, which is not in the files that are held out."""
     learnt, held_out = split(examples, QUICK.held_out, QUICK.seed)
     constant = [replace(example, codes=torch.full_like(example.codes, 7)) for example in learnt]
-    settings = replace(QUICK, steps=30, evaluate_every=30, learning_rate=2e-2)
+    settings = replace(QUICK, steps=80, evaluate_every=80, learning_rate=2e-2)
     model = load_model(models["melody"], device=CPU, dtype=torch.float32)
     with caplog.at_level(logging.WARNING, "finetuning"):
         LoraTraining(model, constant + held_out, settings).train()
