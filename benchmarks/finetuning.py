@@ -1,9 +1,9 @@
 """Fine-tuning musicgen-pocket on a style that it has never heard: `python -m benchmarks.finetuning`.
 
 The style is a kalimba, which is none of its instruments, in a tresillo (3 + 3 + 2 sixteenths), which is none of its
-rhythms: in all that it has heard, chords, bass and kick fall on even sixteenths. Of generated music is measured how much
-of the tresillo is in its onsets, and how far its mean spectrum is from the style's; the first of the style's own clips
-too, as the codec plays them.
+rhythms: in all that it has heard, chords, bass and kick fall on even sixteenths. Two things are measured of generated
+music: how much of the tresillo is in its onsets, and how far its mean spectrum is from that of the style's own clips as
+the codec plays them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 
-from finetuning.dataset import DatasetSettings
 from finetuning.fine_tune import FineTuned, fine_tune
 from finetuning.language_model import load_model
 from finetuning.lora import LoraSettings
@@ -66,17 +65,8 @@ def main() -> None:
 
 def measure(folder: Path, model: str, settings: LoraSettings, *, clips: int = CLIPS, takes: int = 12) -> Iterator[str]:
     """Make the clips, train, generate before and after; yields a table. `takes`: how many are generated each time."""
-    archive = write_archive(folder, clips)
     began = time.monotonic()
-    tuned = fine_tune(
-        archive,
-        model,
-        folder / "adapter",
-        data=DatasetSettings(),
-        settings=settings,
-        checkpoint=folder / "checkpoint",
-        sample_seconds=0,
-    )
+    tuned = train(folder, model, settings, clips=clips)
     seconds = time.monotonic() - began
     before, after = tuned.measurements[0].held_out, tuned.best.held_out
     yield f"{clips} clips, {tuned.measurements[-1].step} steps, the best after {tuned.best.step}: {seconds:.0f} s"
@@ -93,6 +83,14 @@ def measure(folder: Path, model: str, settings: LoraSettings, *, clips: int = CL
     for title, music in (("the clips, as the codec plays them", style), ("before", plain), ("after", adapted)):
         tresillo = np.mean([tresillo_share(samples) for samples in music])
         yield f"| {title} | {tresillo:.2f} | {np.abs(spectrum(music) - spectrum(style)).mean():.1f} dB |"
+
+
+def train(folder: Path, model: str, settings: LoraSettings, *, clips: int) -> FineTuned:
+    """An adapter trained on the style's songs."""
+    archive = write_archive(folder, clips)
+    return fine_tune(
+        archive, model, folder / "adapter", settings=settings, checkpoint=folder / "checkpoint", sample_seconds=0
+    )
 
 
 def merge(base: Path, tuned: FineTuned, target: Path) -> Path:
