@@ -135,10 +135,16 @@ def _rows(table: Sequence[Piece]) -> Iterator[str]:
     """The table for people: one line a piece, and a sum."""
     for piece in table:
         what = f"dropped: {piece.dropped_reason}" if piece.dropped_reason else f"{piece.caption}"
-        name = piece.name.encode("unicode_escape").decode()
-        yield f"{name}\t{piece.start:g} s\t{piece.seconds:g} s\t{what}{' (clipped)' if piece.clipped else ''}"
+        if piece.clipped:
+            what += " (clipped)"
+        yield f"{_printable(piece.name)}\t{piece.start:g} s\t{piece.seconds:g} s\t{_printable(what)}"
     taken = [piece for piece in table if not piece.dropped_reason]
     yield f"{len(taken)} pieces, {sum(piece.seconds for piece in taken):.0f} s; {len(table) - len(taken)} dropped"
+
+
+def _printable(text: str) -> str:
+    """A text of the archive without what would steer the terminal."""
+    return repr(text)[1:-1]
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def describe(value: object) -> str | None:
 
 
 def _words(value: object, field: str | None = None) -> str:
-    """A field's value as words: a text, a number or a list of them; tempo and key are named."""
+    """A field's value as words: a text, a number or a list of them; a tempo gets its unit."""
     if isinstance(value, list):
         return ", ".join(filter(None, (_words(item) for item in value)))
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
