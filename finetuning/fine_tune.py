@@ -119,8 +119,8 @@ def fine_tune(
         for number, caption in enumerate(captions, 1):
             tokens = torch.tensor([load_tokenizer(folder)(caption)], device=where)
             with training.model.disable_adapter():
-                before = _play(model, tokens, config, sample_seconds, settings.seed)
-            after = _play(model, tokens, config, sample_seconds, settings.seed)
+                before = play(model, tokens, config, seconds=sample_seconds, seed=settings.seed)
+            after = play(model, tokens, config, seconds=sample_seconds, seed=settings.seed)
             for music, path in zip((before, after), _sample_paths(unfinished, number), strict=True):
                 write_audio(path, music)
     samples = [(caption, *_sample_paths(output, number)) for number, caption in enumerate(captions, 1)]
@@ -137,8 +137,8 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 
 @torch.inference_mode()
-def _play(model: Any, tokens: Tensor, config: LanguageModelConfig, seconds: float, seed: int) -> Waveform:
-    """Music for a text's tokens `[1, tokens]`, by transformers' own generation."""
+def play(model: Any, tokens: Tensor, config: LanguageModelConfig, *, seconds: float, seed: int) -> Waveform:
+    """Music for a text's tokens `[1, tokens]`, by transformers' own generation; `model`: transformers'."""
     with torch.random.fork_rng([tokens.device] if tokens.device.type == "cuda" else []):
         torch.manual_seed(seed)
         samples = model.generate(

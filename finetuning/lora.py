@@ -157,14 +157,16 @@ class LoraTraining:
         self._checkpoint = checkpoint
         self._base = model
         self._device: torch.device = model.device
-        torch.manual_seed(settings.seed)  # of the adapter's first weights
         config = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.scaled_alpha,
             lora_dropout=settings.dropout,
             target_modules=list(TARGETS),
         )
-        with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # of transformers, at what PEFT calls
+        with (
+            warnings.catch_warnings(category=FutureWarning, action="ignore"),  # transformers', at what PEFT calls
+            self._random_numbers(settings.seed),
+        ):
             self.model: Any = get_peft_model(model, config)
         if settings.gradient_checkpointing or (settings.gradient_checkpointing is None and self._device.type == "cuda"):
             # The first is the newer name; older versions of transformers have the second alone.
@@ -203,18 +205,15 @@ class LoraTraining:
             logger.warning("The held-out loss did not improve: give more clips, or a lower learning rate.")
 
     def _is_stalled(self) -> bool:
-        return (
-            len(self.measurements) > 1 + self.settings.patience
-            and self.best not in (self.measurements[-self.settings.patience :])
-        )
+        patience = self.settings.patience
+        return len(self.measurements) > 1 + patience and self.best not in self.measurements[-patience:]
 
     def _take_step(self) -> float:
         """Learn from one batch. Its random numbers are the step's own."""
         for group in self._optimiser.param_groups:
             group["lr"] = self._learning_rate()
         self.model.train()
-        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed(self.settings.seed * self.settings.steps + self.step)  # of the dropout
+        with self._random_numbers(self.settings.seed * self.settings.steps + self.step):  # of the dropout
             computed = self._loss(self.batch(self.step))
             self._optimiser.zero_grad()
             computed.backward()  # type: ignore[no-untyped-call]
@@ -228,6 +227,13 @@ class LoraTraining:
         self._optimiser.step()
         self.step += 1
         return value
+
+    @contextmanager
+    def _random_numbers(self, seed: int) -> Iterator[None]:
+        """Draw torch's random numbers in the block from a seed, and leave those of the process alone."""
+        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
 
     def batch(self, step: int) -> Batch:
         """What a step learns from: each example occurs once before any occurs again."""

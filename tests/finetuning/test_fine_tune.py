@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -13,11 +14,12 @@ from peft import PeftModel
 from finetuning.dataset import DatasetSettings
 from finetuning.errors import FineTuningCancelled, FineTuningError
 from finetuning.examples import inspect, read_examples
-from finetuning.fine_tune import FineTuned, fine_tune
+from finetuning.fine_tune import FineTuned, fine_tune, play
 from finetuning.language_model import load_model
-from finetuning.lora import LoraSettings, split
+from finetuning.lora import LoraSettings, LoraTraining, split
 from musicgen_core import Waveform
 from musicgen_core.checkpoints import hub
+from musicgen_core.checkpoints.config import read_config
 from tests.finetuning.conftest import held_out_loss
 from tests.musicgen_core.audio.signals import read
 
@@ -94,6 +96,17 @@ def test_without_learning_before_and_after_are_alike(archive: Path, models: dict
 
 def same_sound(first: Waveform, second: Waveform) -> bool:
     return bool((first.samples == second.samples).mean() > 0.99)
+
+
+@pytest.mark.parametrize("kind", ["text", "melody"])
+def test_in_mixed_precision_it_plays(models: dict[str, Path], archive: Path, kind: str) -> None:
+    """As on GPUs: the base in bfloat16, its codec and the adapter in float32."""
+    model, config = load_model(models[kind], device=CPU, dtype=torch.bfloat16), read_config(models[kind])
+    LoraTraining(model, read_examples(archive, models[kind], DATA, device=CPU)[1], QUICK)
+    first, second = (play(model, torch.tensor([[5, 6, 1]]), config, seconds=0.5, seed=3) for _ in range(2))
+    assert first.samples.shape == (1, 16_000)
+    assert np.isfinite(first.samples).all()
+    assert np.array_equal(first.samples, second.samples)
 
 
 def test_the_same_twice_is_the_same(archive: Path, models: dict[str, Path], tmp_path: Path) -> None:

@@ -203,6 +203,20 @@ def test_gradient_checkpointing_changes_no_result(start: Callable[..., LoraTrain
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-5)
 
 
+def test_mixed_precision_learns_the_same(models: dict[str, Path], examples: list[Example]) -> None:
+    """As on GPUs: the base in bfloat16, the adapter in float32."""
+    trainings = []
+    for dtype in (torch.float32, torch.bfloat16):
+        training = LoraTraining(load_model(models["melody"], device=CPU, dtype=dtype), examples, QUICK)
+        training.train()
+        assert {tensor.dtype for tensor in weights(training).values()} == {torch.float32}
+        trainings.append(training)
+    full, mixed = trainings
+    for expected, found in zip(full.measurements, mixed.measurements, strict=True):
+        assert found.held_out == pytest.approx(expected.held_out, rel=0.02)
+        assert found.held_out != expected.held_out
+
+
 def test_whole_files_are_held_out(examples: list[Example]) -> None:
     """Pieces of one file are too much alike."""
     halves = [
