@@ -13,6 +13,7 @@ import pytest
 from cli.main import main
 from musicgen_core.checkpoints.noise_model import write_noise_model
 from tests.finetuning.conftest import tune, write_clip
+from tests.servers import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,20 @@ def test_an_adapter_is_written(archive: Path, base: Path, tmp_path: Path, capsys
     assert (settings["rank"], settings["steps"], settings["seed"], settings["batch_size"]) == (2, 2, 7, 1)
     assert (output / "adapter_model.safetensors").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]  # the checkpoint is gone
+
+
+def test_a_killed_command_goes_on(archive: Path, base: Path, tmp_path: Path) -> None:
+    short = ["--steps", "100", "--rank", "2", "--batch-size", "1", "--sample-seconds", "0"]
+    through, resumed = tmp_path / "through", tmp_path / "resumed"
+    assert main([*options(archive, base), "--output", str(through), *short]) == 0
+    command = [*options(archive, base), "--output", str(resumed), *short]
+    with subprocess.Popen([sys.executable, "-m", "cli.main", *command], stderr=subprocess.DEVNULL) as process:
+        wait_until((tmp_path / "resumed.checkpoint" / "checkpoint.pt").is_file, process=process)
+        process.kill()
+    assert not resumed.exists()
+    assert main(command) == 0
+    weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in (through, resumed)]
+    assert weights[0] == weights[1]
 
 
 def test_a_dry_run_shows_the_table(
