@@ -164,19 +164,24 @@ def write_archive(folder: Path, clips: int) -> Path:
 
 
 def tresillo_share(samples: Samples) -> float:
-    """Of the onsets on the third and on the fourth sixteenth of the half bars, the share of those on the third."""
+    """How often an onset follows another after three sixteenths, as a share of those after three and after four.
+
+    A tresillo's onsets follow each other after 3, 3 and 2 sixteenths, those of even rhythms after 2, 4 or 8. Where the
+    bar begins does not matter.
+    """
     mel = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_fft=1024, hop_length=HOP, n_mels=40, power=1.0)
     levels = np.log1p(100 * mel)
     flux = np.maximum(levels[:, 3:] - levels[:, :-3], 0).sum(0)
+    flux -= flux.mean()
     sixteenth = _style("major", "C").frames_per_step * CODEC_HOP // HOP
     reach = sixteenth // 4
 
-    def strength(step: int) -> float:
-        centres = range(step * sixteenth, flux.size - reach, STEPS_PER_BAR // 2 * sixteenth)
-        return float(np.mean([flux[max(0, centre - reach) : centre + reach].max() for centre in centres]))
+    def repeats(steps: int) -> float:
+        lags = range(steps * sixteenth - reach, steps * sixteenth + reach + 1)
+        return max(0.0, *(float(flux[lag:] @ flux[:-lag]) for lag in lags))
 
-    third, fourth = strength(3), strength(4)
-    return third / (third + fourth + 1e-9)
+    after_three, after_four = repeats(3), repeats(4)
+    return after_three / (after_three + after_four + 1e-9)
 
 
 def spectrum(clips: Sequence[Samples]) -> NDArray[np.float64]:
