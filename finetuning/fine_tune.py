@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from finetuning.dataset import DatasetSettings, Piece, digest
-from finetuning.errors import FineTuningError
+from finetuning.errors import FineTuningError, InvalidSettings
 from finetuning.examples import read_examples
 from finetuning.language_model import load_model
 from finetuning.lora import LoraSettings, LoraTraining, Measurement, Progress, stoppable
+from musicgen_core.abilities import WINDOW_SECONDS
 from musicgen_core.audio.files import write_audio
 from musicgen_core.audio.waveform import Waveform
 from musicgen_core.checkpoints import hub
@@ -80,6 +81,8 @@ def fine_tune(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FineTuningError(f"{output} exists; choose another folder to write to.")
+    if not 0 <= sample_seconds <= WINDOW_SECONDS:
+        raise InvalidSettings(f"Samples last 0 to {WINDOW_SECONDS} s; {sample_seconds:g} s were asked for.")
     data, settings = data or DatasetSettings(), settings or LoraSettings()
     folder, where = hub.resolve(base), choose_device(device)
     config, checksum = read_config(folder), hub.checksum(folder)

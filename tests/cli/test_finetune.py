@@ -86,6 +86,7 @@ def test_a_dry_run_shows_the_table(
         ([], "--output FOLDER"),
         (["--output", "{there}"], "choose another folder"),
         (["--output", "new", "--rank", "0"], "rank must lie between 1 and 256"),
+        (["--output", "new", "--sample-seconds", "-1"], "Samples last 0 to 30 s"),
         (["--output", "new", "--model", "nowhere"], "No model at nowhere"),
     ],
 )
