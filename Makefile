@@ -86,7 +86,7 @@ constraints: .venv/ready-test  ## Choose the newest versions anew
 	printf 'torch==2.13.0\n' > .venv/pins
 	printf 'setuptools\nziglang\n' > .venv/build-tools
 	$(BIN)/uv pip compile pyproject.toml .venv/build-tools --universal --python-version 3.11 --upgrade --no-header --no-annotate \
-	    --extra engine --extra embedded --extra page --extra c2pa --extra otel --extra training --extra test -c .venv/pins -o constraints.txt
+	    --extra engine --extra embedded --extra page --extra c2pa --extra otel --extra finetuning --extra training --extra test -c .venv/pins -o constraints.txt
 
 clean:  ## Remove what was installed and built, but not your data
 	rm -rf .venv build app/page/built musicgen_core/kernels/libkernels.so page/node_modules dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import secrets
 import sys
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.terminal import shown_logs
 from musicgen_core.options import MAX_SEED, OutputFormat
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _generate(args: argparse.Namespace) -> tuple[Waveform, Marks]:
     if args.seed == -1:
         args.seed = secrets.randbelow(MAX_SEED + 1)
     with (
-        _shown_logs(),
+        shown_logs("musicgen_core"),
         MusicGen.load(
             args.model,
             backend=args.engine,
@@ -215,18 +215,3 @@ def _progress_bar() -> Iterator[Callable[[int, int], None]]:
             bar.update(completed - bar.n)
 
         yield show
-
-
-@contextmanager
-def _shown_logs() -> Iterator[None]:
-    """The core's log lines (the model, the seed) on standard error while a command runs."""
-    logger = logging.getLogger("musicgen_core")
-    handler, level = logging.StreamHandler(), logger.level
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)

@@ -1,8 +1,27 @@
-"""What `musicgen serve` prints."""
+"""What commands print."""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def say(text: str) -> None:
     """Print a line for the operator, at once."""
     print(f"musicgen: {text}", flush=True)
+
+
+@contextmanager
+def shown_logs(name: str) -> Iterator[None]:
+    """Show a package's log lines on standard error while a command runs."""
+    logger = logging.getLogger(name)
+    handler, level = logging.StreamHandler(), logger.level
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -33,7 +33,7 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
 fi
 
 extras=engine,embedded,page
-[ "$purpose" = serve ] || extras=$extras,c2pa,otel,training,test
+[ "$purpose" = serve ] || extras=$extras,c2pa,otel,finetuning,training,test
 $pip install --progress-bar on -c constraints.txt -e ".[$extras]"
 [ -f musicgen_core/kernels/libkernels.so ] ||
     echo "The kernels could not be compiled here: without a GPU, torch computes, several times slower (set CC to try another compiler)"

@@ -1,4 +1,4 @@
-"""Stem separation: removes drums and bass, which say little about the tune, before a melody is read.
+"""Stem separation: removes drums and bass, which say little about the tune, before a melody is read; or the vocals.
 
 Uses demucs' `htdemucs` (Rouard et al., "Hybrid Transformers for Music Source Separation", 2023,
 https://arxiv.org/abs/2211.08553) where the package and its weights are installed. Knows nothing of chroma.
@@ -14,8 +14,10 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-KEPT = ("vocals", "other")
+MELODIC = ("vocals", "other")
 """The stems that a melody is read from."""
+INSTRUMENTAL = ("drums", "bass", "other")
+"""The stems of music without its vocals."""
 HUB_FILE = ("adefossez/HTDemucs", "955717e8.safetensors")
 """Repository and file of htdemucs' weights, which demucs 4.1 and later keep in the Hugging Face cache."""
 TORCH_HUB_FILE = "955717e8-8726e21a.th"
@@ -53,9 +55,22 @@ class StemSeparator:
             return cls(load_safetensors_model(weights), device)
         return cls(load_model(weights), device)
 
-    @torch.inference_mode()
     def without_rhythm(self, waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
-        """Vocals and other instruments of a `[channels, samples]` waveform, as mono `[1, samples]` at the same rate.
+        """Vocals and other instruments of a `[channels, samples]` waveform, as mono `[1, samples]` at the same rate."""
+        return self._separate(waveform, sample_rate, MELODIC, channels=1)
+
+    def without_vocals(self, waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
+        """All but the vocals of a waveform `[1 or 2 channels, samples]`, in the same shape and at the same rate."""
+        channels, samples = waveform.shape
+        instrumental = self._separate(waveform, sample_rate, INSTRUMENTAL, channels=channels)
+        # Two changes of the sample rate may add a sample or lose one.
+        return torch.nn.functional.pad(instrumental, (0, max(0, samples - instrumental.shape[1])))[:, :samples]
+
+    @torch.inference_mode()
+    def _separate(
+        self, waveform: torch.Tensor, sample_rate: int, kept: tuple[str, ...], *, channels: int
+    ) -> torch.Tensor:
+        """The sum of some stems.
 
         audiocraft lets demucs shift its input by a random offset. Here nothing is shifted, so that the same request
         gives the same music.
@@ -66,8 +81,8 @@ class StemSeparator:
         model_rate, model_channels = self._model.samplerate, self._model.audio_channels
         mix = convert_audio(waveform, sample_rate, model_rate, model_channels)
         stems = apply_model(self._model, mix[None], device=self._device, shifts=0)[0]
-        kept = stems[[self._model.sources.index(name) for name in KEPT]].sum(dim=0)
-        separated: torch.Tensor = convert_audio(kept, model_rate, sample_rate, 1)
+        mixed = stems[[self._model.sources.index(name) for name in kept]].sum(dim=0)
+        separated: torch.Tensor = convert_audio(mixed, model_rate, sample_rate, channels)
         return separated
 
 

@@ -15,7 +15,7 @@ from musicgen_core import Waveform, decode_wav, write_audio
 from tests.e2e.conftest import serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-OURS = {"app", "cli", "musicgen_core", "predictions", "reference", "training", "worker"}
+OURS = {"app", "cli", "finetuning", "musicgen_core", "predictions", "reference", "training", "worker"}
 
 
 def run(name: str, *arguments: object) -> str:

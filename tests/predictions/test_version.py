@@ -17,6 +17,7 @@ FOLDERS = (
     "app",
     "benchmarks",
     "cli",
+    "finetuning",
     "musicgen_core",
     "predictions",
     "reference",

@@ -11,7 +11,7 @@ import pytest
 from predictions.version import ROOT, package_version
 from scripts.release import NotReleasable, build, release_notes
 
-PACKAGES = ("app", "cli", "musicgen_core", "predictions", "worker")
+PACKAGES = ("app", "cli", "finetuning", "musicgen_core", "predictions", "worker")
 CHANGELOG = """# Changelog
 
 ## Unreleased
