@@ -19,12 +19,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+
+from redis.client import PubSub
 
 from benchmarks import gpus, machine, stand_in
 from benchmarks.api.accepting import BODY, HEADERS, load
@@ -39,11 +41,14 @@ from predictions.record.command import Command
 from predictions.record.prediction import NewPrediction, Prediction, Progress, new_id
 from predictions.record.schema import Channel, Field, Keys, Queue, Status
 from predictions.record.store import PredictionStore
+from predictions.settings import DAY_SECONDS
 from tests.servers import free_port, redis_server, wait_until
 from worker.generation.leases import TICK_SECONDS
 
 HELD = stand_in.SLOTS + EXTRA_THREADS
 """Predictions that a worker holds at a time."""
+CLIENTS = 8
+"""At once, each of which posts when a prediction has ended."""
 TENANTS = 100
 BATCH, BATCHES = 20, 10
 POLLS = 10
@@ -91,6 +96,8 @@ class Spent:
     """Scripts, and what they called."""
     taken: int
     finished: int
+    memory: int
+    """Bytes."""
 
     def since(self, before: Spent) -> Spent:
         return Spent(**{name: value - getattr(before, name) for name, value in vars(self).items()})
@@ -98,10 +105,12 @@ class Spent:
 
 @dataclass(frozen=True)
 class Costs:
-    """What the last table is reckoned from: processor seconds."""
+    """What the last table is reckoned from: processor seconds, and memory."""
 
     life: float
     """Of Redis, for one of the stand-in's predictions from its POST to its end."""
+    kept: float
+    """Bytes of Redis' memory, for one that has ended."""
     renew: float
     poll: float
     post: float
@@ -116,7 +125,7 @@ def measure(size: Size = QUICK) -> list[str]:
             renew, poll, line = scripts(running, waiting)
             waits.append(line)
             for workers in size.workers:
-                life, line = work(running, workers, waiting, size.seconds)
+                life, kept, line = work(running, workers, waiting, size.seconds)
                 works.append(line)
             for apis in size.apis:
                 post, line = accept(running, apis, size.seconds)
@@ -131,8 +140,8 @@ def measure(size: Size = QUICK) -> list[str]:
         *waits,
         "",
         "| waiting | workers | taken/s | finished/s | scripts/s | commands/s | Redis CPU ms a prediction | Redis busy "
-        "| with the disk |",
-        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| with the disk | memory of one that has ended |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         *works,
         "",
         idle(max(size.workers), size.seconds),
@@ -141,7 +150,7 @@ def measure(size: Size = QUICK) -> list[str]:
         "|--:|--:|--:|--:|--:|--:|--:|",
         *accepts,
         "",
-        *songs(Costs(life, renew, poll, post)),
+        *songs(Costs(life, kept, renew, poll, post)),
     ]
 
 
@@ -244,25 +253,33 @@ def succeed(prediction: Prediction) -> Command[bool]:
     return commands.succeed(prediction.id, prediction.lease_token, output_key="k", metrics={}, logs="", progress=done)
 
 
-def work(running: Deployment, workers: int, waiting: int, seconds: float) -> tuple[float, str]:
-    """What a prediction costs Redis, in seconds, and the row; as many wait at its end as at its beginning.
+def work(running: Deployment, workers: int, waiting: int, seconds: float) -> tuple[float, float, str]:
+    """What a prediction costs Redis, in seconds and, once it has ended, in bytes, and the row.
 
-    For each prediction that ends a client posts another one.
+    For each prediction that ends a client posts another one, so that always as many wait.
     """
     store = running.store
     fill(store, waiting + workers * HELD)
-    began = read(store)
+    began, wave = read(store), workers * stand_in.SLOTS
+
+    def wait_for(finished: int, since: Spent) -> None:
+        wait_until(lambda: read(store).since(since).finished >= finished, seconds=600, every=0.1)
+
     with clients(store, running.ports[0]), crew(running.environment, workers):
         # Those that began together have ended, and their successors are spread.
-        wait_until(lambda: read(store).since(began).finished >= 2 * workers * stand_in.SLOTS, seconds=600, every=0.1)
+        wait_for(2 * wave, began)
         before = read(store)
         time.sleep(seconds)
+        wait_for(wave, before)
         spent = read(store).since(before)
-    each = spent.cpu / spent.finished
+    # Again all that have not ended wait.
+    whole = read(store).since(began)
+    each, kept = spent.cpu / spent.finished, whole.memory / whole.finished
     rates = [spent.taken, spent.finished, spent.scripts, spent.commands]
     cells = " | ".join(f"{amount / spent.seconds:,.1f}" for amount in rates)
     busy, disk = spent.cpu / spent.seconds, spent.disk / spent.seconds
-    return each, f"| {waiting:,} | {workers} | {cells} | {each * 1000:.2f} | {busy:.0%} | {disk:.0%} |"
+    cells = f"{cells} | {each * 1000:.2f} | {busy:.0%} | {disk:.0%} | {kept / 1024:.1f} KiB"
+    return each, kept, f"| {waiting:,} | {workers} | {cells} |"
 
 
 def read(store: PredictionStore) -> Spent:
@@ -277,6 +294,7 @@ def read(store: PredictionStore) -> Spent:
         commands=store.redis.info("stats")["total_commands_processed"],
         taken=int(counts.get("taken", 0)),
         finished=int(counts.get(Field.ended(Status.SUCCEEDED, ""), 0)),
+        memory=store.redis.info("memory")["used_memory"],
     )
 
 
@@ -301,27 +319,33 @@ def crew(environment: dict[str, str], workers: int) -> Iterator[None]:
 @contextmanager
 def clients(store: PredictionStore, port: int) -> Iterator[None]:
     """Post a prediction for each one that ends."""
-    ends = threading.Event()
-    with store.subscription() as pubsub, ThreadPoolExecutor(1) as pool:
-        pubsub.subscribe(Channel.ENDED)
-        posting = pool.submit(post_for_each, pubsub, port, ends)
+    done = threading.Event()
+    with store.subscription() as ended, ThreadPoolExecutor(CLIENTS + 1) as pool:
+        ended.subscribe(Channel.ENDED)
+        posting = pool.submit(post_for_each, ended, pool, port, done)
         try:
             yield
         finally:
-            ends.set()
-            posting.result()
+            done.set()
+            for posted in posting.result():
+                posted.result()
 
 
-def post_for_each(pubsub: Any, port: int, ends: threading.Event) -> None:
+def post_for_each(ended: PubSub, pool: Executor, port: int, done: threading.Event) -> list[Future[None]]:
+    posting = []
+    while (message := ended.get_message(timeout=0.1)) or not done.is_set():
+        if message:
+            posting.append(pool.submit(post, port))
+    return posting
+
+
+def post(port: int) -> None:
     connection = HTTPConnection("127.0.0.1", port)
-    while not ends.is_set():
-        if pubsub.get_message(timeout=0.1) is None:
-            continue
-        connection.request("POST", "/predictions", BODY, HEADERS)
-        answer = connection.getresponse()
-        answer.read()
-        assert answer.status == 202, answer.status
+    connection.request("POST", "/predictions", BODY, HEADERS)
+    answer = connection.getresponse()
+    answer.read()
     connection.close()
+    assert answer.status == 202, answer.status
 
 
 def idle(workers: int, seconds: float) -> str:
@@ -374,15 +398,16 @@ def songs(costs: Costs) -> list[str]:
     # A poll is less work than a POST.
     api = (1 + POLLS) * costs.post
     rows = []
-    for period, seconds in (("a day", 86_400), ("an hour", 3_600)):
+    for period, seconds in (("a day", DAY_SECONDS), ("an hour", 3_600)):
         for count in (10, 1_000, 100_000):
             peak = PEAK * count / seconds
             cells = (f"{count:,} {period}", f"{peak:.2g}", math.ceil(peak / rate), f"{peak * api:.2g}")
-            rows.append(f"| {' | '.join(map(str, cells))} | {peak * polled:.1%} |")
+            kept = count * DAY_SECONDS / seconds * costs.kept / 1e9
+            rows.append(f"| {' | '.join(map(str, cells))} | {peak * polled:.1%} | {kept:.2g} GB |")
     return [
         f"| songs of {gpus.SONG_SECONDS} s | a second, at the peak | H100, musicgen-medium | cores for the API "
-        "| of Redis' one core |",
-        "|--:|--:|--:|--:|--:|",
+        "| of Redis' one core | of its memory, kept for a day |",
+        "|--:|--:|--:|--:|--:|--:|",
         *rows,
         "",
         f"One Redis: {1 / redis:,.0f} such songs a second, {1 / polled:,.0f} with {POLLS} polls each. One API process: "
