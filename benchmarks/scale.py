@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from redis.client import PubSub
@@ -33,6 +34,8 @@ from benchmarks.api.accepting import BODY, HEADERS, load
 from benchmarks.api.server import server
 from benchmarks.engine import MEDIUM
 from benchmarks.fairness import cpu_of_each, cpu_seconds, send
+from predictions.estimates import throughput
+from predictions.estimates.forecast import forecast_queue
 from predictions.models import announcements
 from predictions.models.card import EXTRA_THREADS, Announcement
 from predictions.models.inputs import Input
@@ -51,6 +54,7 @@ CLIENTS = 8
 """At once, each of which posts when a prediction has ended."""
 TENANTS = 100
 BATCH, BATCHES = 20, 10
+SAMPLE = 50
 POLLS = 10
 """How often a client is reckoned to ask for each of its predictions."""
 PEAK = 3
@@ -96,8 +100,6 @@ class Spent:
     """Scripts, and what they called."""
     taken: int
     finished: int
-    memory: int
-    """Bytes."""
 
     def since(self, before: Spent) -> Spent:
         return Spent(**{name: value - getattr(before, name) for name, value in vars(self).items()})
@@ -135,8 +137,9 @@ def measure(size: Size = QUICK) -> list[str]:
         f"{stand_in.SONG_SECONDS} s, {gpus.songs_a_second(MEDIUM, stand_in.SONG_SECONDS, gpus.GPUS['H100 SXM']):.1f} "
         "songs a second: musicgen-medium on an H100, reckoned.",
         "",
-        "| waiting | create, Redis CPU us | take | renew | finish | poll | memory of one that waits |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
+        "| waiting | create, Redis CPU us | take | renew | finish | poll | forecast | a write's time with the disk "
+        "| memory of one that waits |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         *waits,
         "",
         "| waiting | workers | taken/s | finished/s | scripts/s | commands/s | Redis CPU ms a prediction | Redis busy "
@@ -174,9 +177,16 @@ def deployment(waiting: int, apis: int) -> Iterator[Deployment]:
         store = PredictionStore(url := stack.enter_context(redis_server(Path(folder))))
         stack.callback(store.close)
         store.run(announcements.announce("bench", CARD, 3600, queue=Queue.GENERATION))
+        # So that there are estimates before the first worker has come.
+        store.run(
+            throughput.measured_steps(
+                Queue.GENERATION, CARD.version, together=stand_in.SLOTS, step_seconds=stand_in.STEP_SECONDS
+            )
+        )
         before = store.redis.info("memory")["used_memory"]
         fill(store, waiting)
         bytes_each = (store.redis.info("memory")["used_memory"] - before) / waiting
+        rewrite_file(store)
         environment = settings(url, folder)
         ports = [free_port() for _ in range(apis)]
         command = [sys.executable, "-m", "cli.main", "api"]
@@ -185,6 +195,14 @@ def deployment(waiting: int, apis: int) -> Iterator[Deployment]:
             for port in ports
         ]
         yield Deployment(store, ports, [process.pid for process in processes], environment, bytes_each)
+
+
+def rewrite_file(store: PredictionStore) -> None:
+    """Have Redis write its file anew, as it does by itself when that has doubled, and wait: that slows all else."""
+    # One may have begun by itself.
+    wait_until(lambda: not store.redis.info("persistence")["aof_rewrite_in_progress"], seconds=600)
+    store.redis.bgrewriteaof()
+    wait_until(lambda: not store.redis.info("persistence")["aof_rewrite_in_progress"], seconds=600)
 
 
 def settings(redis_url: str, folder: str) -> dict[str, str]:
@@ -226,7 +244,7 @@ def scripts(running: Deployment, waiting: int) -> tuple[float, float, str]:
 
     Other work on the machine takes caches away, so the least of several batches counts.
     """
-    spent = []
+    spent, disk = [], disk_seconds(running.store)
     for _ in range(BATCHES):
         create_, created = cpu_of_each(running.store, [create(number) for number in range(BATCH)])
         poll, _ = cpu_of_each(running.store, [commands.get(one.prediction.id) for one in created])
@@ -235,12 +253,15 @@ def scripts(running: Deployment, waiting: int) -> tuple[float, float, str]:
         )
         renew_, _ = cpu_of_each(running.store, [renew(prediction) for prediction in taken])
         finish, _ = cpu_of_each(running.store, [succeed(prediction) for prediction in taken])
-        spent.append((create_, take, renew_, finish, poll))
+        forecast, _ = cpu_of_each(running.store, [forecast_queue(Queue.GENERATION)] * BATCH)
+        spent.append((create_, take, renew_, finish, poll, forecast))
     least = [min(column) for column in zip(*spent, strict=True)]
     cells = " | ".join(f"{seconds * 1e6:.0f}" for seconds in least)
     # Where only a few wait, what Redis needs once for a queue is most of it.
     each = f"{running.bytes_each / 1024:.1f} KiB" if waiting >= TENANTS else ""
-    return least[2], least[4], f"| {waiting:,} | {cells} | {each} |"
+    # Four of the scripts write.
+    sync = (disk_seconds(running.store) - disk) / (4 * BATCH * BATCHES)
+    return least[2], least[4], f"| {waiting:,} | {cells} | {sync * 1000:.1f} ms | {each} |"
 
 
 def renew(prediction: Prediction) -> Command[bool]:
@@ -272,14 +293,19 @@ def work(running: Deployment, workers: int, waiting: int, seconds: float) -> tup
         time.sleep(seconds)
         wait_for(wave, before)
         spent = read(store).since(before)
-    # Again all that have not ended wait.
-    whole = read(store).since(began)
-    each, kept = spent.cpu / spent.finished, whole.memory / whole.finished
+    each, kept = spent.cpu / spent.finished, bytes_kept(store)
     rates = [spent.taken, spent.finished, spent.scripts, spent.commands]
     cells = " | ".join(f"{amount / spent.seconds:,.1f}" for amount in rates)
     busy, disk = spent.cpu / spent.seconds, spent.disk / spent.seconds
     cells = f"{cells} | {each * 1000:.2f} | {busy:.0%} | {disk:.0%} | {kept / 1024:.1f} KiB"
     return each, kept, f"| {waiting:,} | {workers} | {cells} |"
+
+
+def bytes_kept(store: PredictionStore) -> float:
+    """Redis' memory for the record and the events of a prediction that has ended: the median of the last ones."""
+    ended = store.redis.zrevrange(Keys.ended(), 0, SAMPLE - 1)
+    keys = [(Keys.prediction(prediction), Keys.events(prediction)) for prediction in ended]
+    return median(sum(store.redis.memory_usage(key, samples=0) for key in both) for both in keys)
 
 
 def read(store: PredictionStore) -> Spent:
@@ -289,13 +315,17 @@ def read(store: PredictionStore) -> Spent:
     return Spent(
         seconds=time.perf_counter(),
         cpu=cpu_seconds(store),
-        disk=store.redis.info("debug")["eventloop_duration_aof_sum"] / 1e6,
+        disk=disk_seconds(store),
         scripts=calls,
         commands=store.redis.info("stats")["total_commands_processed"],
         taken=int(counts.get("taken", 0)),
         finished=int(counts.get(Field.ended(Status.SUCCEEDED, ""), 0)),
-        memory=store.redis.info("memory")["used_memory"],
     )
+
+
+def disk_seconds(store: PredictionStore) -> float:
+    """How long Redis' thread has been writing its file and waiting for the disk."""
+    return float(store.redis.info("debug")["eventloop_duration_aof_sum"]) / 1e6
 
 
 @contextmanager
