@@ -11,6 +11,7 @@ python -m benchmarks.scale --quick
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import multiprocessing
 import os
@@ -55,6 +56,7 @@ CLIENTS = 8
 TENANTS = 100
 BATCH, BATCHES = 20, 10
 SAMPLE = 50
+CALLS = 500
 POLLS = 10
 """How often a client is reckoned to ask for each of its predictions."""
 PEAK = 3
@@ -115,8 +117,8 @@ class Costs:
     """Bytes of Redis' memory, for one that has ended."""
     renew: float
     poll: float
-    post: float
-    """Of the API."""
+    api_post: float
+    api_poll: float
 
 
 def measure(size: Size = QUICK) -> list[str]:
@@ -130,8 +132,9 @@ def measure(size: Size = QUICK) -> list[str]:
                 life, kept, line = work(running, workers, waiting, size.seconds)
                 works.append(line)
             for apis in size.apis:
-                post, line = accept(running, apis, size.seconds)
+                api_post, line = accept(running, apis, size.seconds)
                 accepts.append(line)
+            api_poll = polls(running)
     return [
         f"The stand-in takes {stand_in.STEP_SECONDS * 1000:.2f} ms a step of up to {stand_in.SLOTS} songs of "
         f"{stand_in.SONG_SECONDS} s, {gpus.songs_a_second(MEDIUM, stand_in.SONG_SECONDS, gpus.GPUS['H100 SXM']):.1f} "
@@ -153,7 +156,7 @@ def measure(size: Size = QUICK) -> list[str]:
         "|--:|--:|--:|--:|--:|--:|--:|",
         *accepts,
         "",
-        *songs(Costs(life, kept, renew, poll, post)),
+        *songs(Costs(life, kept, renew, poll, api_post, api_poll)),
     ]
 
 
@@ -361,7 +364,7 @@ def clients(store: PredictionStore, port: int) -> Iterator[None]:
                 posted.result()
 
 
-def post_for_each(ended: PubSub, pool: Executor, port: int, done: threading.Event) -> list[Future[None]]:
+def post_for_each(ended: PubSub, pool: Executor, port: int, done: threading.Event) -> list[Future[str]]:
     posting = []
     while (message := ended.get_message(timeout=0.1)) or not done.is_set():
         if message:
@@ -369,13 +372,15 @@ def post_for_each(ended: PubSub, pool: Executor, port: int, done: threading.Even
     return posting
 
 
-def post(port: int) -> None:
+def post(port: int) -> str:
+    """Returns the prediction's id."""
     connection = HTTPConnection("127.0.0.1", port)
     connection.request("POST", "/predictions", BODY, HEADERS)
     answer = connection.getresponse()
-    answer.read()
+    body = json.loads(answer.read())
     connection.close()
-    assert answer.status == 202, answer.status
+    assert answer.status == 202, body
+    return str(body["id"])
 
 
 def idle(workers: int, seconds: float) -> str:
@@ -417,6 +422,19 @@ def accept(running: Deployment, apis: int, seconds: float) -> tuple[float, str]:
     return post, f"| {' | '.join(map(str, cells))} |"
 
 
+def polls(running: Deployment) -> float:
+    """What it costs the API, in seconds, to be asked for a prediction that waits."""
+    connection = HTTPConnection("127.0.0.1", running.ports[0])
+    path, before = f"/predictions/{post(running.ports[0])}", machine.cpu_seconds(running.pids[0])
+    for _ in range(CALLS):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200, answer.status
+    connection.close()
+    return (machine.cpu_seconds(running.pids[0]) - before) / CALLS
+
+
 def songs(costs: Costs) -> list[str]:
     """What so many songs of half a minute need, reckoned from what was measured last, with the most that waited."""
     delivered = gpus.GPUS["H100 SXM"]
@@ -425,8 +443,7 @@ def songs(costs: Costs) -> list[str]:
     longer = gpus.REQUESTS / rate - gpus.REQUESTS / gpus.songs_a_second(MEDIUM, stand_in.SONG_SECONDS, delivered)
     redis = costs.life + longer / TICK_SECONDS * costs.renew
     polled = redis + POLLS * costs.poll
-    # A poll is less work than a POST.
-    api = (1 + POLLS) * costs.post
+    api = costs.api_post + POLLS * costs.api_poll
     rows = []
     for period, seconds in (("a day", DAY_SECONDS), ("an hour", 3_600)):
         for count in (10, 1_000, 100_000):
@@ -441,7 +458,8 @@ def songs(costs: Costs) -> list[str]:
         *rows,
         "",
         f"One Redis: {1 / redis:,.0f} such songs a second, {1 / polled:,.0f} with {POLLS} polls each. One API process: "
-        f"{1 / costs.post:,.0f} POSTs a second, {1 / api:,.0f} songs with {POLLS} polls each.",
+        f"{1 / costs.api_post:,.0f} POSTs a second, or {1 / costs.api_poll:,.0f} polls, or {1 / api:,.0f} songs with "
+        f"{POLLS} polls each.",
     ]
 
 

@@ -106,5 +106,5 @@ class Silence:
 def run(environment: Mapping[str, str]) -> None:
     """Run a worker with these settings until SIGTERM."""
     os.environ.update(environment)
-    musicgen.load_backend = lambda *_, **__: StandIn()  # type: ignore[attr-defined]
+    musicgen.load_backend = lambda *_, **__: StandIn()  # type: ignore[attr-defined,assignment]
     main.run()
