@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import adapters, codec, engine, estimates, fairness, int8, service, summary
+from benchmarks import adapters, codec, engine, estimates, fairness, int8, scale, service, summary
 from benchmarks.api import accepting, listeners
 from benchmarks.machine import describe_machine
 from benchmarks.peers import comparison
@@ -16,6 +16,7 @@ def main() -> None:
         "Fairness": fairness.measure,
         "Listeners": listeners.measure,
         "Service": service.measure,
+        "Scale": scale.measure,
         "Estimates": estimates.measure,
         "Engine": engine.measure,
         "Adapters": adapters.measure,

@@ -38,6 +38,8 @@ TINY = LanguageModelConfig(
     sample_rate=32_000,
 )
 SMALL = replace(TINY, layers=24, dim=1024, heads=16, ffn_dim=4096, text_dim=768)
+MEDIUM = replace(SMALL, layers=48, dim=1536, heads=24, ffn_dim=6144)
+LARGE = replace(SMALL, layers=48, dim=2048, heads=32, ffn_dim=8192)
 PROMPT_TOKENS = 12
 
 
@@ -84,6 +86,12 @@ def random_model(
             parameter.normal_(std=0.02)
         model.pack(int8=precision == "int8", kernels=kernels)
     return model
+
+
+def weights_read(config: LanguageModelConfig) -> int:
+    """Weights that every step reads: all but the embeddings and the conditions' keys and values."""
+    layer = 4 * config.dim**2 + 2 * config.dim**2 + 2 * config.dim * config.ffn_dim
+    return config.layers * layer + config.dim * config.codebooks * config.vocabulary
 
 
 def frames_per_second(

@@ -1,4 +1,4 @@
-"""The machine that a figure was measured on, and the memory of a process."""
+"""The machine that a figure was measured on, and the memory and processor time of a process."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ def resident_mb(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError("no VmRSS")
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time that a process has used, in seconds, on Linux."""
+    # The name, in parentheses, may contain spaces.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _processor() -> str:

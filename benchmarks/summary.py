@@ -23,7 +23,6 @@ from benchmarks.machine import describe_machine
 from benchmarks.peers.comparison import AUDIOCRAFT_ENVIRONMENT, WARM_UP, contenders, same_music, start, take_turns
 from benchmarks.peers.models import FRAME_RATE
 from benchmarks.peers.process import Round, Timing
-from musicgen_core.lm.transformer import LanguageModelConfig
 
 STORED = Path(__file__).with_name("stored.json")
 AT_ONCE = 8
@@ -97,7 +96,7 @@ def _figures(device: torch.device, audiocraft: Path) -> list[Figure]:
                 "steps/s",
                 _median(own, "steps"),
                 max(_median(other, "steps") for other in theirs.values()),
-                reading / (width * _weights_read(engine.SMALL)),
+                reading / (width * engine.weights_read(engine.SMALL)),
             ),
             Figure(
                 f"one request of 2 s, {dtype}: text to sound",
@@ -135,12 +134,6 @@ def _peers(device: torch.device, audiocraft: Path, round_: Round) -> Timings:
 
 def _median(timings: list[Timing], measure: str) -> float:
     return statistics.median(getattr(timing, measure) for timing in timings)
-
-
-def _weights_read(config: LanguageModelConfig) -> int:
-    """Weights that every step reads: all but the embeddings and the conditions' keys and values."""
-    layer = 4 * config.dim**2 + 2 * config.dim**2 + 2 * config.dim * config.ffn_dim
-    return config.layers * layer + config.dim * config.codebooks * config.vocabulary
 
 
 def _read_bytes_per_second(device: torch.device) -> float:

@@ -19,6 +19,8 @@ from tests.app.conftest import CARD
 from tests.servers import free_port, redis_server
 
 CONNECTIONS = 32
+BODY = json.dumps({"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}).encode()
+HEADERS = {"Content-Type": "application/json"}
 
 
 def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
@@ -61,9 +63,9 @@ def measure(rounds: int = 3, seconds: float = 3.0) -> list[str]:
 
 def load(port: int, seconds: float) -> dict[str, float]:
     """Post predictions for some seconds; returns what the load generator reports."""
-    body = json.dumps({"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}).encode()
-    head = f"POST /predictions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    headers = {"Host": f"127.0.0.1:{port}", **HEADERS, "Content-Length": len(BODY)}
+    head = "POST /predictions HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"{head}\r\n".encode() + BODY
     arguments = ["127.0.0.1", str(port), str(CONNECTIONS), str(seconds)]
     command = [sys.executable, "-m", "benchmarks.api.load_generator", *arguments]
     done = subprocess.run(command, input=request, capture_output=True, check=True)
