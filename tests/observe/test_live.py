@@ -1,4 +1,4 @@
-"""Every expression of the dashboards and alerts, evaluated by a real Prometheus that asks a real deployment under load."""
+"""Every expression of the dashboards and alerts, evaluated by a real Prometheus that asks a real deployment."""
 
 from __future__ import annotations
 
