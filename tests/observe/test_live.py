@@ -219,11 +219,14 @@ def test_a_full_redis(watched: Watched) -> None:
 def test_a_storage_that_fails(watched: Watched) -> None:
     objects = watched.deployment.data / "objects"
     away = objects.rename(objects.with_name("away"))
-    objects.touch()
-    watched.post(input={"prompt": "soft piano", "duration": 1})
-    watched.wait_for("MusicgenStorageFails")
-    objects.unlink()
-    away.rename(objects)
+    # A link to itself: nobody can write below it, not even root.
+    objects.symlink_to(objects.name)
+    try:
+        watched.post(input={"prompt": "soft piano", "duration": 1})
+        watched.wait_for("MusicgenStorageFails")
+    finally:
+        objects.unlink()
+        away.rename(objects)
     watched.wait_until_over("MusicgenStorageFails")
 
 
