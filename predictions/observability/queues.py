@@ -92,7 +92,7 @@ def _read_queue(
 
 
 class QueueCollector:
-    """Reads the queues, what webhooks are due, and what Redis and a local storage have room for."""
+    """Reads the queues, what webhooks are due, and what Redis and the disk have room for."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class QueueCollector:
         tenants: Callable[[], Sequence[Tenant]] = tuple,
         folder: Path | None = None,
     ) -> None:
-        """`models`: their names, by queue. `tenants`: those that are told apart. `folder`: of the local storage."""
+        """`models`: their names, by queue. `tenants`: those that are told apart. `folder`: whose disk is looked at."""
         self._store = store
         self._models = models
         self._tenants = tenants
@@ -135,12 +135,18 @@ class QueueCollector:
         if self._folder is not None and self._folder.exists():
             yield GaugeMetricFamily(
                 "musicgen_storage_free_bytes",
-                "Room in the folder of the storage.",
+                "Room on the disk under MUSICGEN_DATA_DIR.",
                 shutil.disk_usage(self._folder).free,
             )
 
     def _of_queues(self, reading: Reading, tenants: Sequence[Tenant]) -> Iterator[Metric]:
-        queues = [(self._models[queue.name], queue) for queue in reading.queues if queue.name in self._models]
+        read = {queue.name: queue for queue in reading.queues}
+        nothing = (0,) * len(tenants)
+        # A model whose worker has never come up has no queue, and its 0 is what an alert waits for.
+        queues = [
+            (model, read.get(name, QueueReading(name, 0, 0, 0, 0.0, {}, nothing)))
+            for name, model in self._models.items()
+        ]
         yield _gauge("musicgen_workers", "Live workers.", ((m, queue.workers) for m, queue in queues))
         yield _gauge("musicgen_predictions_waiting", "Those that wait.", ((m, q.waiting) for m, q in queues))
         yield _gauge(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from ruamel.yaml import YAML
 
@@ -17,8 +19,10 @@ from predictions.settings import PREFIX, Settings
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 PROXY = ROOT / "deploy" / "proxy.yml"
+OBSERVE = ROOT / "deploy" / "observe"
 SECRETS = {"MUSICGEN_API_TOKENS", "MUSICGEN_SECRET", "MUSICGEN_S3_ACCESS_KEY", "MUSICGEN_S3_SECRET_KEY"}
 OURS = {"api", "webhooks", "worker", "worker-cpu"}
+OBSERVERS = {"prometheus", "grafana", "jaeger"}
 BUILT = OURS - {"webhooks"}
 
 Service = dict[str, Any]
@@ -27,7 +31,7 @@ Service = dict[str, Any]
 @pytest.fixture(scope="module")
 def services() -> dict[str, Service]:
     services = YAML(typ="safe").load(COMPOSE)["services"]
-    assert set(services) == OURS | {"redis", "s3"}
+    assert set(services) == OURS | OBSERVERS | {"redis", "s3"}
     return services
 
 
@@ -163,15 +167,72 @@ def test_redis_keeps_what_it_is_told(services: dict[str, Service]):
 
 
 def test_images_of_others_are_pinned(services: dict[str, Service]):
-    for name in ("redis", "s3"):
+    for name in {"redis", "s3"} | OBSERVERS:
         assert re.search(r":v?\d+\.\d+\.\d+", services[name]["image"])
 
 
 def test_ports_are_bound_to_this_machine_unless_told_otherwise(services: dict[str, Service], example: dict[str, str]):
-    ports = [port for service in services.values() for port in service.get("ports", [])]
+    ports = [port for name in set(services) - OBSERVERS for port in services[name].get("ports", [])]
     assert len(ports) == 2
     assert all(port.startswith("${BIND_ADDRESS:-127.0.0.1}:") for port in ports)
     assert example["BIND_ADDRESS"] == "127.0.0.1"
+
+
+def test_prometheus_asks_every_process_of_ours(services: dict[str, Service]):
+    [job] = YAML(typ="safe").load(OBSERVE / "prometheus.yml")["scrape_configs"]
+    [discovery] = job["dns_sd_configs"]
+    assert set(discovery["names"]) == OURS
+    for name in OURS:
+        variables = services[name]["environment"]
+        assert variables["MUSICGEN_METRICS_PORT"] == str(discovery["port"])
+        assert variables["MUSICGEN_METRICS_HOST"] == "0.0.0.0"
+        assert "default" in services[name]["networks"]
+        assert all(str(discovery["port"]) not in port for port in services[name].get("ports", []))
+
+
+def test_who_observes_is_asked_for_and_seen_on_this_machine_alone(services: dict[str, Service]):
+    for name in OBSERVERS:
+        service = services[name]
+        assert service["profiles"] == ["observe"]
+        assert service["read_only"]
+        assert "networks" not in service, "it is in the default network, and never in that of Redis"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        for volume in service["volumes"]:
+            source = volume.partition(":")[0]
+            assert source == "prometheus" or (ROOT / source).exists()
+
+
+@pytest.mark.parametrize(("password", "status"), [("", 1), ("chosen", 0)])
+def test_grafana_does_not_start_without_a_password(services: dict[str, Service], password: str, status: int):
+    grafana = services["grafana"]
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "${GRAFANA_PASSWORD:-}"
+    shell, option, script = grafana["entrypoint"]
+    # Compose makes one dollar of two. What starts Grafana is only in its image.
+    script = script.replace("$$", "$").replace("/run.sh", "true")
+    done = subprocess.run([shell, option, script], env={"GF_SECURITY_ADMIN_PASSWORD": password}, capture_output=True)
+    assert done.returncode == status
+    assert (b"set GRAFANA_PASSWORD" in done.stdout) == (status == 1)
+
+
+def test_grafana_and_traces_find_what_they_read(services: dict[str, Service]):
+    yaml = YAML(typ="safe")
+    sources = {source["uid"]: source for source in yaml.load(OBSERVE / "grafana" / "datasources.yml")["datasources"]}
+    assert {httpx.URL(source["url"]).host for source in sources.values()} <= OBSERVERS
+    used = {
+        panel["datasource"]["uid"]
+        for path in (OBSERVE / "dashboards").glob("*.json")
+        for panel in json.loads(path.read_text())["panels"]
+        if panel["type"] != "row"
+    }
+    assert used <= set(sources)
+    [provider] = yaml.load(OBSERVE / "grafana" / "dashboards.yml")["providers"]
+    targets = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
+    assert provider["options"]["path"] in targets
+    collector = yaml.load(OBSERVE / "jaeger.yml")
+    port = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"].rpartition(":")[2]
+    assert services["api"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"].endswith(f"http://jaeger:{port}}}")
+    query = collector["extensions"]["jaeger_query"]["http"]["endpoint"].rpartition(":")[2]
+    assert sources["jaeger"]["url"] == f"http://jaeger:{query}"
 
 
 def test_the_proxy_stands_before_services_that_exist(services: dict[str, Service], example: dict[str, str]):

@@ -120,7 +120,8 @@ class Deployment:
     """Redis behind a proxy, APIs, generating workers and a worker for webhooks; S3 behind a proxy if asked for.
 
     The processes are `redis`, `api-0`..., `worker-0`... and `webhooks`. Further settings are environment variables.
-    `supervised`: whatever ends by itself is started again, as Compose's `restart: unless-stopped` does.
+    `supervised`: whatever ends by itself is started again, as Compose's `restart: unless-stopped` does. `metrics`: each
+    process but Redis shows its metrics on one of `metrics_ports`.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Deployment:
         workers: int = 1,
         s3: bool = False,
         supervised: bool = False,
+        metrics: bool = False,
         lease_seconds: float = 3,
         model: Path | None = None,
         **settings: str,
@@ -141,10 +143,12 @@ class Deployment:
         self.members: dict[str, Member] = {}
         self.restarts: Counter[str] = Counter()
         """How often each process was started again because it had ended by itself, or was killed to that end."""
+        self.metrics_ports: dict[str, int] = {}
         self.redis_proxy: TcpProxy
         self.s3_proxy: TcpProxy | None = None
         self._apis, self._workers, self._s3 = apis, workers, s3
         self._supervised = supervised
+        self._metrics = metrics
         self._lease_seconds = lease_seconds
         self._model = model
         self._settings = settings
@@ -337,6 +341,9 @@ class Deployment:
     def _add(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         log = self.logs / f"{name}.log"
         log.touch()
+        if self._metrics and name != "redis":
+            self.metrics_ports[name] = free_port()
+            environment = {**environment, "MUSICGEN_METRICS_PORT": str(self.metrics_ports[name])}
         self.members[name] = Member(name, command, environment, log)
 
     def _environment(self, cleanup: ExitStack) -> dict[str, str]:

@@ -144,3 +144,9 @@ def test_a_redis_without_room_is_said_to_refuse_writes(store: PredictionStore) -
         assert read(collector)["musicgen_redis_memory_max_bytes"] == 1
     finally:
         store.redis.config_set("maxmemory", 0)
+
+
+def test_a_model_that_never_had_a_worker_is_shown(store: PredictionStore) -> None:
+    seen = read(QueueCollector(store, MODELS, lambda: (ANN,)))
+    assert seen["musicgen_workers a/a"] == seen["musicgen_leases_reaped_total a/a"] == 0
+    assert seen["musicgen_tenant_predictions_waiting a/a ann"] == 0
