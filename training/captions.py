@@ -65,29 +65,8 @@ SCENES = (
     "about {}", "for {}", "like {}", "of {}", "under {}", "by {}", "from {}", "my {}", "the {}", "{}", "and {}",
     "to {}", "for a {}", "like an old {}", "on the {}", "when {}", "{} again", "in the style of {}",
 )  # fmt: skip
-CONSONANTS = (
-    "b",
-    "c",
-    "d",
-    "f",
-    "g",
-    "h",
-    "j",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "w",
-    "z",
-    "st",
-    "tr",
-    "ch",
-)
+"""Phrases for words that are invented of `CONSONANTS`, `VOWELS` and `ENDINGS`."""
+CONSONANTS = (*"bcdfghjklmnprstvwz", "st", "tr", "ch")
 VOWELS = ("a", "e", "i", "o", "u", "ea", "oo", "y")
 ENDINGS = ("", "", "r", "n", "s", "t", "l", "ng", "d", "ck")
 NOISE, ONLY_NOISE = 0.25, 0.03

@@ -2,7 +2,7 @@
 
 A song is a loop of two bars in 4/4, with a chord for each half bar. Every onset lies on the codec's frame grid: a
 sixteenth lasts a whole number of frames, which allows only some tempi. Drums tell the tempo and the density with their
-first hits: each tempo has its own kick, and each density its own cymbal.
+first hits: each tempo has its own kick, and medium and dense songs have different cymbals.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ LEAD_GAIN = 0.22
 """Gain of leads and of arpeggios, whose notes thus need the same codes."""
 KICK: dict[Pace, str] = {"slow": "deep_kick", "moderate": "kick", "fast": "hard_kick"}
 CYMBAL: dict[Density, tuple[str, int] | None] = {"sparse": None, "medium": ("hat", 4), "dense": ("ride", 2)}
-"""The cymbal of each density, and the sixteenths from one hit to the next."""
+"""The cymbal of each density, if it has one, and the sixteenths from one hit to the next."""
 DRUM_GAINS = dict.fromkeys(KICKS, 0.9) | dict.fromkeys(CYMBALS, 0.35) | {"snare": 0.6, "clap": 0.6, "tom": 0.6}
 PARTS = (("drums",), ("bass",), ("chords",), ("lead", "arpeggio"))
 """The parts of a song, each with the voices that may play it, of which a song has one at most."""
