@@ -31,7 +31,7 @@ from transformers.models.encodec.modeling_encodec import EncodecModel
 from training.command import parse_arguments
 from training.instruments import HOP, SAMPLE_RATE
 from training.music import PARTS, compose, random_style, render
-from training.trainer import Trainer
+from training.trainer import Phase, Trainer
 
 CODEBOOKS = len(PARTS)
 CODES = 1024
@@ -151,10 +151,9 @@ class CodecTraining:
             name="codec",
             parts={"model": self.model, "dictionary": self.dictionary},
             optimiser=torch.optim.AdamW(self._end.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=1e-4),
-            steps=steps,
+            phases=(Phase(steps, LEARNING_RATE),),
             seed=seed,
             stream=CODEC_STREAM,
-            learning_rate=LEARNING_RATE,
             warm_up=WARM_UP,
         )
 

@@ -27,7 +27,7 @@ from musicgen_core.diffusion.unet import DiffusionUnet, UnetConfig
 from training.codec import segments
 from training.command import parse_arguments
 from training.instruments import SAMPLE_RATE
-from training.trainer import Trainer
+from training.trainer import Phase, Trainer
 
 BANDS = 3
 """Bands up to 1.3, 5.1 and 16 kHz."""
@@ -67,10 +67,9 @@ class DiffusionTraining:
             name="diffusion",
             parts={"model": self.model, "average": self._average},
             optimiser=torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4),
-            steps=steps,
+            phases=(Phase(steps, LEARNING_RATE),),
             seed=seed,
             stream=DIFFUSION_STREAM,
-            learning_rate=LEARNING_RATE,
             warm_up=WARM_UP,
         )
 

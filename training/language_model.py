@@ -5,6 +5,10 @@ https://arxiv.org/abs/2306.05284), as transformers builds it: chroma, text and t
 sequence. Some examples have no text or no melody, for classifier-free guidance. Some clips begin in the middle of a
 song, for continuation.
 
+In the first phase the model learns songs: their chords, rhythms and instruments, and what captions say of them. Where a
+loop goes round, there is little left to learn: a song has few chords, and guessing their order costs a hundredth of all
+loss. So in the second phase half of the batches are patchworks, in which only what came a loop ago tells what comes.
+
 Codes are embedded more quietly than positions: a layer norm stands before each attention, and codes as loud as the
 positions hide from it how far it looks back, so that no head learns to look back by one loop. The losses of the first
 loop and of the later ones, printed separately, show whether loops are copied.
@@ -12,6 +16,7 @@ loop and of the later ones, printed separately, show whether loops are copied.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -29,11 +34,12 @@ from musicgen_core.lm.delay_pattern import apply_delays, codebook_delays
 from training.captions import caption
 from training.codec import CODEBOOKS, CODES
 from training.command import parse_arguments
+from training.music import BARS, STEPS_PER_BAR
 from training.text_encoder import DIM as TEXT_DIM
 from training.text_encoder import text_config
 from training.tokenizer import load_tokenizer
-from training.tokens import CHROMA_BINS, CHROMA_FRAMES, Clip, load, looped
-from training.trainer import Trainer
+from training.tokens import CHROMA_BINS, CHROMA_FRAMES, LOOPS, Clip, Codes, load, looped
+from training.trainer import Phase, Trainer
 
 DIM = 256
 LAYERS = 6
@@ -44,8 +50,14 @@ LONG_FRAMES, LONG_BATCH = 750, 5
 """The same for clips of 30 s, so that late positions are learnt."""
 LONG_EVERY = 8
 """One step in this number uses long clips."""
-LEARNING_RATE = 1.5e-3
+SONGS_SHARE, SONGS_RATE, PATCHWORK_RATE = 0.6, 1.5e-3, 1e-3
+"""The first phase's share of all steps, and the learning rates of both."""
 WARM_UP = 200
+PATCHWORKS = 0.5
+"""Share of the batches of the second phase that are patchworks."""
+PATCHWORK_CAPTION = "patchwork of {}"
+BEATS = BARS * STEPS_PER_BAR // 4
+"""Beats of a loop."""
 LOUDNESS = 0.1
 """Standard deviation of each codebook's embeddings; that of the positions is 0.7."""
 AVERAGING = 0.998
@@ -92,18 +104,42 @@ class Batch(NamedTuple):
     """Frames of each song's loop, `[batch]`."""
 
 
-def make_batch(clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.random.Generator) -> Batch:
+def beats_of(clips: Sequence[Clip]) -> dict[str, Codes]:
+    """The beats of all first loops, `[clips, codebooks, BEATS, frames]`, by pace."""
+    loops = defaultdict(list)
+    for clip in clips:
+        if clip.from_a_bar:
+            loops[clip.style.pace].append(clip.codes[:, : clip.style.loop_frames].reshape(CODEBOOKS, BEATS, -1))
+    return {pace: np.stack(beats) for pace, beats in loops.items()}
+
+
+def patchwork(clip: Clip, beats: Codes, random: np.random.Generator) -> Clip:
+    """A loop in which each codebook's every beat is another song's; `beats`: those of the clip's pace."""
+    songs = random.integers(len(beats), size=(CODEBOOKS, BEATS))
+    loop = beats[songs, np.arange(CODEBOOKS)[:, None], np.arange(BEATS)].reshape(CODEBOOKS, -1)
+    return Clip(clip.style, np.tile(loop, LOOPS), np.zeros_like(clip.chroma), from_a_bar=True)
+
+
+def make_batch(
+    clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.random.Generator, *, patchworks: bool = False
+) -> Batch:
     """Draw captions and conditions for `clips`, and cut or loop them to `frames`.
+
+    `patchworks`: they are such, and all captions say so, lest any other request be answered with one.
 
     In inference, the text of a request without one is a single zero vector, or as many as guidance's conditional text
     has. Both occur here, in batches without text and in examples without text.
     """
-    textless = random.random() < TEXTLESS
-    weights = np.array([0.0, 0.0, 0.5, 0.5]) if textless else np.array([TEXT_ALONE, BOTH, MELODY_ALONE, NEITHER])
-    kinds = random.choice(4, size=len(clips), p=weights)
+    textless = not patchworks and random.random() < TEXTLESS
+    if patchworks:
+        kinds = np.zeros(len(clips), int)
+    else:
+        weights = np.array([0.0, 0.0, 0.5, 0.5]) if textless else np.array([TEXT_ALONE, BOTH, MELODY_ALONE, NEITHER])
+        kinds = random.choice(4, size=len(clips), p=weights)
     # Asked for music, the model should begin with a bar; music to continue may begin anywhere.
     kinds[[not clip.from_a_bar and random.random() >= ASKED_FOR_ANYWHERE for clip in clips]] = 3
-    captions = [""] * len(clips) if textless else captions_of_one_length(clips, tokenizer, random)
+    form = PATCHWORK_CAPTION if patchworks else "{}"
+    captions = [""] * len(clips) if textless else captions_of_one_length(clips, tokenizer, random, form)
     encoded = tokenizer(captions, padding=True, return_tensors="pt")
     has_text, has_melody = np.isin(kinds, (0, 1)), np.isin(kinds, (1, 2))
     chroma = np.stack([clip.chroma * np.uint8(follows) for clip, follows in zip(clips, has_melody, strict=True)])
@@ -118,13 +154,15 @@ def make_batch(clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.ra
     )
 
 
-def captions_of_one_length(clips: Sequence[Clip], tokenizer: Any, random: np.random.Generator) -> list[str]:
-    """Captions of about as many tokens as one that is drawn first.
+def captions_of_one_length(
+    clips: Sequence[Clip], tokenizer: Any, random: np.random.Generator, form: str = "{}"
+) -> list[str]:
+    """Captions of about as many tokens as one that is drawn first, each put into `form`.
 
     The music follows the text, and a request's text has no padding: with captions of any length in a batch, the music
     would seldom begin where a short prompt's does.
     """
-    drawn = [[caption(clip.style, random) for _ in range(CAPTION_CHOICES)] for clip in clips]
+    drawn = [[form.format(caption(clip.style, random)) for _ in range(CAPTION_CHOICES)] for clip in clips]
     flat = [text for texts in drawn for text in texts]
     lengths = np.array([len(ids) for ids in tokenizer(flat)["input_ids"]]).reshape(len(clips), -1)
     distances = np.abs(lengths - random.choice(lengths.ravel()))
@@ -204,40 +242,49 @@ class LanguageTraining:
         self.model.to(device)
         average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING))  # type: ignore[no-untyped-call]
         learnt = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        songs_steps = round(SONGS_SHARE * steps)
         self._clips = clips
+        self._beats = beats_of(clips)
         self._tokenizer = tokenizer
         self._device = device
         self.trainer = Trainer(
             name="language_model",
             parts={"model": self.model, "average": average},
-            optimiser=torch.optim.AdamW(learnt, LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05),
-            steps=steps,
+            optimiser=torch.optim.AdamW(learnt, SONGS_RATE, betas=(0.9, 0.98), weight_decay=0.05),
+            phases=(Phase(songs_steps, SONGS_RATE), Phase(steps - songs_steps, PATCHWORK_RATE)),
             seed=seed,
             stream=LANGUAGE_STREAM,
-            learning_rate=LEARNING_RATE,
             warm_up=WARM_UP,
         )
 
     def learn(self, random: np.random.Generator) -> dict[str, Tensor]:
-        """The mean losses of one step: of all codes, of first and later loops, and of each codebook."""
+        """The mean losses of one step: of all codes, of first and later loops, and of each codebook of songs."""
         is_long = self.trainer.step % LONG_EVERY == LONG_EVERY - 1
         batch_size, frames = (LONG_BATCH, LONG_FRAMES) if is_long else (LOOPS_BATCH, LOOPS_FRAMES)
         chosen = [self._clips[i] for i in random.integers(len(self._clips), size=batch_size)]
-        batch = Batch(*(part.to(self._device) for part in make_batch(chosen, frames, self._tokenizer, random)))
+        patchworks = self.trainer.phase == 1 and random.random() < PATCHWORKS
+        if patchworks:
+            chosen = [patchwork(clip, self._beats[clip.style.pace], random) for clip in chosen]
+        made = make_batch(chosen, frames, self._tokenizer, random, patchworks=patchworks)
+        batch = Batch(*(part.to(self._device) for part in made))
         with torch.autocast(self._device.type, torch.bfloat16):
             losses = losses_by_frame(self.model, batch)
         is_first = torch.arange(frames, device=self._device) < batch.loop_frames[:, None]
-        weights = torch.where(is_first, FIRST_LOOP_WEIGHT, 1.0)
-        return {
-            "loss": (losses * weights).mean() / weights.mean(),
-            "first loop": losses[:, is_first].mean(),
-            "later loops": losses[:, ~is_first].mean(),
-        } | {f"codebook {k}": loss.mean() for k, loss in enumerate(losses)}
+        weights = torch.where(is_first, 0.0 if patchworks else FIRST_LOOP_WEIGHT, 1.0)
+        loss = {"loss": (losses * weights).mean() / weights.mean()}
+        first, later = losses[:, is_first].mean(), losses[:, ~is_first].mean()
+        if patchworks:
+            return loss | {"patchworks' first loop": first, "patchworks' later loops": later}
+        return (
+            loss
+            | {"first loop": first, "later loops": later}
+            | {f"codebook {k}": loss.mean() for k, loss in enumerate(losses)}
+        )
 
 
 def main() -> None:
     """Train, or resume training, into a folder."""
-    arguments = parse_arguments("language_model", __doc__, steps=6000)
+    arguments = parse_arguments("language_model", __doc__, steps=10_000)
     tokenizer = load_tokenizer(arguments.folder, arguments.seed)
     codec = EncodecModel.from_pretrained(arguments.folder / "codec")
     text_encoder = T5EncoderModel.from_pretrained(arguments.folder / "text_encoder")

@@ -20,7 +20,7 @@ from training.command import parse_arguments
 from training.instruments import ARPEGGIOS, CHORDS, INSTRUMENTS, LEADS
 from training.music import DENSITIES, FRAMES_PER_STEP, KEYS, SCALES, Style, random_style
 from training.tokenizer import load_tokenizer
-from training.trainer import Trainer
+from training.trainer import Phase, Trainer
 
 DIM = 128
 BATCH = 96
@@ -79,10 +79,9 @@ class TextTraining:
             name="text_encoder",
             parts={"model": self.model},
             optimiser=torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, weight_decay=0.01),
-            steps=steps,
+            phases=(Phase(steps, LEARNING_RATE),),
             seed=seed,
             stream=TEXT_STREAM,
-            learning_rate=LEARNING_RATE,
             warm_up=WARM_UP,
         )
 

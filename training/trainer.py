@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +19,14 @@ SAVE_EVERY = 200
 
 Learn = Callable[[np.random.Generator], dict[str, Tensor]]
 """Computes the losses of one step by name, from the step's random stream."""
+
+
+class Phase(NamedTuple):
+    """A stretch of a training in which the learning rate rises and falls once."""
+
+    steps: int
+    learning_rate: float
+    """Its peak."""
 
 
 @dataclass
@@ -31,16 +41,28 @@ class Trainer:
     parts: dict[str, Any]
     """The objects with a `state_dict` that a checkpoint holds beside the progress."""
     optimiser: torch.optim.Optimizer
-    steps: int
+    phases: Sequence[Phase]
+    """Each begins anew with a high learning rate (warm restarts: Loshchilov and Hutter, "SGDR", 2017)."""
     seed: int
     stream: int
     """Separates the random numbers of the stages."""
-    learning_rate: float
     warm_up: int
+    """Steps at the beginning of each phase."""
     step: int = 0
     seconds: float = 0.0
     """Time spent in training so far, over all resumed runs."""
     last_loss: float = float("nan")
+
+    @property
+    def steps(self) -> int:
+        """The steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def phase(self) -> int:
+        """The present phase's number, from 0; after the last step, that of the last phase."""
+        ends = list(itertools.accumulate(phase.steps for phase in self.phases))
+        return min(bisect.bisect(ends, self.step), len(ends) - 1)
 
     def train(self, learn: Learn, folder: Path, until: int | None = None) -> None:
         """Train to the last step, or to `until`; `learn` computes one step's losses, of which "loss" is minimised.
@@ -81,15 +103,17 @@ class Trainer:
     def _show(self, recent: list[dict[str, float]]) -> None:
         """Print the mean losses of recent steps; a loss may occur in some of them only."""
         titles = dict.fromkeys(title for losses in recent for title in losses)
-        means = {title: sum(losses.get(title, 0.0) for losses in recent) / len(recent) for title in titles}
+        means = {title: float(np.mean([losses[title] for losses in recent if title in losses])) for title in titles}
         shown = ", ".join(f"{title} {mean:.3f}" for title, mean in means.items())
         print(f"{self.name} {self.step}/{self.steps}: {shown} ({self.seconds:.0f} s)", flush=True)
 
     def _scheduled_rate(self) -> float:
         """The learning rate of this step: a linear warm-up times a cosine decay to a fiftieth."""
-        progress = min(1.0, self.step / self.steps)
-        warmth = min(1.0, (self.step + 1) / self.warm_up)
-        return self.learning_rate * warmth * (0.51 + 0.49 * float(np.cos(np.pi * progress)))
+        phase = self.phases[self.phase]
+        step = self.step - sum(phase.steps for phase in self.phases[: self.phase])
+        progress = min(1.0, step / phase.steps)
+        warmth = min(1.0, (step + 1) / self.warm_up)
+        return phase.learning_rate * warmth * (0.51 + 0.49 * float(np.cos(np.pi * progress)))
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint, which appears complete or not at all."""
