@@ -1,4 +1,4 @@
-"""A prediction and its life.
+"""A prediction and its life, which a training shares: it is a record of another kind.
 
     starting ──take──▶ processing ──▶ succeeded | failed
         │                   │ its worker died: back to starting
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from predictions.record.schema import Queue, Status, WebhookEvent
+from predictions.record.schema import Kind, Queue, Status, WebhookEvent
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 """The ids that clients may choose; `new_id` makes ids of the same form."""
@@ -87,6 +87,15 @@ class NewPrediction:
     """Among the predictions of its owner, those with a higher one are taken first."""
     cancel_after: float | None = None
     """Seconds from its creation after which it is cancelled, unless it has ended; None for never."""
+    kind: Kind = Kind.PREDICTION
+    destination: str | None = None
+    """Of a training: the model, owner/name, of which its result becomes a version."""
+
+    @property
+    def cost(self) -> float:
+        """What its turn costs its owner in this queue: seconds of music, or the steps of a training."""
+        measure = "duration" if self.kind is Kind.PREDICTION else "steps"
+        return float(self.input.get(measure, 0))
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,11 @@ class Prediction:
     """Grants access to the stream without a bearer token; None where no stream was asked for."""
     live: bool = False
     """Whether audio is wanted while it is being made."""
+    kind: Kind = Kind.PREDICTION
+    destination: str | None = None
+    """Of a training: the model, owner/name, of which its result becomes a version."""
+    output: dict[str, Any] | None = None
+    """Of a training: what came of it; keys of objects stand in the places of URLs."""
 
     @property
     def audio_sha256(self) -> str | None:

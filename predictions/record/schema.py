@@ -32,6 +32,13 @@ class Status(StrEnum):
 TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 
 
+class Kind(StrEnum):
+    """What kind of work a record is of. All kinds have the same life; a record that names none is a prediction."""
+
+    PREDICTION = "prediction"
+    TRAINING = "training"
+
+
 class EventName(StrEnum):
     """The kinds of events in a prediction's stream. Each member says what the event's data is."""
 
@@ -102,7 +109,7 @@ class Cause(StrEnum):
     INPUT = "input"
     """The input asks for what the model cannot do, or for a version that is no longer served."""
     INPUT_AUDIO = "input_audio"
-    """The input audio could not be fetched."""
+    """The input audio, or a training's dataset, could not be fetched."""
     STORAGE = "storage"
     """The storage refused its audio for too long."""
     DISK = "disk"
@@ -122,6 +129,8 @@ class Queue(StrEnum):
 
     GENERATION = "generation"
     """The queue of the one model that MUSICGEN_MODEL names."""
+    TRAININGS = "trainings"
+    """Its trainings."""
     WEBHOOKS = "webhooks"
 
 
@@ -145,6 +154,8 @@ class PredictionHash(TypedDict, total=False):
     """A prediction's record, as text. What may be absent is `str | None`; times are seconds since 1970."""
 
     id: str
+    kind: str | None
+    """Absent where it is a prediction, as in records of an earlier version."""
     owner: str
     digest: str
     status: str
@@ -193,6 +204,10 @@ class PredictionHash(TypedDict, total=False):
     live_chunks: str | None
     """How many chunks of audio the present attempt has announced."""
     output_key: str | None
+    destination: str | None
+    """Of a training: the model, owner/name, of which its result becomes a version."""
+    output: str | None
+    """Of a training: JSON."""
     stored_bytes: str | None
     """The size of its output and of its chunks of audio, which counts as kept for its owner."""
     error: str | None
@@ -347,6 +362,8 @@ class Keys:
     """A prediction's events, for whoever follows it."""
     owner = Key("musicgen:owner:{owner}", "sorted set")
     """An owner's predictions, by the time of their creation."""
+    owner_trainings = Key("musicgen:owner-trainings:{owner}", "sorted set")
+    """The same of an owner's trainings."""
     idempotency = Key("musicgen:idempotency:{owner}:{key}", "hash", IdempotencyHash)
     offered = Key("musicgen:offered:{owner}:{digest}", "list")
     """Ids of predictions whose answer was lost, for the next identical requests."""

@@ -22,6 +22,7 @@ from predictions.record.schema import (
     EventName,
     Field,
     Keys,
+    Kind,
     Name,
     Outcome,
     Queue,
@@ -30,10 +31,11 @@ from predictions.record.schema import (
     WebhookEvent,
 )
 
-PRELUDES = ("clock", "day", "turns", "queues", "webhooks", "transitions", "stored")
+PRELUDES = ("clock", "day", "turns", "queues", "webhooks", "transitions", "stored", "lists")
 """Each may use the functions of those before it."""
 
 ENUMERATIONS: Mapping[str, type[StrEnum]] = {
+    "KIND": Kind,
     "STATUS": Status,
     "EVENT": EventName,
     "WEBHOOK": WebhookEvent,

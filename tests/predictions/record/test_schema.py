@@ -33,6 +33,7 @@ from predictions.record.schema import (
     FileHash,
     IdempotencyHash,
     Keys,
+    Kind,
     Name,
     PredictionHash,
     Queue,
@@ -190,6 +191,7 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "prediction": "musicgen:prediction:{id}",
         "events": "musicgen:events:{id}",
         "owner": "musicgen:owner:{owner}",
+        "owner_trainings": "musicgen:owner-trainings:{owner}",
         "idempotency": "musicgen:idempotency:{owner}:{key}",
         "offered": "musicgen:offered:{owner}:{digest}",
         "chosen": "musicgen:chosen:{token}",
@@ -239,10 +241,10 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "other_seconds": "beside:{decoder}",
     }
     assert words(
-        "alone attempt base_url completed_at created_at deaths digest enqueues error id input input_file lease_token "
-        "live live_chunks logs metrics model needs_audio origin output_key owner progress provenance queue request_id "
-        "rerun_of returned_at started_at status stored_bytes stream_token suspicions tenant traceparent version "
-        "wanted_audio_sha256 webhook webhook_events webhook_gone webhook_host"
+        "alone attempt base_url completed_at created_at deaths destination digest enqueues error id input input_file "
+        "kind lease_token live live_chunks logs metrics model needs_audio origin output output_key owner progress "
+        "provenance queue request_id rerun_of returned_at started_at status stored_bytes stream_token suspicions tenant "
+        "traceparent version wanted_audio_sha256 webhook webhook_events webhook_gone webhook_host"
     ) == set(PredictionHash.__annotations__)
     assert words("attempts created_at due event id prediction state token tries") == set(DeliveryHash.__annotations__)
     assert words("content_type created_at id metadata name owner sha256 size stored_bytes") == set(
@@ -262,7 +264,8 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         (WebhookEvent, "start output logs completed"),
         (DeliveryState, "pending delivered failed superseded disabled"),
         (Cause, "input input_audio storage disk internal worker_died client deadline"),
-        (Queue, "generation webhooks"),
+        (Kind, "prediction training"),
+        (Queue, "generation trainings webhooks"),
         (Task, "musicgen.generate musicgen.deliver_webhook"),
         (Channel, "musicgen:ended-channel musicgen:events-channel"),
     ],
