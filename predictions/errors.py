@@ -2,6 +2,7 @@
 
 PredictionError
 ├── PredictionNotFound      no such prediction, or it belongs to another token
+│   └── TrainingNotFound    no such training, or it belongs to another token
 ├── ModelNotFound           this deployment has no such model
 ├── FileNotFound            no such uploaded file, or it belongs to another token
 ├── DeliveryNotFound        the prediction has no such webhook delivery
@@ -17,6 +18,7 @@ PredictionError
 │   ├── SecondsUsedUp       its seconds of music of this day are used up
 │   └── RateExceeded        it sends more requests a second than it may
 ├── NoModel                 no worker has announced the model yet; try again later
+├── NoTrainer               no worker that trains the model has ever announced itself
 ├── StoreUnavailable        Redis cannot be reached; try again later
 │   ├── StoreFull           Redis has no room and refuses writes; nothing was changed
 │   └── AcceptanceUnknown   Redis did not answer whether it created the prediction
@@ -44,6 +46,10 @@ class PredictionError(Exception):
 
 class PredictionNotFound(PredictionError):
     """No prediction of this owner has the id."""
+
+
+class TrainingNotFound(PredictionNotFound):
+    """No training of this owner has the id."""
 
 
 class ModelNotFound(PredictionError):
@@ -124,6 +130,10 @@ class RateExceeded(LimitReached):
 
 class NoModel(PredictionError):
     """No worker has announced the model yet."""
+
+
+class NoTrainer(PredictionError):
+    """No worker that trains the model has ever announced itself."""
 
 
 class StoreUnavailable(PredictionError):

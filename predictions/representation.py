@@ -22,10 +22,10 @@ class Output(RootModel[str]):
 
 
 class ProgressBody(BaseModel):
-    """How far the decoding has come."""
+    """How far it has come."""
 
-    completed_steps: int = Field(description="Decoding steps done.")
-    total_steps: int = Field(description="Decoding steps in all.")
+    completed_steps: int = Field(description="Steps done: of decoding, or of a training.")
+    total_steps: int = Field(description="Steps in all.")
     fraction: float = Field(description="Completed part, from 0 to 1.")
 
 
@@ -115,7 +115,7 @@ def represent(prediction: Prediction, storage: AudioStorage, estimate: Estimate 
         error=prediction.error,
         logs=prediction.logs,
         metrics=prediction.metrics,
-        progress=_progress(progress) if progress else None,
+        progress=progress_body(progress) if progress else None,
         queue_position=prediction.queue_position,
         estimate=_estimate(estimate) if estimate else None,
         provenance=ProvenanceBody.model_validate(provenance) if provenance else None,
@@ -129,7 +129,8 @@ def represent(prediction: Prediction, storage: AudioStorage, estimate: Estimate 
     )
 
 
-def _progress(progress: Progress) -> ProgressBody:
+def progress_body(progress: Progress) -> ProgressBody:
+    """The progress as clients see it."""
     done, total = progress.completed_steps, progress.total_steps
     return ProgressBody(completed_steps=done, total_steps=total, fraction=round(done / max(total, 1), 4))
 

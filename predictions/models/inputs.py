@@ -144,7 +144,7 @@ def _conflicts(value: Input) -> list[FieldError]:
         errors.append(
             FieldError("prompt", "is missing, and so is input_audio", "send a prompt, an input_audio, or both")
         )
-    if value.input_audio is not None and _is_too_long(value.input_audio):
+    if value.input_audio is not None and is_too_long(value.input_audio):
         errors.append(
             FieldError(
                 "input_audio",
@@ -168,7 +168,8 @@ def _conflicts(value: Input) -> list[FieldError]:
     return errors
 
 
-def _is_too_long(uri: str) -> bool:
+def is_too_long(uri: str) -> bool:
+    """Whether the URI of a file is longer than a URL may be; a data URI is as long as its file."""
     return len(uri) > MAX_URL_LENGTH and uri[:5].lower() != "data:"
 
 

@@ -85,6 +85,11 @@ class ModelEntry(BaseModel):
         """The queue from which the model's workers take."""
         return f"{Queue.GENERATION}:{self.name}"
 
+    @property
+    def training_queue(self) -> str:
+        """The queue of its trainings."""
+        return f"{Queue.TRAININGS}:{self.name}"
+
     @field_validator("defaults")
     @classmethod
     def _are_inputs(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -141,6 +146,11 @@ class OnlyModel(ModelEntry):
     def queue(self) -> str:
         """The queue from which the model's workers take."""
         return Queue.GENERATION
+
+    @property
+    def training_queue(self) -> str:
+        """The queue of its trainings."""
+        return Queue.TRAININGS
 
 
 class _File(BaseModel):
