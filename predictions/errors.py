@@ -6,6 +6,10 @@ PredictionError
 ├── ModelNotFound           this deployment has no such model
 ├── FileNotFound            no such uploaded file, or it belongs to another token
 ├── DeliveryNotFound        the prediction has no such webhook delivery
+├── FineTuneExists          a fine-tune's name is taken
+├── FineTuneHasVersions     a fine-tune is to be deleted that has versions
+├── TooManyFineTunes        the tenant has as many fine-tunes as it may
+├── InvalidAdapter          an adapter's files are missing, too large, or not what they should be
 ├── PredictionExists        PUT with an id that is already taken by another input
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
 ├── NotRepeatable           it cannot be repeated: it has not ended, or its model or audio is gone
@@ -62,6 +66,22 @@ class FileNotFound(PredictionError):
 
 class DeliveryNotFound(PredictionError):
     """The prediction has no webhook delivery of the id."""
+
+
+class FineTuneExists(PredictionError):
+    """The name is taken by another fine-tune, or by a model of the registry."""
+
+
+class FineTuneHasVersions(PredictionError):
+    """A fine-tune can be deleted once its versions are."""
+
+
+class TooManyFineTunes(PredictionError):
+    """The tenant has as many fine-tunes as it may."""
+
+
+class InvalidAdapter(PredictionError):
+    """The files of an adapter cannot be used; the message says why."""
 
 
 class PredictionExists(PredictionError):

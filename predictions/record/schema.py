@@ -261,6 +261,16 @@ class FileHash(TypedDict, total=False):
     """JSON."""
 
 
+class FineTuneHash(TypedDict, total=False):
+    """A fine-tune's record, as text."""
+
+    name: str
+    owner: str
+    visibility: str
+    description: str | None
+    created_at: str
+
+
 class WebhookSecretHash(TypedDict):
     """Which of an owner's webhook secrets sign, as text. They are numbered from 0; none of them stands here."""
 
@@ -425,8 +435,18 @@ class Keys:
     owner_files = Key("musicgen:owner-files:{owner}", "sorted set")
     """The same, of one owner."""
 
+    fine_tune = Key("musicgen:fine-tune:{name}", "hash", FineTuneHash)
+    fine_tune_versions = Key("musicgen:fine-tune-versions:{name}", "hash")
+    """A fine-tune's versions as JSON, by their ids."""
+    owner_fine_tunes = Key("musicgen:owner-fine-tunes:{owner}", "set")
+    """The names of an owner's fine-tunes."""
+    public_fine_tunes = Key("musicgen:public-fine-tunes", "set")
+    """The names of those that every tenant may use."""
+    adapter = Key("musicgen:adapter:{id}", "set")
+    """The names of the fine-tunes that have an adapter as a version."""
+
     stored = Key("musicgen:stored:{owner}", "string")
-    """How many bytes of files and outputs are kept for an owner."""
+    """How many bytes of files, outputs and adapters are kept for an owner."""
     rate = Key("musicgen:rate:{owner}:{kind}", "string")
     """When an owner's bucket for one kind of requests will be full again."""
     rate_answer = Key("musicgen:rate-answer:{token}", "string")

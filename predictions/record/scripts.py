@@ -48,7 +48,7 @@ ENUMERATIONS: Mapping[str, type[StrEnum]] = {
 }
 """By the name of their table in Lua; `Status.STARTING` is `STATUS.starting` there."""
 
-GROWS = frozenset({"record/create", "files/put", "webhooks/redeliver", "observability/probe"})
+GROWS = frozenset({"record/create", "files/put", "fine_tunes/create", "webhooks/redeliver", "observability/probe"})
 """Scripts that Redis refuses when its memory is full: those that accept something, and the one that asks whether it can
 be accepted. Every other one lets what has been accepted end."""
 
