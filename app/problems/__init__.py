@@ -26,6 +26,7 @@ from predictions.errors import (
     LimitReached,
     ModelNotFound,
     NoModel,
+    NoTrainer,
     NotRepeatable,
     ObjectNotFound,
     PredictionError,
@@ -39,6 +40,7 @@ from predictions.errors import (
     StoreFull,
     StoreUnavailable,
     TooManyWaiting,
+    TrainingNotFound,
 )
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class Problem(BaseModel):
 
 # Status, title and detail of each error of the domain; a subclass stands before its base.
 PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
+    (TrainingNotFound, 404, "No such training", "There is no training {0} for this token."),
     (PredictionNotFound, 404, "No such prediction", "There is no prediction {0} for this token."),
     (ModelNotFound, 404, "No such model", "There is no model {0} here; GET /models lists the models."),
     (FileNotFound, 404, "No such file", "There is no file {0} for this token."),
@@ -117,7 +120,14 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
         "This token may ask for {0} seconds of music in 24 hours, and too few are left for this request; ask for less, "
         "or try again after the seconds that Retry-After names.",
     ),
-    (QueueFull, 503, "Queue is full", "Too many predictions are waiting; try again later."),
+    (QueueFull, 503, "Queue is full", "Too many are waiting; try again later."),
+    (
+        NoTrainer,
+        503,
+        "No worker trains",
+        "No worker that trains {0} has ever announced itself: its operator can start one with "
+        "`musicgen worker --trainings`.",
+    ),
     (NoModel, 503, "No model yet", "No worker has announced {0} yet; try again in a few seconds."),
     (
         AcceptanceUnknown,

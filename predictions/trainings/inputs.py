@@ -73,9 +73,9 @@ class TrainingInput(BaseModel):
     dropout: Annotated[
         Number, Field(ge=0, le=0.9, description="Share of the adapter's inputs that a step leaves out.")
     ] = 0.05
-    learning_rate: Annotated[
-        Number, Field(ge=1e-7, le=MAX_RATE, description="The highest one, after the warm-up.")
-    ] = 2e-4
+    learning_rate: Annotated[Number, Field(ge=1e-7, le=MAX_RATE, description="The highest one, after the warm-up.")] = (
+        2e-4
+    )
     batch_size: Annotated[StrictInt, Field(ge=1, le=64, description="Pieces a step.")] = 4
     warm_up: Annotated[
         StrictInt,
@@ -95,9 +95,9 @@ class TrainingInput(BaseModel):
             description="Share of the examples without text and melody, for guidance. Also called `cfg_p`.",
         ),
     ] = 0.2
-    melody_dropout: Annotated[
-        Number, Field(ge=0, le=1, description="Share of the other examples without melody.")
-    ] = 0.5
+    melody_dropout: Annotated[Number, Field(ge=0, le=1, description="Share of the other examples without melody.")] = (
+        0.5
+    )
     held_out: Annotated[
         Number, Field(ge=0.01, le=0.9, description="Share of the files that is not trained on; one at least.")
     ] = 0.1

@@ -46,7 +46,9 @@ class Trained(BaseModel):
         def url(key: str) -> str:
             return object_url(training, storage, key)
 
-        samples = [Sample(caption=each.caption, before=url(each.before), after=url(each.after)) for each in self.samples]
+        samples = [
+            Sample(caption=each.caption, before=url(each.before), after=url(each.after)) for each in self.samples
+        ]
         return self.model_copy(update={"weights": url(self.weights), "samples": samples})
 
 
