@@ -188,9 +188,13 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
 
 def _queue_collector(settings: Settings, services: Services) -> QueueCollector:
     """Return what reads the queues, by a connection of its own: the metrics are shown by another thread."""
-    models = {entry.queue: entry.name for entry in load_registry(settings).entries}
+    entries = load_registry(settings).entries
+    models = {entry.queue: entry.name for entry in entries}
+    trainings = {entry.training_queue: entry.name for entry in entries}
     tenants = services.tokens.tenants if settings.metrics_tenants else tuple
-    return QueueCollector(PredictionStore(settings.redis_url, observe_redis), models, tenants, settings.data_dir)
+    return QueueCollector(
+        PredictionStore(settings.redis_url, observe_redis), models, tenants, settings.data_dir, trainings
+    )
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -155,7 +155,7 @@ async def read_with_token(services: Services, prediction_id: str, stream_token: 
 async def list_page(
     services: Services, owner: str, cursor: Cursor, limit: int, kind: Kind = Kind.PREDICTION
 ) -> tuple[list[Prediction], Cursor | None]:
-    """Return a page of the owner's records of one kind, newest first, and the next page's cursor, None after the last."""
+    """Return a page of the owner's records of a kind, newest first, and the next page's cursor, None after the last."""
     return await services.store.run(commands.list_page(owner, cursor, limit, kind))
 
 

@@ -78,8 +78,8 @@ def fine_tune(
     """Train an adapter on an archive's music and write it into the new folder `output`.
 
     `archive`: a zip, tar or tar.gz of audio and captions, or one audio file. `base`: a model folder or hub id.
-    `device`: auto, cuda or cpu. `checkpoint`: a folder to go on from after an interruption; `on_checkpoint` is called with
-    the file in it whenever that is written. `base_name`: what the adapter calls its base, if not `base`.
+    `device`: auto, cuda or cpu. `checkpoint`: a folder to go on from after an interruption; `on_checkpoint` is called
+    with the file in it whenever that is written. `base_name`: what the adapter calls its base, if not `base`.
     `sample_seconds`: length of the samples; 0: none. Raises FineTuningError, CheckpointError, OSError.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

@@ -22,7 +22,7 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
-from finetuning.errors import DatasetError, FineTuningCancelled, FineTuningError, InvalidSettings
+from finetuning.errors import DatasetError, FineTuningCancelled, FineTuningError, ForeignCheckpoint, InvalidSettings
 from finetuning.examples import Example
 from finetuning.language_model import Batch, loss, make_batch
 from musicgen_core.options import MAX_SEED
@@ -317,7 +317,7 @@ class LoraTraining:
             return
         state = torch.load(path, weights_only=True, map_location="cpu")
         if state["identity"] != self._identity:
-            raise FineTuningError(
+            raise ForeignCheckpoint(
                 f"{path} is the checkpoint of another training: of other files, another model or other settings. "
                 "Delete it to start anew."
             )

@@ -1,4 +1,4 @@
-"""What routes answer: predictions and trainings as clients see them, and the responses that the OpenAPI document lists."""
+"""What routes answer: predictions and trainings as clients see them, and the responses in the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class ServedModel:
     entry: ModelEntry
     state: QueueState
     is_default: bool
-    trainers: QueueState = QueueState()
+    trainers: QueueState
     """The state of the queue of its trainings."""
 
     @property

@@ -146,15 +146,23 @@ def succeeded(prediction: Prediction, made: Made) -> None:
     )
 
 
+def trained(training: Prediction, seconds: float) -> None:
+    """Note that a training has ended well; `seconds`: since it was first taken."""
+    if _traces is not None:
+        _traces.ended("succeeded")
+    event(logger, "Training succeeded", model=training.model, seconds=seconds)
+
+
 def failed(prediction: Prediction, cause: Cause, error: str) -> None:
     """Note that it failed, and why. What is wrong with an input is its client's affair, and may quote it."""
     if _traces is not None:
         _traces.ended("failed", cause)
     if cause in (Cause.INPUT, Cause.INPUT_AUDIO):
-        event(logger, "Prediction failed", model=prediction.model, cause=str(cause))
+        event(logger, f"{prediction.kind.capitalize()} failed", model=prediction.model, cause=str(cause))
         event(logger, f"The input of {prediction.id} could not be used: {error}", level=logging.DEBUG)
     else:
-        event(logger, f"Prediction failed: {error}", level=logging.WARNING, model=prediction.model, cause=str(cause))
+        text = f"{prediction.kind.capitalize()} failed: {error}"
+        event(logger, text, level=logging.WARNING, model=prediction.model, cause=str(cause))
 
 
 def lease_lost(prediction: Prediction, reason: str) -> None:

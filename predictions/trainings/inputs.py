@@ -29,8 +29,8 @@ class TrainingInput(BaseModel):
         Field(
             validation_alias=AliasChoices("dataset", "dataset_path"),
             description=(
-                "A zip, tar or tar.gz of audio with captions, or one audio file: an http(s) URL, a data URI, or the URL "
-                "of a file from POST /files. Also called `dataset_path`."
+                "A zip, tar or tar.gz of audio with captions, or one audio file: an http(s) URL, a data URI, or the "
+                "URL of a file from POST /files. Also called `dataset_path`."
             ),
             json_schema_extra={"format": "uri"},
             examples=["https://example.com/my-songs.zip"],

@@ -32,7 +32,6 @@ from predictions.models.card import ModelCard
 from predictions.models.inputs import Input
 from predictions.observability import life
 from predictions.record import commands
-from predictions.record.command import Command
 from predictions.record.prediction import (
     Prediction,
     Progress,
@@ -47,6 +46,7 @@ from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
 from predictions.version import PACKAGE
 from worker.generation.content_credentials import signer_of
+from worker.generation.ending import finish
 from worker.generation.fetches import Fetches
 from worker.generation.input_audio import AudioReader, needs_audio
 from worker.generation.leases import TAKE_PATIENCE_SECONDS, Lease, LeaseKeeper, Reached
@@ -56,9 +56,6 @@ from worker.generation.storage_retries import until_storage_answers
 from worker.network import outbound
 
 logger = logging.getLogger(__name__)
-
-FINISH_PATIENCE_SECONDS = 300.0
-"""For how long a finished prediction's end is written while Redis is away: what has been made is not thrown away."""
 
 
 class Attempt:
@@ -267,7 +264,7 @@ class Generator:
             provenance=attempt.provenance,
             stored_bytes=stored_bytes,
         )
-        if not self._finish(succeeded):
+        if not finish(self._store, succeeded, self._stopping):
             # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.
             self._storage.delete_prefix(key)
             raise LeaseLost(prediction_id)
@@ -293,18 +290,8 @@ class Generator:
             provenance=attempt.provenance,
             cause=cause,
         )
-        if self._finish(failed):
+        if finish(self._store, failed, self._stopping):
             life.failed(attempt.prediction, cause, error)
-
-    def _finish(self, command: Command[bool]) -> bool:
-        """Write down the end of a prediction. Raises StoreUnavailable where Redis stays away."""
-        deadline = time.monotonic() + FINISH_PATIENCE_SECONDS
-        while True:
-            try:
-                return self._store.run(command)
-            except StoreUnavailable:
-                if self._stopping.is_set() or time.monotonic() > deadline:
-                    raise
 
 
 def generation_input(value: Input, clip: Waveform | None, *, live: bool) -> GenerationInput:
