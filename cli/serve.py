@@ -1,8 +1,9 @@
 """`musicgen serve`: everything on one machine, in one terminal.
 
-It runs a private Redis-protocol server with persistence, the API, a worker for each model, another one that trains it if
-the settings say so, and a worker that delivers webhooks. Each is a process of its own, and the storage is a local folder. A deployment on several machines runs the
-same programs; only their addresses differ. A process that dies or hangs is started again; Ctrl-C stops them all.
+It runs a private Redis-protocol server with persistence, the API, a worker for each model, another one that trains it
+if the settings say so, and a worker that delivers webhooks. Each is a process of its own, and the storage is a local
+folder. A deployment on several machines runs the same programs; only their addresses differ. A process that dies or
+hangs is started again; Ctrl-C stops them all.
 """
 
 from __future__ import annotations
