@@ -15,7 +15,7 @@ from functools import partial
 
 from anyio import to_thread
 
-from app import files
+from app import files, fine_tunes
 from app.retries.connection import Connection
 from app.services import Services
 from predictions.errors import (
@@ -36,7 +36,7 @@ from predictions.errors import (
     TooManyWaiting,
     TrainingNotFound,
 )
-from predictions.models.inputs import Input, check_abilities, check_duration, with_defaults
+from predictions.models.inputs import Input, check_abilities, check_adapter_strength, check_duration, with_defaults
 from predictions.observability import life
 from predictions.observability.logs import FIELDS
 from predictions.record import commands
@@ -85,9 +85,9 @@ async def create(
 ) -> Prediction:
     """Accept a prediction, or find the one that the same request made before.
 
-    `version` is a reference to a model; None stands for the default model. `connection`: the answer goes through it;
-    should it break, the next identical request gets this prediction (decision 0013). A request with an Idempotency-Key
-    has no need of that.
+    `version` is a reference to a model or a fine-tune; None stands for the default model. `connection`: the answer goes
+    through it; should it break, the next identical request gets this prediction (decision 0013). A request with an
+    Idempotency-Key has no need of that.
 
     Raises InvalidInput, FileNotFound, PredictionExists, IdempotencyMismatch, NoModel, QueueFull, LimitReached,
     StorageLimitReached, StoreFull, AcceptanceUnknown.
@@ -125,7 +125,7 @@ async def rerun(services: Services, submission: Submission, prediction_id: str) 
     if not original.status.is_terminal:
         raise NotRepeatable("It has not ended yet: wait for its end, or cancel it.")
     version = f"{original.model}:{original.version}"
-    await _require_version(services, version)
+    await _require_version(services, original.owner, version)
     if original.input_file is not None:
         await _require_file(services, original.owner, original.input_file)
     digest = hashlib.sha256(f"rerun {original.id} {submission.digest}".encode()).hexdigest()
@@ -232,11 +232,14 @@ async def _new_prediction(
     original: Prediction | None = None,
 ) -> NewPrediction:
     """Check what is asked for, and store the audio that comes with it; `original`: the prediction that is repeated."""
-    model = await services.models.for_version(version)
+    chosen = await fine_tunes.for_version(services, submission.owner, version)
+    model = chosen.served
     value = value if original else with_defaults(value, model.entry.defaults)
     check_duration(value, services.settings.max_duration)
     _check_allowance(value, services.tokens.tenant_of(submission.owner).limits)
     check_abilities(value, model.card)
+    if not chosen.is_fine_tune:
+        check_adapter_strength(value, model.name)
     if submission.webhook is not None:
         files.require_reachable(services, "webhook", submission.webhook.url)
     input_file = original.input_file if original else None
@@ -247,10 +250,12 @@ async def _new_prediction(
         id=submission.prediction_id or new_id(),
         owner=submission.owner,
         digest=submission.digest,
-        input=value.with_seed().model_dump(mode="json"),
+        input=value.with_seed().model_dump(mode="json", exclude=None if chosen.is_fine_tune else {"adapter_strength"}),
         input_file=input_file,
-        model=model.name,
-        version=model.card.version,
+        model=chosen.name,
+        version=chosen.version,
+        base=model.name if chosen.is_fine_tune else None,
+        base_version=model.card.version if chosen.is_fine_tune else None,
         queue=model.entry.queue,
         base_url=submission.base_url,
         webhook=submission.webhook,
@@ -292,10 +297,10 @@ def _accepted(created: Created, prediction_id: str, limits: Limits) -> Predictio
             return created.prediction
 
 
-async def _require_version(services: Services, version: str) -> None:
+async def _require_version(services: Services, owner: str, version: str) -> None:
     """Raise NotRepeatable unless the version is served."""
     try:
-        await services.models.for_version(version)
+        await fine_tunes.for_version(services, owner, version)
     except InvalidInput as error:
         raise NotRepeatable(
             f"Its version, {version}, is no longer served. To have the current one make it, send its input to "

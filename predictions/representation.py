@@ -46,6 +46,10 @@ class ProvenanceBody(BaseModel):
     model_checksum: str | None = Field(description="SHA-256 of the model's configuration and weights.")
     code_version: str | None = Field(description="Version of the worker; after `+` the source's revision, if known.")
     input_audio_sha256: str | None = Field(description="SHA-256 of the input audio file; null without one.")
+    base: str | None = Field(
+        description="The model that a fine-tune changes, as owner/name:version; null where it is no fine-tune's."
+    )
+    adapter_checksum: str | None = Field(description="SHA-256 of the fine-tune's adapter; null where there is none.")
 
 
 def _is_none(value: object) -> bool:
@@ -96,7 +100,7 @@ class PredictionBody(BaseModel):
     rerun_of: str | None = Field(description="Id of the prediction that it repeats.")
     model: str = Field(description="The model, as owner/name.")
     version: str = Field(
-        description="Version of the model: the operator's name for it, else a checksum of its weights."
+        description="Version of the model: the operator's name for it, else a checksum of its weights or adapter."
     )
     created_at: datetime
     started_at: datetime | None

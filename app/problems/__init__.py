@@ -21,6 +21,8 @@ from predictions.errors import (
     DeliveryNotFound,
     FieldError,
     FileNotFound,
+    FineTuneExists,
+    FineTuneHasVersions,
     IdempotencyMismatch,
     InvalidInput,
     LimitReached,
@@ -39,6 +41,7 @@ from predictions.errors import (
     StorageLimitReached,
     StoreFull,
     StoreUnavailable,
+    TooManyFineTunes,
     TooManyWaiting,
     TrainingNotFound,
 )
@@ -86,6 +89,19 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
     (FileNotFound, 404, "No such file", "There is no file {0} for this token."),
     (DeliveryNotFound, 404, "No such delivery", "This prediction has no webhook delivery {0}."),
     (ObjectNotFound, 404, "No such object", "There is nothing at this address, or it has been deleted."),
+    (FineTuneExists, 409, "Name is taken", "There is a model {0} already; choose another name."),
+    (
+        FineTuneHasVersions,
+        409,
+        "Model has versions",
+        "Only a model without versions can be deleted; DELETE each version of {0} first.",
+    ),
+    (
+        TooManyFineTunes,
+        409,
+        "Too many models",
+        "This token has {0} models, which is as many as may be; delete those that are not needed.",
+    ),
     (NotRepeatable, 409, "Cannot be repeated", "{0}"),
     (PredictionExists, 409, "Id is taken", "A prediction {0} exists with another body; choose another id."),
     (

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
-from app import files, predictions
+from app import files, fine_tunes, predictions
 from app.application import InjectedServices
 from app.auth import Owner
 from app.guard.route import GuardedRoute
@@ -93,8 +93,8 @@ class Posted:
 
     async def answer_by(self, model_name: str) -> Response:
         """Do the same with the current version of the model owner/name; raises ModelNotFound."""
-        model = await self.services.models.named(model_name)
-        self.body = self.body.model_copy(update={"version": model.name})
+        await fine_tunes.require(self.services, self.owner, model_name)
+        self.body = self.body.model_copy(update={"version": model_name})
         return await self.answer()
 
     def _submission(self) -> Submission:

@@ -13,7 +13,7 @@ from predictions.record.prediction import now
 from predictions.record.store import PredictionStore
 from predictions.storage.protocol import AudioStorage
 
-MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES = 2**20, 2**30
+MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES = 2**18, 2**30
 """More than musicgen-large needs for rank 64 in float32."""
 DEFAULT_RANK = 8
 """PEFT's, where a configuration names none."""
@@ -79,5 +79,5 @@ def _rank(config: bytes, folder: Path) -> int:
     try:
         fields = json.loads(config)
         return max(int(rank) for rank in (fields.get("r", DEFAULT_RANK), *(fields.get("rank_pattern") or {}).values()))
-    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise InvalidAdapter(f"{folder / CONFIG} is not an adapter's configuration: {error}.") from error

@@ -50,6 +50,10 @@ class Provenance:
     """The worker's version of the package, and its source's revision where that is known."""
     input_audio_sha256: str | None = None
     """SHA-256 of the file behind `input_audio`, in hex; None where there is none or it could not be fetched."""
+    base: str | None = None
+    """owner/name:version of the model that its fine-tune changes; None where it is no fine-tune's."""
+    adapter_checksum: str | None = None
+    """SHA-256 of the fine-tune's adapter, in hex; None where it is no fine-tune's."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class NewPrediction:
     queue: str
     base_url: str
     """The service's address as the client reached it."""
+    base: str | None = None
+    """owner/name of the model that its fine-tune changes; None where `model` is the registry's."""
+    base_version: str | None = None
+    """The version of that model."""
     input_file: str | None = None
     """The id of the uploaded file that `input_audio` names."""
     webhook: Webhook | None = None
@@ -111,6 +119,10 @@ class Prediction:
     base_url: str
     """The service's address as the client reached it; the URLs of the representation begin with it."""
     created_at: datetime
+    base: str | None = None
+    """owner/name of the model that its fine-tune changes; None where `model` is the registry's."""
+    base_version: str | None = None
+    """The version of that model."""
     input_file: str | None = None
     """The id of the uploaded file that `input_audio` names."""
     attempt: int = 0
@@ -153,6 +165,16 @@ class Prediction:
     """Of a training: the model, owner/name, of which its result becomes a version."""
     output: dict[str, Any] | None = None
     """Of a training: what came of it; keys of objects stand in the places of URLs."""
+
+    @property
+    def served_model(self) -> str:
+        """The name of the model whose workers make it: the base of its fine-tune, or its own model."""
+        return self.base or self.model
+
+    @property
+    def served_version(self) -> str:
+        """The version that this model must have."""
+        return self.base_version or self.version
 
     @property
     def audio_sha256(self) -> str | None:

@@ -177,6 +177,9 @@ class PredictionHash(TypedDict, total=False):
     """JSON."""
     model: str
     version: str
+    base: str | None
+    """The model that its fine-tune changes."""
+    base_version: str | None
     base_url: str
     input_file: str | None
     needs_audio: str | None

@@ -64,10 +64,11 @@ def test_without_the_fine_tune_there_is_no_version(store: PredictionStore, stora
         (b"{", "not an adapter's configuration"),
         (b"[]", "not an adapter's configuration"),
         (b'{"r": null}', "not an adapter's configuration"),
+        (b'{"r": 1e999}', "not an adapter's configuration"),
         (b'{"rank_pattern": 3}', "not an adapter's configuration"),
         (b"[" * 200_000, "not an adapter's configuration"),
         (None, "adapter_config.json cannot be read: No such file"),
-        (b" " * (2**20 + 1), "has 1048577 bytes; an adapter's may have 1048576"),
+        (b" " * (2**18 + 1), "has 262145 bytes; an adapter's may have 262144"),
     ],
 )
 def test_what_is_no_adapter_is_refused(

@@ -273,10 +273,10 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "other_seconds": "beside:{decoder}",
     }
     assert words(
-        "alone attempt base_url completed_at created_at deaths destination digest enqueues error id input input_file "
-        "kind lease_token live live_chunks logs metrics model needs_audio origin output output_key owner progress "
-        "provenance queue request_id rerun_of returned_at started_at status stored_bytes stream_token suspicions tenant "
-        "traceparent version wanted_audio_sha256 webhook webhook_events webhook_gone webhook_host"
+        "alone attempt base base_url base_version completed_at created_at deaths destination digest enqueues error id "
+        "input input_file kind lease_token live live_chunks logs metrics model needs_audio origin output output_key "
+        "owner progress provenance queue request_id rerun_of returned_at started_at status stored_bytes stream_token "
+        "suspicions tenant traceparent version wanted_audio_sha256 webhook webhook_events webhook_gone webhook_host"
     ) == set(PredictionHash.__annotations__)
     assert words("attempts created_at due event id prediction state token tries") == set(DeliveryHash.__annotations__)
     assert words("content_type created_at id metadata name owner sha256 size stored_bytes") == set(
