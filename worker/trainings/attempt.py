@@ -299,10 +299,11 @@ class Trainer:
             self._delete_all_but(training)
 
     def _clean_up(self, attempt: Attempt) -> None:
-        """Delete what is left of a training that was cancelled or deleted; where another attempt has it, nothing."""
+        """Delete what a training that was cancelled or deleted has left; nothing where another attempt has taken it."""
         training = attempt.training
         with suppress(StoreUnavailable):  # then the objects are left over
-            if self._store.run(commands.wanted([training.id])) == [commands.ALL_OBJECTS]:
+            [wanted] = self._store.run(commands.wanted([training.id]))
+            if wanted not in ("", attempt.lease.token):
                 return
             self._delete_all_but(training)
             if (version := attempt.version) is not None and training.destination is not None:
