@@ -13,7 +13,7 @@ from app.problems.shown import cut, shown
 from predictions.errors import FieldError
 
 EXAMPLE = '{"input": {"prompt": "slow piano"}}'
-TRAINING_EXAMPLE = '{"input": {"dataset": "https://example.com/my-songs.zip"}}'
+DATASET_EXAMPLE = '{"dataset": "https://example.com/my-songs.zip"}'
 UPLOAD = "send the file as the form's part `content`: curl -F content=@music.wav"
 
 SYNONYMS = {
@@ -130,14 +130,14 @@ def _example(item: Mapping[str, Any], model: type[BaseModel] | None) -> str:
     if item["loc"] == ("body",):
         return _body_example(model) if _inputs(model) else "{}"
     if "prompt" not in _inputs(model):
-        return '{"dataset": "https://example.com/my-songs.zip"}'
+        return DATASET_EXAMPLE
     prompt = item["input"] if isinstance(item["input"], str) and item["input"] else "slow piano"
     return f'{{"prompt": {shown(prompt)}}}'
 
 
 def _body_example(model: type[BaseModel] | None) -> str:
     """Return a body that the route takes: of a prediction, or of a training."""
-    return TRAINING_EXAMPLE if "dataset" in _inputs(model) else EXAMPLE
+    return f'{{"input": {DATASET_EXAMPLE}}}' if "dataset" in _inputs(model) else EXAMPLE
 
 
 def _inputs(model: type[BaseModel] | None) -> list[str]:
