@@ -26,11 +26,13 @@ def test_what_belongs_to_nobody_is_deleted_when_it_is_old_enough(store: Predicti
         output,
         output_key("runs", running, "wav"),
         "predictions/runs/earlier/live/0000.wav",
+        "predictions/runs/checkpoint.pt",
         "files/known/content",
     ]
     leftover = [
         output_key("ended", "earlier", "wav"),
         "predictions/ended/earlier/live/0000.wav",
+        "predictions/ended/checkpoint.pt",
         output_key("deleted", "token", "wav"),
         "files/deleted/content",
     ]
