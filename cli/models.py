@@ -65,8 +65,8 @@ def _add(args: argparse.Namespace) -> int:
         base = _base(service, registry, args.base)
         if args.name in {base.name, *(entry.name for entry in registry.entries)}:
             raise SystemExit(f"--name {args.name}: the registry has a model of that name; choose another one.")
-        _require_fit(args.folder, base.entry)
         tenant = _tenant(service.settings, args.tenant)
+        _require_fit(args.folder, base.entry)
         visibility = Visibility.PUBLIC if args.public else Visibility.PRIVATE
         found = _find(service.store, args.name)
         if found is None:

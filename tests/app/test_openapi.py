@@ -13,7 +13,7 @@ from app.document import document as stored_document
 from predictions.settings import Settings
 from tests.app.conftest import api_server
 
-# Name, type, default, minimum, maximum: the schema of the page that this service generalises, and two fields of our own.
+# Name, type, default, minimum, maximum: the schema of the page that this service generalises, and two of our own.
 SEED_SCHEMA = [
     ("prompt", "string", None, None, None),
     ("input_audio", "string", None, None, None),
