@@ -9,44 +9,37 @@ from pathlib import Path
 
 import pytest
 
-from musicgen_core import CheckpointError, InvalidRequest, MusicGen
-from musicgen_core.checkpoints.noise_model import write_noise_model
+from musicgen_core import CheckpointError, InvalidRequest, MusicGen, decode_wav
+from musicgen_core.checkpoints.hub import POCKET_FOLDER
 from predictions.errors import StorageError
 from predictions.fine_tunes import commands
 from predictions.fine_tunes.record import Version, Visibility
 from predictions.fine_tunes.storing import store_adapter
 from predictions.record import commands as record
-from predictions.record.prediction import NewPrediction
+from predictions.record.prediction import NewPrediction, Prediction
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage import open_storage
 from predictions.storage.protocol import AudioStorage
-from tests.musicgen_core.adapters.peft_adapters import write_adapter
+from tests.adapters import write_random_adapter
+from tests.app.conftest import CARD
+from tests.provenance import tags_of
 from worker.generation import adapters
 from worker.generation.adapters import Adapters
-from worker.generation.leases import Lease
+from worker.generation.attempt import Generator
+from worker.generation.leases import Lease, LeaseKeeper
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_noise_model(tmp_path_factory.mktemp("model") / "noise", kind="text")
-
-
-@pytest.fixture(scope="module")
-def written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three adapters as peft writes them."""
-    from transformers import MusicgenForConditionalGeneration
-
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three adapters for musicgen-pocket."""
     place = tmp_path_factory.mktemp("adapters")
-    for number in range(3):
-        model = MusicgenForConditionalGeneration.from_pretrained(folder)
-        write_adapter(place / str(number), model, seed=number, target_modules=["q_proj", "v_proj"])
-    return [place / str(number) for number in range(3)]
+    return [write_random_adapter(place / str(seed), POCKET_FOLDER, seed) for seed in range(3)]
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> Iterator[MusicGen]:
-    with MusicGen.load(str(folder)) as model:
+def model() -> Iterator[MusicGen]:
+    with MusicGen.load("musicgen-pocket") as model:
         yield model
 
 
@@ -67,23 +60,76 @@ def kept(model: MusicGen, store: PredictionStore, storage: AudioStorage, setting
     return lambda: Adapters(model, store, storage, settings.data_dir / "cache")
 
 
-def lease(store: PredictionStore, version: Version, base: str | None = "b/base") -> Lease:
-    """The lease on a prediction of this version of ann/jazz."""
+def create(store: PredictionStore, number: int, version: Version | None, strength: float = 1.0) -> Prediction:
+    """A prediction of this version of ann/jazz, or of its base."""
     new = NewPrediction(
-        id=f"p{version.id[:8]}",
+        id=str(number),
         owner="ann",
         digest="d",
-        input={"prompt": "piano"},
-        model="ann/jazz",
-        version=version.id,
-        base=base,
-        base_version="v1" if base else None,
+        input={"prompt": "piano", "duration": 1, "seed": 5, "adapter_strength": strength},
+        model="ann/jazz" if version else "b/base",
+        version=version.id if version else "v1",
+        base="b/base" if version else None,
+        base_version="v1" if version else None,
         queue="generation",
         base_url="http://host",
     )
     created = store.run(record.create(new, remember_seconds=1, max_queued=9)).prediction
     assert created is not None
-    return Lease(created)
+    return created
+
+
+def lease(store: PredictionStore, version: Version | None) -> Lease:
+    """The lease on such a prediction."""
+    return Lease(create(store, int(version.id[:8], 16) if version else 0, version))
+
+
+def test_predictions_of_fine_tunes_and_of_their_base_are_made_together(
+    model: MusicGen,
+    store: PredictionStore,
+    storage: AudioStorage,
+    settings: Settings,
+    versions: list[Version],
+    tmp_path: Path,
+) -> None:
+    first, second, _ = versions
+    asked = [(first, 1.0), (None, 1.0), (second, 1.0), (first, 0.5), (first, 0.0)]
+    for number, (version, strength) in enumerate(asked):
+        create(store, number, version, strength)
+    card = CARD.model_copy(update={"name": "b/base", "version": "v1", "checksum": "c"})
+    generator = Generator(
+        model, store, storage, LeaseKeeper(store, "generation", settings.lease_seconds), settings, card
+    )
+    works = [generator.take() for _ in asked]
+    with ThreadPoolExecutor(len(works)) as threads:
+        list(threads.map(lambda work: work and work(), works))
+    ended = [store.run(record.get(str(number))) for number in range(len(asked))]
+    assert [prediction.error for prediction in ended] == [None] * len(asked)
+    sounds, tags = [], []
+    for prediction in ended:
+        path = tmp_path / f"{prediction.id}.wav"
+        path.write_bytes(storage.open(prediction.output_key or ""))
+        sounds.append(decode_wav(path.read_bytes()).samples.tobytes())
+        tags.append(tags_of(path))
+    assert len(set(sounds[:4])) == 4
+    assert sounds[4] == sounds[1]
+    made = [prediction.provenance for prediction in ended]
+    assert [(each.model_checksum, each.base, each.adapter_checksum) for each in made if each] == [
+        ("c", "b/base:v1", version.id) if version else ("c", None, None) for version, _ in asked
+    ]
+    assert (tags[0]["AI_MODEL"], tags[0]["AI_MODEL_VERSION"]) == ("ann/jazz", first.id)
+    assert (tags[1]["AI_MODEL"], tags[1]["AI_MODEL_VERSION"]) == ("b/base", "v1")
+    # Another worker has the base in another version.
+    create(store, 9, first)
+    other = card.model_copy(update={"version": "v2"})
+    work = Generator(
+        model, store, storage, LeaseKeeper(store, "generation", settings.lease_seconds), settings, other
+    ).take()
+    assert work is not None
+    work()
+    assert "Version v1 of the model, which ann/jazz changes, is no longer served" in (
+        store.run(record.get("9")).error or ""
+    )
 
 
 def test_an_adapter_is_read_once_and_found_by_the_next_start(
@@ -102,10 +148,8 @@ def test_an_adapter_is_read_once_and_found_by_the_next_start(
     assert (again.digest, again is adapter) == (adapter.digest, False)
 
 
-def test_a_prediction_of_no_fine_tune_has_none(
-    kept: Callable[[], Adapters], store: PredictionStore, versions: list[Version]
-) -> None:
-    assert kept().of(lease(store, versions[0], base=None)) is None
+def test_a_prediction_of_no_fine_tune_has_none(kept: Callable[[], Adapters], store: PredictionStore) -> None:
+    assert kept().of(lease(store, None)) is None
 
 
 def test_what_was_used_least_lately_leaves(
