@@ -46,7 +46,7 @@ def clients(
 
 
 def client_for(address: str, token: str) -> httpx.Client:
-    return httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    return httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
 
 
 @pytest.fixture
