@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cli import check, convert, finetune, generate, token_parser
+from cli import check, convert, finetune, generate, models, token_parser
 from predictions.errors import WRONG_SETTING_STATUS, WrongSetting
 
 
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_parser(commands)
     convert.add_parser(commands)
     finetune.add_parser(commands)
+    models.add_parser(commands)
     token_parser.add_parser(commands)
     return parser
 

@@ -23,7 +23,7 @@ from types import FrameType
 
 from cli.child_process import ChildProcess
 from cli.liveness import SignsOfLife
-from cli.redis_server import private_folder, redis_command, start_failure
+from cli.redis_server import announced, private_folder, redis_command, start_failure
 from cli.terminal import say
 from predictions.errors import WRONG_SETTING_STATUS, StoreUnavailable, WrongSetting
 from predictions.models import announcements
@@ -66,7 +66,7 @@ def run() -> int:
             ChildProcess("api", _musicgen("api"), environment, signs.of_api),
             ChildProcess("webhooks", _musicgen("worker", "--queues", "webhooks"), environment, signs.of_worker),
         ]
-        with _metrics(settings, [*workers, *others], Path(private)):
+        with _metrics(settings, [*workers, *others], Path(private)), announced(data, settings.redis_url):
             try:
                 _supervise(redis, workers, others, settings, registry, data)
             except Interrupted:

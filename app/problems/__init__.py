@@ -120,8 +120,9 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
         StorageLimitReached,
         507,
         "Storage limit reached",
-        "What is kept for this token leaves no room for this: its files and outputs may take up {0} MB. Delete some by "
-        "DELETE /files/ID and DELETE /predictions/ID, or wait until the oldest ones are deleted by themselves.",
+        "What is kept for this token leaves no room for this: its files, outputs and adapters may take up {0} MB. "
+        "Delete some by DELETE /files/ID and DELETE /predictions/ID, or wait until the oldest ones are deleted by "
+        "themselves.",
     ),
     (
         TooManyWaiting,

@@ -81,7 +81,8 @@ async def list_models(base_url: BaseUrl, tenant: AnyTenant, services: InjectedSe
     """List the models of this deployment, and the fine-tunes that this token may use."""
     models = await services.models.all()
     tunes = await fine_tunes.visible(services, tenant)
-    return Page(results=[_model(model, models, base_url) for model in (*models, *tunes)])
+    served = [_model(model, models, base_url) for model in models]
+    return Page(results=[*served, *(_model(tune, models, base_url) for tune in tunes)])
 
 
 @router.post("/models", status_code=201, responses=UNREADABLE | TAKEN)

@@ -85,14 +85,12 @@ def usage(model: ServedModel) -> ModelUsage:
 
 
 def _body(model: ServedModel) -> ServedModelBody:
-    card = model.state.card
-    effective = with_defaults(Input(prompt=""), model.entry.defaults)
     return ServedModelBody(
         **usage(model).model_dump(),
         is_default=model.is_default,
         versions=list(model.versions),
-        abilities=Abilities(**card.model_dump(include=set(Abilities.model_fields))) if card else None,
-        defaults=effective.model_dump(mode="json", exclude={"prompt", "adapter_strength"}, exclude_none=True),
+        abilities=_abilities(model),
+        defaults=_defaults(model, is_fine_tune=False),
         fine_tune=None,
     )
 
@@ -105,12 +103,26 @@ def _fine_tune(tune: FineTune, models: tuple[ServedModel, ...]) -> ServedModelBo
         description=tune.description,
         created_at=tune.created_at,
     )
-    named = {"name": tune.name, "is_default": False, "versions": [version.id for version in tune.versions]}
-    if base is None:
-        nothing = {"workers": 0, "queued": 0, "running": 0, "abilities": None, "defaults": {}}
-        return ServedModelBody.model_validate({**nothing, **named, "fine_tune": own})
-    body = _body(base)
-    strength = Input.model_fields["adapter_strength"].default
-    return body.model_copy(
-        update={**named, "defaults": {**body.defaults, "adapter_strength": strength}, "fine_tune": own}
+    served = usage(base) if base else ModelUsage(name=tune.name, workers=0, queued=0, running=0)
+    return ServedModelBody(
+        name=tune.name,
+        workers=served.workers,
+        queued=served.queued,
+        running=served.running,
+        is_default=False,
+        versions=[version.id for version in tune.versions],
+        abilities=_abilities(base) if base else None,
+        defaults=_defaults(base, is_fine_tune=True) if base else {},
+        fine_tune=own,
     )
+
+
+def _abilities(model: ServedModel) -> Abilities | None:
+    card = model.state.card
+    return Abilities(**card.model_dump(include=set(Abilities.model_fields))) if card else None
+
+
+def _defaults(model: ServedModel, *, is_fine_tune: bool) -> dict[str, Any]:
+    effective = with_defaults(Input(prompt=""), model.entry.defaults)
+    left_out = {"prompt"} if is_fine_tune else {"prompt", "adapter_strength"}
+    return effective.model_dump(mode="json", exclude=left_out, exclude_none=True)

@@ -47,16 +47,16 @@ _INITIALISATIONS = (True, False, "gaussian", "eva", "orthogonal")
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 MAX_PATTERNS, MAX_PATTERN_LENGTH = 1000, 1000
 """More than the names of any model's modules."""
-PATTERN_SECONDS = 2.0
-"""How long the patterns of a configuration may take in all: whoever wrote them may be a stranger."""
+PATTERN_SECONDS = 1.0
+"""Computing time that the patterns of a configuration may take in all: whoever wrote them may be a stranger."""
 
 
 def load_adapter(folder: Path, config: LanguageModelConfig) -> Adapter:
     """Read an adapter for models of this shape onto the CPU.
 
     Raises CheckpointError where a file is missing or broken, where a tensor is missing, unknown, not finite or of the
-    wrong shape, where patterns take too long to match, and where the adapter is of a kind that the engine cannot compute
-    (DoRA, trained copies of whole modules, changes to the text encoder, ...).
+    wrong shape, where patterns take too long to match, and where the adapter is of a kind that the engine cannot
+    compute (DoRA, trained copies of whole modules, changes to the text encoder, ...).
     """
     settings, weights = folder / CONFIG, folder / WEIGHTS
     if not weights.is_file() and (folder / "adapter_model.bin").is_file():
@@ -94,7 +94,7 @@ class _Lora:
     selects: bool
     """Whether further fields choose among the targets."""
     deadline: float
-    """Until when patterns may be matched, by `time.monotonic`."""
+    """Until when patterns may be matched, by `time.thread_time`."""
 
     @classmethod
     def of(cls, raw: Any, path: Path) -> _Lora:
@@ -123,7 +123,7 @@ class _Lora:
                 by_root=bool(raw.get("use_rslora")),
                 targets=targets if isinstance(targets, str) else tuple(map(str, targets)),
                 selects=raw.get("exclude_modules") is not None or raw.get("layers_to_transform") is not None,
-                deadline=time.monotonic() + PATTERN_SECONDS,
+                deadline=time.thread_time() + PATTERN_SECONDS,
             )
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from error
@@ -155,10 +155,11 @@ class _Lora:
 
     def _matches(self, pattern: str, module: str) -> bool:
         """Whether a pattern fits the whole name. Raises TimeoutError, regex.error."""
-        left = self.deadline - time.monotonic()
+        left = self.deadline - time.thread_time()
         if left <= 0:
             raise TimeoutError
-        return regex.fullmatch(pattern, module, timeout=left) is not None
+        # Without the interpreter's lock: others go on meanwhile.
+        return regex.fullmatch(pattern, module, concurrent=True, timeout=left) is not None
 
 
 def _changes(tensors: Mapping[str, Tensor], lora: _Lora, config: LanguageModelConfig, path: Path) -> Changes:

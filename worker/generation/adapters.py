@@ -18,6 +18,7 @@ from musicgen_core import Adapter, CheckpointError, InvalidRequest, MusicGen
 from predictions.errors import ModelNotFound, ObjectNotFound
 from predictions.fine_tunes import commands
 from predictions.fine_tunes.record import CONFIG, WEIGHTS, Version
+from predictions.observability import life
 from predictions.record.prediction import Prediction
 from predictions.record.store import PredictionStore
 from predictions.storage.protocol import AudioStorage
@@ -57,7 +58,10 @@ class Adapters:
         with self._lock:
             loading = self._loading.setdefault(version.id, threading.Lock())
         with loading:
-            adapter = self._loaded.get(version.id) or self._load(version, lease)
+            adapter = self._loaded.get(version.id)
+            if adapter is None:
+                with life.step("load adapter"):
+                    adapter = self._load(version, lease)
             self._keep(version.id, adapter)
         return adapter
 

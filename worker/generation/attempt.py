@@ -219,8 +219,7 @@ class Generator:
         self._check_version(prediction)
         value = Input.model_validate(prediction.input)
         lease.follow(lambda: Reached(logs=attempt.log))
-        with life.step("load adapter"):
-            adapter = self._adapters.of(lease)
+        adapter = self._adapters.of(lease)
         lease.check()
         job = self._model.submit(generation_input(value, attempt.clip, adapter, live=prediction.live))
         lease.follow(_Meter(job, attempt.log).read)
