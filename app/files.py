@@ -1,4 +1,4 @@
-"""What clients do with audio files, without HTTP, and what the `input_audio` of a prediction refers to.
+"""What clients do with files, without HTTP, and what the file of an input refers to.
 
 Every function that takes an owner raises FileNotFound for a file that belongs to another one.
 """
@@ -30,7 +30,6 @@ from predictions.errors import (
 )
 from predictions.files import commands
 from predictions.files.record import File, file_key, file_prefix
-from predictions.models.inputs import Input
 from predictions.record.command import UNLIMITED
 from predictions.record.prediction import new_id
 from predictions.settings import is_loopback
@@ -143,30 +142,27 @@ async def delete(services: Services, owner: str, file_id: str) -> None:
     await services.store.run(commands.delete_file(file_id))
 
 
-async def resolve_input_audio(services: Services, owner: str, base_url: str, value: Input) -> tuple[Input, str | None]:
-    """Return the input to store, and the id of the uploaded file that its `input_audio` refers to, if it does.
+async def resolve(services: Services, owner: str, base_url: str, field: str, uri: str) -> tuple[str, str | None]:
+    """Return the URL to store for a field's file, and the id of the uploaded file that it refers to, if it does.
 
     A data URI becomes an uploaded file, so that the queue and the records stay small. `base_url` belongs to the part of
     the API that the client uses; files of either part are known. Raises InvalidInput, FileNotFound,
     StorageLimitReached.
     """
-    uri = value.input_audio
-    if uri is None:
-        return value, None
     if is_data_uri(uri):
-        file = await _store_data_uri(services, owner, uri)
-        return value.model_copy(update={"input_audio": f"{base_url}/files/{file.id}"}), file.id
+        file = await _store_data_uri(services, owner, field, uri)
+        return f"{base_url}/files/{file.id}", file.id
     path = _path_here(services, base_url, uri)
     if path is not None and (match := _FILE_PATH.fullmatch(path)):
-        return value, (await read(services, owner, match["id"])).id
+        return uri, (await read(services, owner, match["id"])).id
     try:
-        require_reachable(services, "input_audio", uri)
+        require_reachable(services, field, uri)
     except InvalidInput as error:
         if path is None:
             raise
-        remedy = "upload the audio with POST /files, and send the urls.get of the answer"
-        raise InvalidInput(FieldError("input_audio", "is at this service's own address", remedy)) from error
-    return value, None
+        remedy = "upload the file with POST /files, and send the urls.get of the answer"
+        raise InvalidInput(FieldError(field, "is at this service's own address", remedy)) from error
+    return uri, None
 
 
 def is_data_uri(uri: str | None) -> bool:
@@ -203,24 +199,22 @@ def _address(parts: SplitResult) -> tuple[str, int | None]:
     return ("localhost" if is_loopback(host) else host), port
 
 
-async def _store_data_uri(services: Services, owner: str, uri: str) -> File:
+async def _store_data_uri(services: Services, owner: str, field: str, uri: str) -> File:
     inline = INLINE_AUDIO.get()
     if inline is None or inline.uri != uri:
-        return await store(services, owner, _decode_data_uri(uri, services.settings.max_input_audio_bytes))
+        return await store(services, owner, _decode_data_uri(field, uri, services.settings.max_input_audio_bytes))
     async with services.large_files:
         content = await to_thread.run_sync(inline.read)
         if not content:
-            raise _empty()
-        return await store(services, owner, Upload("input_audio", media_type(inline.content_type), content))
+            raise _empty(field)
+        return await store(services, owner, Upload(field, media_type(inline.content_type), content))
 
 
-def _decode_data_uri(uri: str, max_bytes: int) -> Upload:
+def _decode_data_uri(field: str, uri: str, max_bytes: int) -> Upload:
     """Return the file that a data URI (RFC 2397) holds; raises InvalidInput."""
     match = _DATA_URI.match(uri)
     if match is None:
-        raise InvalidInput(
-            FieldError("input_audio", "is not a valid data URI", "send data:audio/wav;base64,... (RFC 2397)")
-        )
+        raise InvalidInput(FieldError(field, "is not a valid data URI", "send data:audio/wav;base64,... (RFC 2397)"))
     payload = uri[match.end() :]
     try:
         if match["parameters"].lower().endswith(";base64"):
@@ -228,15 +222,13 @@ def _decode_data_uri(uri: str, max_bytes: int) -> Upload:
         else:
             content = unquote_to_bytes(payload)
     except binascii.Error as error:
-        raise InvalidInput(
-            FieldError("input_audio", "holds broken base64", "encode the file with standard base64")
-        ) from error
+        raise InvalidInput(FieldError(field, "holds broken base64", "encode the file with standard base64")) from error
     if not content:
-        raise _empty()
+        raise _empty(field)
     if len(content) > max_bytes:
-        raise InvalidInput(FieldError("input_audio", f"holds {len(content)} bytes", f"send at most {max_bytes} bytes"))
-    return Upload("input_audio", media_type(match["type"]), content)
+        raise InvalidInput(FieldError(field, f"holds {len(content)} bytes", f"send at most {max_bytes} bytes"))
+    return Upload(field, media_type(match["type"]), content)
 
 
-def _empty() -> InvalidInput:
-    return InvalidInput(FieldError("input_audio", "is empty", "send an audio file"))
+def _empty(field: str) -> InvalidInput:
+    return InvalidInput(FieldError(field, "is empty", "send a file that is not"))

@@ -33,7 +33,7 @@ from app.rate_headers import RateLimitHeaders
 from app.rates import Rates
 from app.readiness import Readiness
 from app.retries.lost_answers import LostAnswers
-from app.routes import files, health, models, predictions, reruns, streams, webhooks
+from app.routes import files, health, models, predictions, reruns, streams, trainings, webhooks
 from app.routes.metrics import metrics_router
 from app.routes.objects import objects_router
 from app.services import ServedModels, Services
@@ -92,6 +92,7 @@ def create_app(settings: Settings, exposition: Exposition | None = None) -> Appl
     app.include_router(predictions.router)
     app.include_router(reruns.router)
     app.include_router(models.router)
+    app.include_router(trainings.router)
     app.include_router(webhooks.router)
     app.include_router(streams.router)
     app.include_router(files.router)
@@ -187,9 +188,13 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
 
 def _queue_collector(settings: Settings, services: Services) -> QueueCollector:
     """Return what reads the queues, by a connection of its own: the metrics are shown by another thread."""
-    models = {entry.queue: entry.name for entry in load_registry(settings).entries}
+    entries = load_registry(settings).entries
+    models = {entry.queue: entry.name for entry in entries}
+    trainings = {entry.training_queue: entry.name for entry in entries}
     tenants = services.tokens.tenants if settings.metrics_tenants else tuple
-    return QueueCollector(PredictionStore(settings.redis_url, observe_redis), models, tenants, settings.data_dir)
+    return QueueCollector(
+        PredictionStore(settings.redis_url, observe_redis), models, tenants, settings.data_dir, trainings
+    )
 
 
 def _operation_id(route: APIRoute) -> str:

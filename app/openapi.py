@@ -13,6 +13,7 @@ SCHEMAS = "#/components/schemas/"
 TAGS = [
     {"name": "predictions", "description": "Ask for music, and get it."},
     {"name": "models", "description": "The models of this deployment."},
+    {"name": "trainings", "description": "Teach a model a style, as a new version of a model of yours."},
     {"name": "webhooks", "description": "What was sent to the receivers; send it again."},
     {"name": "streams", "description": "Follow a prediction while it is made: its events, and its sound."},
     {"name": "files", "description": "Audio files that predictions start from."},

@@ -1,18 +1,21 @@
 """What clients do with predictions, without HTTP: the use cases that `routes/` and `replicate/` both call.
 
-Every function that takes an owner raises PredictionNotFound for a prediction that belongs to another one.
+Every function that takes an owner raises PredictionNotFound for a prediction that belongs to another one. Some take a
+kind: what they do with predictions, they do with trainings too, each under its own ids.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from anyio import to_thread
 
-from app import files
+from app import files, fine_tunes
 from app.retries.connection import Connection
 from app.services import Services
 from predictions.errors import (
@@ -31,18 +34,20 @@ from predictions.errors import (
     StoreFull,
     StoreUnavailable,
     TooManyWaiting,
+    TrainingNotFound,
 )
-from predictions.models.inputs import Input, check_abilities, check_duration, with_defaults
+from predictions.models.inputs import Input, check_abilities, check_adapter_strength, check_duration, with_defaults
 from predictions.observability import life
 from predictions.observability.logs import FIELDS
 from predictions.record import commands
 from predictions.record.commands import Created, Cursor
 from predictions.record.prediction import NewPrediction, Prediction, Webhook, new_id, output_prefix
-from predictions.record.schema import Outcome
+from predictions.record.schema import Kind, Outcome
 from predictions.tenants import Limits
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import Delivery
 
+NOT_FOUND = {Kind.PREDICTION: PredictionNotFound, Kind.TRAINING: TrainingNotFound}
 WAITING_RETRY_SECONDS = 5
 """When to try again where as many wait as may."""
 
@@ -80,17 +85,34 @@ async def create(
 ) -> Prediction:
     """Accept a prediction, or find the one that the same request made before.
 
-    `version` is a reference to a model; None stands for the default model. `connection`: the answer goes through it;
-    should it break, the next identical request gets this prediction (decision 0013). A request with an Idempotency-Key
-    has no need of that.
+    `version` is a reference to a model or a fine-tune; None stands for the default model. `connection`: the answer goes
+    through it; should it break, the next identical request gets this prediction (decision 0013). A request with an
+    Idempotency-Key has no need of that.
 
     Raises InvalidInput, FileNotFound, PredictionExists, IdempotencyMismatch, NoModel, QueueFull, LimitReached,
     StorageLimitReached, StoreFull, AcceptanceUnknown.
     """
+    prepare = partial(_new_prediction, services, submission, value, version)
+    return await accept(services, submission, value.input_audio, prepare, connection=connection)
+
+
+async def accept(
+    services: Services,
+    submission: Submission,
+    uri: str | None,
+    prepare: Callable[[], Awaitable[NewPrediction]],
+    *,
+    connection: Connection | None = None,
+) -> Prediction:
+    """Accept what `prepare` returns once it has checked the request, or find what the same request made before.
+
+    `uri`: the file that the request names, as it names it. `connection`: as for `create`. Raises what `prepare` raises,
+    PredictionExists, IdempotencyMismatch, QueueFull, LimitReached, StorageLimitReached, StoreFull, AcceptanceUnknown.
+    """
     if connection is None or submission.idempotency_key is not None:
-        return await _create(services, submission, value, version)
+        return await _create(services, submission, uri, await prepare())
     async with services.lost_answers.expecting(connection, submission.owner, submission.digest) as answer:
-        prediction = answer.prediction = await _create(services, submission, value, version, take_offered=True)
+        prediction = answer.prediction = await _create(services, submission, uri, await prepare(), take_offered=True)
     return prediction
 
 
@@ -103,20 +125,22 @@ async def rerun(services: Services, submission: Submission, prediction_id: str) 
     if not original.status.is_terminal:
         raise NotRepeatable("It has not ended yet: wait for its end, or cancel it.")
     version = f"{original.model}:{original.version}"
-    await _require_version(services, version)
+    await _require_version(services, original.owner, version)
     if original.input_file is not None:
         await _require_file(services, original.owner, original.input_file)
     digest = hashlib.sha256(f"rerun {original.id} {submission.digest}".encode()).hexdigest()
-    value = Input.model_validate(original.input)
-    return await _create(services, replace(submission, digest=digest), value, version, original=original)
+    value, submission = Input.model_validate(original.input), replace(submission, digest=digest)
+    prepare = partial(_new_prediction, services, submission, value, version, original)
+    return await accept(services, submission, value.input_audio, prepare)
 
 
-async def read(services: Services, owner: str, prediction_id: str) -> Prediction:
-    """Return the prediction as it stands."""
-    prediction = await services.store.run(commands.get(prediction_id))
-    if prediction.owner != owner:
-        raise PredictionNotFound(prediction_id)
-    return prediction
+async def read(services: Services, owner: str, prediction_id: str, kind: Kind = Kind.PREDICTION) -> Prediction:
+    """Return the prediction, or the training, as it stands; raises TrainingNotFound in that case."""
+    with suppress(PredictionNotFound):
+        found = await services.store.run(commands.get(prediction_id))
+        if found.owner == owner and found.kind is kind:
+            return found
+    raise NOT_FOUND[kind](prediction_id)
 
 
 async def read_with_token(services: Services, prediction_id: str, stream_token: str) -> Prediction:
@@ -129,10 +153,10 @@ async def read_with_token(services: Services, prediction_id: str, stream_token: 
 
 
 async def list_page(
-    services: Services, owner: str, cursor: Cursor, limit: int
+    services: Services, owner: str, cursor: Cursor, limit: int, kind: Kind = Kind.PREDICTION
 ) -> tuple[list[Prediction], Cursor | None]:
-    """Return a page of the owner's predictions, newest first, and the next page's cursor, None after the last."""
-    return await services.store.run(commands.list_page(owner, cursor, limit))
+    """Return a page of the owner's records of a kind, newest first, and the next page's cursor, None after the last."""
+    return await services.store.run(commands.list_page(owner, cursor, limit, kind))
 
 
 async def wait(services: Services, prediction: Prediction, seconds: float) -> Prediction:
@@ -142,16 +166,16 @@ async def wait(services: Services, prediction: Prediction, seconds: float) -> Pr
     return await services.ended.wait(prediction, seconds)
 
 
-async def cancel(services: Services, owner: str, prediction_id: str) -> Prediction:
-    """Cancel a prediction and return it; one that has ended stays as it is."""
-    await read(services, owner, prediction_id)
+async def cancel(services: Services, owner: str, prediction_id: str, kind: Kind = Kind.PREDICTION) -> Prediction:
+    """Cancel a prediction, or a training, and return it; one that has ended stays as it is."""
+    await read(services, owner, prediction_id, kind)
     await services.store.run(commands.cancel(prediction_id))
-    return await read(services, owner, prediction_id)
+    return await read(services, owner, prediction_id, kind)
 
 
-async def delete(services: Services, owner: str, prediction_id: str) -> None:
-    """Delete a prediction and its audio; one that waits or runs is cancelled first."""
-    await read(services, owner, prediction_id)
+async def delete(services: Services, owner: str, prediction_id: str, kind: Kind = Kind.PREDICTION) -> None:
+    """Delete a prediction, or a training, and its objects; one that waits or runs is cancelled first."""
+    await read(services, owner, prediction_id, kind)
     await services.store.run(commands.cancel(prediction_id))
     # The audio first: should storage fail, the record is still there to try again with.
     await to_thread.run_sync(services.storage.delete_prefix, output_prefix(prediction_id))
@@ -171,15 +195,8 @@ async def redeliver(services: Services, owner: str, prediction_id: str, delivery
 
 
 async def _create(
-    services: Services,
-    submission: Submission,
-    value: Input,
-    version: str | None,
-    *,
-    original: Prediction | None = None,
-    take_offered: bool = False,
+    services: Services, submission: Submission, uri: str | None, new: NewPrediction, *, take_offered: bool = False
 ) -> Prediction:
-    new = await _new_prediction(services, submission, value, version, original)
     file_id = new.input_file or ""
     tenant = services.tokens.tenant_of(submission.owner)
     try:
@@ -198,7 +215,7 @@ async def _create(
         raise
     except StoreUnavailable as error:
         raise AcceptanceUnknown(new.id) from error
-    if files.is_data_uri(value.input_audio) and not (created.prediction and created.prediction.input_file == file_id):
+    if files.is_data_uri(uri) and not (created.prediction and created.prediction.input_file == file_id):
         # The request was refused or repeated, and nobody will ask for the audio that came with it.
         with suppress(StorageError, StoreUnavailable):
             await files.delete(services, submission.owner, file_id)
@@ -208,27 +225,37 @@ async def _create(
 
 
 async def _new_prediction(
-    services: Services, submission: Submission, value: Input, version: str | None, original: Prediction | None
+    services: Services,
+    submission: Submission,
+    value: Input,
+    version: str | None,
+    original: Prediction | None = None,
 ) -> NewPrediction:
     """Check what is asked for, and store the audio that comes with it; `original`: the prediction that is repeated."""
-    model = await services.models.for_version(version)
+    chosen = await fine_tunes.for_version(services, submission.owner, version)
+    model = chosen.served
     value = value if original else with_defaults(value, model.entry.defaults)
     check_duration(value, services.settings.max_duration)
     _check_allowance(value, services.tokens.tenant_of(submission.owner).limits)
     check_abilities(value, model.card)
+    if not chosen.is_fine_tune:
+        check_adapter_strength(value, model.name)
     if submission.webhook is not None:
         files.require_reachable(services, "webhook", submission.webhook.url)
     input_file = original.input_file if original else None
-    if input_file is None:
-        value, input_file = await files.resolve_input_audio(services, submission.owner, submission.base_url, value)
+    if input_file is None and (uri := value.input_audio) is not None:
+        url, input_file = await files.resolve(services, submission.owner, submission.base_url, "input_audio", uri)
+        value = value.model_copy(update={"input_audio": url})
     return NewPrediction(
         id=submission.prediction_id or new_id(),
         owner=submission.owner,
         digest=submission.digest,
-        input=value.with_seed().model_dump(mode="json"),
+        input=value.with_seed().model_dump(mode="json", exclude=None if chosen.is_fine_tune else {"adapter_strength"}),
         input_file=input_file,
-        model=model.name,
-        version=model.card.version,
+        model=chosen.name,
+        version=chosen.version,
+        base=model.name if chosen.is_fine_tune else None,
+        base_version=model.card.version if chosen.is_fine_tune else None,
         queue=model.entry.queue,
         base_url=submission.base_url,
         webhook=submission.webhook,
@@ -258,7 +285,7 @@ def _accepted(created: Created, prediction_id: str, limits: Limits) -> Predictio
         case Outcome.MISMATCH:
             raise IdempotencyMismatch(prediction_id)
         case Outcome.FULL:
-            raise QueueFull("as many predictions wait as MUSICGEN_MAX_QUEUED allows")
+            raise QueueFull("as many wait as MUSICGEN_MAX_QUEUED allows")
         case Outcome.STORAGE_FULL:
             raise StorageLimitReached(limits.stored_mb or 0.0)
         case Outcome.TENANT_FULL:
@@ -270,10 +297,10 @@ def _accepted(created: Created, prediction_id: str, limits: Limits) -> Predictio
             return created.prediction
 
 
-async def _require_version(services: Services, version: str) -> None:
+async def _require_version(services: Services, owner: str, version: str) -> None:
     """Raise NotRepeatable unless the version is served."""
     try:
-        await services.models.for_version(version)
+        await fine_tunes.for_version(services, owner, version)
     except InvalidInput as error:
         raise NotRepeatable(
             f"Its version, {version}, is no longer served. To have the current one make it, send its input to "

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cli import check, convert, finetune, generate, token_parser
+from cli import check, convert, finetune, generate, models, token_parser
 from predictions.errors import WRONG_SETTING_STATUS, WrongSetting
 
 
@@ -44,9 +44,16 @@ def _parser() -> argparse.ArgumentParser:
         help="what it does: generation, which needs the model, or webhooks, which needs no torch; default %(default)s",
     )
     worker.add_argument(
+        "--trainings",
+        dest="queues",
+        action="store_const",
+        const="trainings",
+        help="train the model instead, one training at a time; needs the extra `finetuning`",
+    )
+    worker.add_argument(
         "--model",
         metavar="OWNER/NAME",
-        help="a model of the registry (MUSICGEN_MODELS) to serve; default: MUSICGEN_MODEL, else the registry's default",
+        help="the registry's model to serve or train (MUSICGEN_MODELS); default: MUSICGEN_MODEL, else its default",
     )
     worker.add_argument(
         "--check",
@@ -59,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_parser(commands)
     convert.add_parser(commands)
     finetune.add_parser(commands)
+    models.add_parser(commands)
     token_parser.add_parser(commands)
     return parser
 
@@ -83,7 +91,7 @@ def _worker(args: argparse.Namespace) -> int:
         from predictions.settings import load_settings
 
         return 0 if worker.is_alive(load_settings()) else 1
-    worker.run(model=args.model, webhooks=args.queues == "webhooks")
+    worker.run(worker.Purpose(args.queues), model=args.model)
     return 0
 
 

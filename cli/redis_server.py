@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -29,6 +30,29 @@ def redis_command(data: Path, unix_socket: Path) -> list[str]:
         "loglevel": "warning",
     }
     return [server_program(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+@contextmanager
+def announced(data: Path, url: str) -> Iterator[None]:
+    """Tell other commands on this machine, inside the block, where the server of this data folder is."""
+    address = _address(data)
+    private_folder(address.parent)
+    address.write_text(url)
+    try:
+        yield
+    finally:
+        address.unlink(missing_ok=True)
+
+
+def address_of(data: Path) -> str | None:
+    """The URL of the server of a data folder, as `announced`; None where none is."""
+    with suppress(OSError):
+        return _address(data).read_text()
+    return None
+
+
+def _address(data: Path) -> Path:
+    return data / "redis" / "address"
 
 
 def private_folder(folder: Path) -> Path:

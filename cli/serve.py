@@ -1,8 +1,9 @@
 """`musicgen serve`: everything on one machine, in one terminal.
 
-It runs a private Redis-protocol server with persistence, the API, a worker for each model, and a worker that delivers
-webhooks. Each is a process of its own, and the storage is a local folder. A deployment on several machines runs the
-same programs; only their addresses differ. A process that dies or hangs is started again; Ctrl-C stops them all.
+It runs a private Redis-protocol server with persistence, the API, a worker for each model, another one that trains it
+if the settings say so, and a worker that delivers webhooks. Each is a process of its own, and the storage is a local
+folder. A deployment on several machines runs the same programs; only their addresses differ. A process that dies or
+hangs is started again; Ctrl-C stops them all.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from types import FrameType
 
 from cli.child_process import ChildProcess
 from cli.liveness import SignsOfLife
-from cli.redis_server import private_folder, redis_command, start_failure
+from cli.redis_server import announced, private_folder, redis_command, start_failure
 from cli.terminal import say
 from predictions.errors import WRONG_SETTING_STATUS, StoreUnavailable, WrongSetting
 from predictions.models import announcements
@@ -65,7 +66,7 @@ def run() -> int:
             ChildProcess("api", _musicgen("api"), environment, signs.of_api),
             ChildProcess("webhooks", _musicgen("worker", "--queues", "webhooks"), environment, signs.of_worker),
         ]
-        with _metrics(settings, [*workers, *others], Path(private)):
+        with _metrics(settings, [*workers, *others], Path(private)), announced(data, settings.redis_url):
             try:
                 _supervise(redis, workers, others, settings, registry, data)
             except Interrupted:
@@ -102,15 +103,15 @@ def _metrics(settings: Settings, children: Sequence[ChildProcess], folder: Path)
 def _workers(
     settings: Settings, registry: Registry, environment: Mapping[str, str], signs: SignsOfLife
 ) -> list[ChildProcess]:
-    """A worker for each model of the registry."""
-    if settings.models is None:
-        return [ChildProcess("worker", _musicgen("worker"), environment, signs.of_worker)]
-    return [
-        ChildProcess(
-            f"worker of {entry.name}", _musicgen("worker", "--model", entry.name), environment, signs.of_worker
-        )
-        for entry in registry.entries
-    ]
+    """A worker for each model of the registry, and another one that trains it where the settings say so."""
+    workers = []
+    for name, arguments in (("worker", ()), *((("trainings", ("--trainings",)),) if settings.trainings else ())):
+        if settings.models is None:
+            workers.append(ChildProcess(name, _musicgen("worker", *arguments), environment, signs.of_worker))
+        for entry in registry.entries if settings.models is not None else ():
+            command = _musicgen("worker", "--model", entry.name, *arguments)
+            workers.append(ChildProcess(f"{name} of {entry.name}", command, environment, signs.of_worker))
+    return workers
 
 
 def _supervise(
@@ -256,6 +257,8 @@ def _is_ready(store: PredictionStore, settings: Settings, registry: Registry, ch
         with socket.create_connection((settings.host, settings.port), timeout=0.2):
             deployment = store.run(announcements.deployment())
             queues = [*(entry.queue for entry in registry.entries), Queue.WEBHOOKS]
+            if settings.trainings:
+                queues += [entry.training_queue for entry in registry.entries]
             return all(
                 queue in deployment and any(name.endswith(ours) for name in deployment[queue].workers)
                 for queue in queues

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cli.terminal import print_table
 from predictions import token_file
 from predictions.settings import load_settings
 from predictions.tenants import Scope
@@ -45,7 +46,7 @@ def show() -> int:
         for name, tenant in sorted(file.tenants.items())
         for token_id, token in sorted(tenant.tokens.items(), key=lambda item: item[1].created_at)
     ]
-    _print_table([COLUMNS, *rows])
+    print_table([COLUMNS, *rows])
     return 0
 
 
@@ -87,9 +88,3 @@ def _row(name: str, tenant: TenantEntry, token_id: str, token: TokenEntry) -> tu
 def _limits(limits: LimitsEntry) -> str:
     given = limits.model_dump(exclude_none=True)
     return ",".join(f"{name}={value:g}" for name, value in given.items()) or "no limits"
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

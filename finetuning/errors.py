@@ -5,6 +5,7 @@ MusicGenError
     ├── ArchiveError          the archive is hostile, broken or too large
     ├── DatasetError          what the archive holds cannot be trained on
     ├── InvalidSettings       a setting makes no sense
+    ├── ForeignCheckpoint     the checkpoint is that of another training
     └── FineTuningCancelled   the caller asked for an end
 """
 
@@ -27,6 +28,10 @@ class DatasetError(FineTuningError):
 
 class InvalidSettings(FineTuningError, ValueError):
     """A setting makes no sense."""
+
+
+class ForeignCheckpoint(FineTuningError):
+    """The checkpoint is that of another training."""
 
 
 class FineTuningCancelled(FineTuningError):

@@ -69,6 +69,8 @@ def fine_tune(
     settings: LoraSettings | None = None,
     device: str = "auto",
     checkpoint: Path | None = None,
+    on_checkpoint: Callable[[Path], object] = lambda _: None,
+    base_name: str | None = None,
     sample_seconds: float = SAMPLE_SECONDS,
     progress: Progress = lambda *_: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -76,8 +78,9 @@ def fine_tune(
     """Train an adapter on an archive's music and write it into the new folder `output`.
 
     `archive`: a zip, tar or tar.gz of audio and captions, or one audio file. `base`: a model folder or hub id.
-    `device`: auto, cuda or cpu. `checkpoint`: a folder to go on from after an interruption. `sample_seconds`: length of
-    the samples; 0: none. Raises FineTuningError, CheckpointError, OSError.
+    `device`: auto, cuda or cpu. `checkpoint`: a folder to go on from after an interruption; `on_checkpoint` is called
+    with the file in it whenever that is written. `base_name`: what the adapter calls its base, if not `base`.
+    `sample_seconds`: length of the samples; 0: none. Raises FineTuningError, CheckpointError, OSError.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FineTuningError(f"{output} exists; choose another folder to write to.")
@@ -89,14 +92,16 @@ def fine_tune(
     table, examples = read_examples(archive, folder, data, device=where, should_stop=should_stop)
     model = load_model(folder, device=where, dtype=_dtype(where))
     identity = hashlib.sha256(f"{checksum} {digest(table)}".encode()).hexdigest()
-    training = LoraTraining(model, examples, settings, checkpoint=checkpoint, identity=identity)
+    training = LoraTraining(
+        model, examples, settings, checkpoint=checkpoint, on_checkpoint=on_checkpoint, identity=identity
+    )
     began = time.monotonic()
     training.train(progress, should_stop)
     captions = list(dict.fromkeys(example.piece.caption or "" for example in training.held_out))[:SAMPLES]
     if not sample_seconds:
         captions = []
     record = {
-        "base": {"name": str(base), "checksum": checksum},
+        "base": {"name": base_name or str(base), "checksum": checksum},
         "settings": asdict(settings),
         "data": {
             "digest": digest(table),
@@ -115,7 +120,7 @@ def fine_tune(
     }
     with atomic_directory(output) as unfinished, stoppable(model, should_stop):
         # PEFT would name the base by its folder on this machine.
-        training.model.peft_config["default"].base_model_name_or_path = str(base)
+        training.model.peft_config["default"].base_model_name_or_path = base_name or str(base)
         training.model.save_pretrained(str(unfinished), save_embedding_layers=False)
         (unfinished / "README.md").unlink()  # PEFT's form for people to fill in
         (unfinished / "training.json").write_text(json.dumps(record, indent=2) + "\n")

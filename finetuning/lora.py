@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
-from finetuning.errors import DatasetError, FineTuningCancelled, FineTuningError, InvalidSettings
+from finetuning.errors import DatasetError, FineTuningCancelled, FineTuningError, ForeignCheckpoint, InvalidSettings
 from finetuning.examples import Example
 from finetuning.language_model import Batch, loss, make_batch
 from musicgen_core.options import MAX_SEED
@@ -32,6 +33,8 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 """The layers that are adapted: attention, of the music and of the text, and the feed-forward network."""
 MAX_RANK = 256
 CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_SECONDS = 60.0
+"""A checkpoint is written at each measurement, and once this much time has passed since the last one."""
 LEAST_RATE = 0.1
 """The learning rate at the end, relative to the highest."""
 
@@ -140,13 +143,15 @@ class LoraTraining:
         settings: LoraSettings,
         *,
         checkpoint: Path | None = None,
+        on_checkpoint: Callable[[Path], object] = lambda _: None,
         identity: str = "",
     ) -> None:
         """Prepare it, or go on from the checkpoint.
 
         `model`: transformers' model, in place, on its device; it gets the adapter. `checkpoint`: a folder for the
-        checkpoint, which is read if it holds one. `identity`: says what is trained on what; a checkpoint of something
-        else is refused. Raises DatasetError, FineTuningError.
+        checkpoint, which is read if it holds one; `on_checkpoint` is called with its file whenever that is written.
+        `identity`: says what is trained on what; a checkpoint of something else is refused. Raises DatasetError,
+        FineTuningError.
         """
         self.settings = settings
         self.learnt, self.held_out = split(examples, settings.held_out, settings.seed)
@@ -155,6 +160,8 @@ class LoraTraining:
         self._recent: list[float] = []
         self._identity = f"{identity} {asdict(settings)}"
         self._checkpoint = checkpoint
+        self._on_checkpoint = on_checkpoint
+        self._saved_at = time.monotonic()
         self._base = model
         self._device: torch.device = model.device
         config = LoraConfig(
@@ -196,6 +203,8 @@ class LoraTraining:
                 progress(self.step, self.settings.steps, self._recent[-1])
                 if self.step % self.settings.evaluate_every == 0 or self.step == self.settings.steps:
                     self._measure()
+                    self._save()
+                elif time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
                     self._save()
         set_peft_model_state_dict(self.model, self._best)
         self.model.eval()
@@ -291,6 +300,7 @@ class LoraTraining:
                 "identity": self._identity,
                 "step": self.step,
                 "measurements": [asdict(each) for each in self.measurements],
+                "recent": self._recent,
                 "weights": self._weights(),
                 "best": self._best,
                 "optimiser": self._optimiser.state_dict(),
@@ -298,6 +308,8 @@ class LoraTraining:
             unfinished,
         )
         unfinished.replace(self._checkpoint / CHECKPOINT)
+        self._saved_at = time.monotonic()
+        self._on_checkpoint(self._checkpoint / CHECKPOINT)
 
     def _resume(self) -> None:
         """Go on from the checkpoint, if there is one."""
@@ -305,7 +317,7 @@ class LoraTraining:
             return
         state = torch.load(path, weights_only=True, map_location="cpu")
         if state["identity"] != self._identity:
-            raise FineTuningError(
+            raise ForeignCheckpoint(
                 f"{path} is the checkpoint of another training: of other files, another model or other settings. "
                 "Delete it to start anew."
             )
@@ -313,6 +325,7 @@ class LoraTraining:
         self._optimiser.load_state_dict(state["optimiser"])
         self._best = state["best"]
         self.step = state["step"]
+        self._recent = state["recent"]
         self.measurements = [Measurement(**each) for each in state["measurements"]]
         logger.info("Going on after step %d", self.step)
 

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 MAX_SEED = 2**32 - 1
 """The largest seed of the random numbers; the smallest is 0."""
+MAX_ADAPTER_STRENGTH = 2.0
+"""How often an adapter's change is added, at most."""
 
 
 class NormalizationStrategy(StrEnum):

@@ -2,9 +2,14 @@
 
 PredictionError
 ├── PredictionNotFound      no such prediction, or it belongs to another token
+│   └── TrainingNotFound    no such training, or it belongs to another token
 ├── ModelNotFound           this deployment has no such model
 ├── FileNotFound            no such uploaded file, or it belongs to another token
 ├── DeliveryNotFound        the prediction has no such webhook delivery
+├── FineTuneExists          a fine-tune's name is taken
+├── FineTuneHasVersions     a fine-tune is to be deleted that has versions
+├── TooManyFineTunes        the tenant has as many fine-tunes as it may
+├── InvalidAdapter          an adapter's files are missing, too large, or not what they should be
 ├── PredictionExists        PUT with an id that is already taken by another input
 ├── IdempotencyMismatch     an Idempotency-Key that was used with another body
 ├── NotRepeatable           it cannot be repeated: it has not ended, or its model or audio is gone
@@ -17,6 +22,7 @@ PredictionError
 │   ├── SecondsUsedUp       its seconds of music of this day are used up
 │   └── RateExceeded        it sends more requests a second than it may
 ├── NoModel                 no worker has announced the model yet; try again later
+├── NoTrainer               no worker that trains the model has ever announced itself
 ├── StoreUnavailable        Redis cannot be reached; try again later
 │   ├── StoreFull           Redis has no room and refuses writes; nothing was changed
 │   └── AcceptanceUnknown   Redis did not answer whether it created the prediction
@@ -46,6 +52,10 @@ class PredictionNotFound(PredictionError):
     """No prediction of this owner has the id."""
 
 
+class TrainingNotFound(PredictionNotFound):
+    """No training of this owner has the id."""
+
+
 class ModelNotFound(PredictionError):
     """This deployment has no model of the name."""
 
@@ -56,6 +66,22 @@ class FileNotFound(PredictionError):
 
 class DeliveryNotFound(PredictionError):
     """The prediction has no webhook delivery of the id."""
+
+
+class FineTuneExists(PredictionError):
+    """The name is taken by another fine-tune, or by a model of the registry."""
+
+
+class FineTuneHasVersions(PredictionError):
+    """A fine-tune can be deleted once its versions are."""
+
+
+class TooManyFineTunes(PredictionError):
+    """The tenant has as many fine-tunes as it may."""
+
+
+class InvalidAdapter(PredictionError):
+    """The files of an adapter cannot be used; the message says why."""
 
 
 class PredictionExists(PredictionError):
@@ -124,6 +150,10 @@ class RateExceeded(LimitReached):
 
 class NoModel(PredictionError):
     """No worker has announced the model yet."""
+
+
+class NoTrainer(PredictionError):
+    """No worker that trains the model has ever announced itself."""
 
 
 class StoreUnavailable(PredictionError):

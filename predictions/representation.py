@@ -22,10 +22,10 @@ class Output(RootModel[str]):
 
 
 class ProgressBody(BaseModel):
-    """How far the decoding has come."""
+    """How far it has come."""
 
-    completed_steps: int = Field(description="Decoding steps done.")
-    total_steps: int = Field(description="Decoding steps in all.")
+    completed_steps: int = Field(description="Steps done: of decoding, or of a training.")
+    total_steps: int = Field(description="Steps in all.")
     fraction: float = Field(description="Completed part, from 0 to 1.")
 
 
@@ -46,6 +46,10 @@ class ProvenanceBody(BaseModel):
     model_checksum: str | None = Field(description="SHA-256 of the model's configuration and weights.")
     code_version: str | None = Field(description="Version of the worker; after `+` the source's revision, if known.")
     input_audio_sha256: str | None = Field(description="SHA-256 of the input audio file; null without one.")
+    base: str | None = Field(
+        description="The model that a fine-tune changes, as owner/name:version; null where it is no fine-tune's."
+    )
+    adapter_checksum: str | None = Field(description="SHA-256 of the fine-tune's adapter; null where there is none.")
 
 
 def _is_none(value: object) -> bool:
@@ -96,7 +100,7 @@ class PredictionBody(BaseModel):
     rerun_of: str | None = Field(description="Id of the prediction that it repeats.")
     model: str = Field(description="The model, as owner/name.")
     version: str = Field(
-        description="Version of the model: the operator's name for it, else a checksum of its weights."
+        description="Version of the model: the operator's name for it, else a checksum of its weights or adapter."
     )
     created_at: datetime
     started_at: datetime | None
@@ -115,7 +119,7 @@ def represent(prediction: Prediction, storage: AudioStorage, estimate: Estimate 
         error=prediction.error,
         logs=prediction.logs,
         metrics=prediction.metrics,
-        progress=_progress(progress) if progress else None,
+        progress=progress_body(progress) if progress else None,
         queue_position=prediction.queue_position,
         estimate=_estimate(estimate) if estimate else None,
         provenance=ProvenanceBody.model_validate(provenance) if provenance else None,
@@ -129,7 +133,8 @@ def represent(prediction: Prediction, storage: AudioStorage, estimate: Estimate 
     )
 
 
-def _progress(progress: Progress) -> ProgressBody:
+def progress_body(progress: Progress) -> ProgressBody:
+    """The progress as clients see it."""
     done, total = progress.completed_steps, progress.total_steps
     return ProgressBody(completed_steps=done, total_steps=total, fraction=round(done / max(total, 1), 4))
 

@@ -85,9 +85,11 @@ class Settings(BaseSettings):
     # Requests from clients and to other hosts.
     max_input_audio_mb: Amount = Field(32.0, le=4096)
     max_input_audio_seconds: Amount = Field(600.0, le=DAY_SECONDS)
+    max_dataset_mb: Amount = Field(2048.0, le=65_536)
+    """What a worker downloads for a training; an uploaded file is limited as input audio is."""
     download_timeout_seconds: Amount = Field(60.0, le=HOUR_SECONDS)
     outbound_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
-    """Comma-separated private networks (CIDR) that input_audio and webhooks may reach."""
+    """Comma-separated private networks (CIDR) that input_audio, datasets and webhooks may reach."""
 
     # The engine.
     engine: Literal["native", "audiocraft"] = "native"
@@ -103,6 +105,8 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_requests: int = Field(0, ge=0, le=256)
     """Requests that are generated together; 0: chosen for the device."""
+    trainings: bool = False
+    """Whether `musicgen serve` also runs, for each model, a worker that trains."""
     max_duration: int = Field(30, ge=1, le=MAX_DURATION)
     """Seconds that a prediction may ask for; more than 30 are generated in windows of 30 s."""
     extend_stride: Amount = Field(18.0, ge=1, le=29)
@@ -214,6 +218,11 @@ class Settings(BaseSettings):
     def remember_seconds(self) -> int:
         """How long an Idempotency-Key is remembered: as long as a finished prediction."""
         return int(self.retention_hours * 3600) or 1
+
+    @property
+    def max_dataset_bytes(self) -> int:
+        """The largest dataset that a worker downloads, in bytes."""
+        return int(self.max_dataset_mb * 1024 * 1024)
 
     @property
     def max_input_audio_bytes(self) -> int:

@@ -1,7 +1,8 @@
 """The worker process: its entry point, and the one place where its parts are put together.
 
 A worker that generates owns one model and takes from that model's queue. It is one process with one engine; threads
-prepare what the engine generates and store it. A worker of the queue `webhooks` has no model and needs no torch.
+prepare what the engine generates and store it. A worker that trains takes from the queue of a model's trainings, one at
+a time. A worker of the queue `webhooks` has no model and needs no torch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celery.exceptions import SecurityWarning
@@ -21,7 +24,7 @@ from celery.exceptions import SecurityWarning
 from predictions.errors import StoreUnavailable, WrongSetting
 from predictions.models import announcements
 from predictions.models.card import Announcement
-from predictions.models.registry import ModelEntry, worker_entry
+from predictions.models.registry import DeclaredAbilities, ModelEntry, worker_entry
 from predictions.observability import life
 from predictions.observability.logs import configure_logging
 from predictions.observability.metrics import Exposition, name_build, observe_redis
@@ -48,16 +51,24 @@ ENGINE_STUCK_SECONDS = 180.0
 """No decoding step and no stretch of other work takes this long, not even the first on a slow machine."""
 
 
-def run(*, model: str | None = None, webhooks: bool = False) -> None:
-    """Generate, or deliver webhooks, until SIGINT or SIGTERM; work that has begun is finished first.
+class Purpose(StrEnum):
+    """What a worker is for."""
 
-    `model`: the registry's model to serve, instead of the one that MUSICGEN_MODEL names. Raises WrongSetting.
+    GENERATION = "generation"
+    TRAININGS = "trainings"
+    WEBHOOKS = "webhooks"
+
+
+def run(purpose: Purpose = Purpose.GENERATION, *, model: str | None = None) -> None:
+    """Generate, train, or deliver webhooks, until SIGINT or SIGTERM.
+
+    Work that has begun is finished first; a training is given back, and goes on from its checkpoint. `model`: the
+    registry's model, instead of the one that MUSICGEN_MODEL names. Raises WrongSetting.
     """
     settings = load_settings() if model is None else load_settings(model=model)
-    entry = None if webhooks else worker_entry(settings)
-    queue = entry.queue if entry else Queue.WEBHOOKS
+    entry, queue = _entry_and_queue(settings, purpose)
     _configure_logging(settings)
-    life.begin_traces(settings, "webhooks" if webhooks else "worker")
+    life.begin_traces(settings, "worker" if purpose is Purpose.GENERATION else purpose)
     name = _worker_name(queue, str(os.getpid()))
     name_build()
     require_redis(settings.redis_url)
@@ -71,10 +82,12 @@ def run(*, model: str | None = None, webhooks: bool = False) -> None:
         cleanup.callback(store.close)
         storage = ObservedStorage(require_storage(settings))
         watchdog = Watchdog()
-        if entry is not None:
-            job = _prepare_generation(store, storage, settings, entry, watchdog, exposition, cleanup)
-        else:
+        if entry is None:
             job = _prepare_webhooks(store, storage, settings)
+        elif purpose is Purpose.TRAININGS:
+            job = _prepare_trainings(store, storage, settings, entry, watchdog, cleanup)
+        else:
+            job = _prepare_generation(store, storage, settings, entry, watchdog, exposition, cleanup)
         dispatcher = Dispatcher(job.take, job.threads)
         consumer = HintConsumer(settings, queue, name, hear=dispatcher.tell)
         housekeeper = Housekeeper(
@@ -146,6 +159,14 @@ def is_alive(settings: Settings) -> bool:
         store.close()
 
 
+def _entry_and_queue(settings: Settings, purpose: Purpose) -> tuple[ModelEntry | None, str]:
+    """The model that the worker is for, and what it takes from; one that delivers webhooks has no model."""
+    if purpose is Purpose.WEBHOOKS:
+        return None, Queue.WEBHOOKS
+    entry = worker_entry(settings)
+    return entry, entry.training_queue if purpose is Purpose.TRAININGS else entry.queue
+
+
 def _configure_logging(settings: Settings) -> None:
     configure_logging(settings, "worker")
     # They write a line for each poll of a connection and each task.
@@ -213,6 +234,60 @@ def _load(settings: Settings, entry: ModelEntry) -> MusicGen:
     except MusicGenError as error:
         where = f"MUSICGEN_MODEL={entry.source}" if settings.models is None else f"The registry's model {entry.name}"
         raise WrongSetting(f"{where} cannot be served: {error}") from error
+
+
+def _prepare_trainings(
+    store: PredictionStore,
+    storage: AudioStorage,
+    settings: Settings,
+    entry: ModelEntry,
+    watchdog: Watchdog,
+    cleanup: ExitStack,
+) -> _Job:
+    try:
+        from worker.trainings.attempt import Trainer
+    except ModuleNotFoundError as error:
+        raise WrongSetting(
+            f"A worker that trains needs the extra `finetuning` ({error}): pip install 'musicgen-server[finetuning]'."
+        ) from error
+    from worker.generation.leases import LeaseKeeper
+
+    folder, found = _find_base(settings, entry)
+    # A training asks for nothing that the registry restricts.
+    card = entry.model_copy(update={"abilities": DeclaredAbilities(), "defaults": {}}).settle(found)
+    leases = LeaseKeeper(store, entry.training_queue, settings.lease_seconds)
+    leases.start()
+    cleanup.callback(leases.close)
+    watchdog.watch("keeper of leases", lambda: leases.is_stuck)
+    trainer = Trainer(folder, store, storage, leases, settings, card)
+    return _Job(trainer.take, 1, card, stop_taking=trainer.stop_taking, stop_waiting=trainer.stop_waiting)
+
+
+def _find_base(settings: Settings, entry: ModelEntry) -> tuple[Path, Announcement]:
+    """The folder of the model that is trained, and what is known of it. Raises WrongSetting."""
+    from musicgen_core import MusicGenError
+    from musicgen_core.checkpoints import hub
+    from musicgen_core.checkpoints.config import read_config
+    from musicgen_core.device import choose_device
+
+    try:
+        choose_device(settings.device)
+        folder = hub.resolve(entry.source)
+        config = read_config(folder)
+    except MusicGenError as error:
+        raise WrongSetting(f"The model {entry.name} cannot be trained: {error}") from error
+    checksum = hub.checksum(folder)
+    return folder, Announcement(
+        name=entry.name,
+        version=checksum,
+        checksum=checksum,
+        code_version=code_version(settings.revision),
+        melody=config.is_melody,
+        channels=config.audio_channels,
+        sample_rate=config.sample_rate,
+        max_duration=settings.max_duration,
+        concurrency=1,
+    )
 
 
 def _prepare_webhooks(store: PredictionStore, storage: AudioStorage, settings: Settings) -> _Job:

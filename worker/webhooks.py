@@ -16,11 +16,13 @@ from predictions.errors import PredictionNotFound, StorageError
 from predictions.observability import life
 from predictions.record import commands
 from predictions.record.prediction import Prediction, new_id, now
-from predictions.record.schema import Verdict
+from predictions.record.schema import Kind, Verdict
 from predictions.record.store import PredictionStore
-from predictions.representation import represent
+from predictions.representation import PredictionBody, represent
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
+from predictions.trainings.representation import TrainingBody
+from predictions.trainings.representation import represent as represent_training
 from predictions.webhooks import body, deliveries, schedule, secrets, signing
 from predictions.webhooks.deliveries import DueDelivery, StartedAttempt
 from worker.network import outbound
@@ -47,7 +49,7 @@ class Response:
 
 
 class WebhookSender:
-    """Sends the webhooks of predictions. Needs no model and no torch."""
+    """Sends the webhooks of predictions and trainings. Needs no model and no torch."""
 
     def __init__(self, store: PredictionStore, storage: AudioStorage, settings: Settings) -> None:
         self._store = store
@@ -113,7 +115,7 @@ class WebhookSender:
         assert prediction.webhook is not None
         started = time.monotonic()
         try:
-            content = represent(body.prediction_at(attempt.event, prediction), self._storage).model_dump_json().encode()
+            content = self._body(body.prediction_at(attempt.event, prediction)).model_dump_json().encode()
             status, headers = outbound.post(
                 prediction.webhook.url,
                 content,
@@ -124,6 +126,11 @@ class WebhookSender:
         except (outbound.RequestError, StorageError) as error:
             return Response(error=str(error), seconds=time.monotonic() - started)
         return Response(status, headers.get("retry-after"), seconds=time.monotonic() - started)
+
+    def _body(self, prediction: Prediction) -> PredictionBody | TrainingBody:
+        if prediction.kind is Kind.TRAINING:
+            return represent_training(prediction, self._storage)
+        return represent(prediction, self._storage)
 
     def _record(self, attempt: StartedAttempt, response: Response) -> None:
         verdict, delay = _verdict(response, attempt.tries)

@@ -21,11 +21,14 @@ from predictions.errors import (
     DeliveryNotFound,
     FieldError,
     FileNotFound,
+    FineTuneExists,
+    FineTuneHasVersions,
     IdempotencyMismatch,
     InvalidInput,
     LimitReached,
     ModelNotFound,
     NoModel,
+    NoTrainer,
     NotRepeatable,
     ObjectNotFound,
     PredictionError,
@@ -38,7 +41,9 @@ from predictions.errors import (
     StorageLimitReached,
     StoreFull,
     StoreUnavailable,
+    TooManyFineTunes,
     TooManyWaiting,
+    TrainingNotFound,
 )
 
 logger = logging.getLogger(__name__)
@@ -78,11 +83,25 @@ class Problem(BaseModel):
 
 # Status, title and detail of each error of the domain; a subclass stands before its base.
 PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
+    (TrainingNotFound, 404, "No such training", "There is no training {0} for this token."),
     (PredictionNotFound, 404, "No such prediction", "There is no prediction {0} for this token."),
     (ModelNotFound, 404, "No such model", "There is no model {0} here; GET /models lists the models."),
     (FileNotFound, 404, "No such file", "There is no file {0} for this token."),
     (DeliveryNotFound, 404, "No such delivery", "This prediction has no webhook delivery {0}."),
     (ObjectNotFound, 404, "No such object", "There is nothing at this address, or it has been deleted."),
+    (FineTuneExists, 409, "Name is taken", "There is a model {0} already; choose another name."),
+    (
+        FineTuneHasVersions,
+        409,
+        "Model has versions",
+        "Only a model without versions can be deleted; DELETE each version of {0} first.",
+    ),
+    (
+        TooManyFineTunes,
+        409,
+        "Too many models",
+        "This token has {0} models, which is as many as may be; delete those that are not needed.",
+    ),
     (NotRepeatable, 409, "Cannot be repeated", "{0}"),
     (PredictionExists, 409, "Id is taken", "A prediction {0} exists with another body; choose another id."),
     (
@@ -101,8 +120,9 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
         StorageLimitReached,
         507,
         "Storage limit reached",
-        "What is kept for this token leaves no room for this: its files and outputs may take up {0} MB. Delete some by "
-        "DELETE /files/ID and DELETE /predictions/ID, or wait until the oldest ones are deleted by themselves.",
+        "What is kept for this token leaves no room for this: its files, outputs and adapters may take up {0} MB. "
+        "Delete some by DELETE /files/ID and DELETE /predictions/ID, or wait until the oldest ones are deleted by "
+        "themselves.",
     ),
     (
         TooManyWaiting,
@@ -117,7 +137,14 @@ PROBLEMS: tuple[tuple[type[PredictionError], int, str, str], ...] = (
         "This token may ask for {0} seconds of music in 24 hours, and too few are left for this request; ask for less, "
         "or try again after the seconds that Retry-After names.",
     ),
-    (QueueFull, 503, "Queue is full", "Too many predictions are waiting; try again later."),
+    (QueueFull, 503, "Queue is full", "Too many are waiting; try again later."),
+    (
+        NoTrainer,
+        503,
+        "No worker trains",
+        "No worker that trains {0} has ever announced itself: its operator can start one with "
+        "`musicgen worker --trainings`.",
+    ),
     (NoModel, 503, "No model yet", "No worker has announced {0} yet; try again in a few seconds."),
     (
         AcceptanceUnknown,

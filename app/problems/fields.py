@@ -13,6 +13,7 @@ from app.problems.shown import cut, shown
 from predictions.errors import FieldError
 
 EXAMPLE = '{"input": {"prompt": "slow piano"}}'
+DATASET_EXAMPLE = '{"dataset": "https://example.com/my-songs.zip"}'
 UPLOAD = "send the file as the form's part `content`: curl -F content=@music.wav"
 
 SYNONYMS = {
@@ -119,15 +120,24 @@ def _missing(field: str, place: tuple[int | str, ...], model: type[BaseModel] | 
         return FieldError(field, "is missing", "send it")
     if model is None:
         return FieldError(field, "is missing", UPLOAD)
-    return FieldError(field, "is missing", f"send {EXAMPLE}" if place in (("body",), ("body", "input")) else "send it")
+    return FieldError(
+        field, "is missing", f"send {_body_example(model)}" if place in (("body",), ("body", "input")) else "send it"
+    )
 
 
 def _example(item: Mapping[str, Any], model: type[BaseModel] | None) -> str:
     """Return an object that could stand there; a text in the place of `input` is most likely the prompt."""
     if item["loc"] == ("body",):
-        return EXAMPLE if _inputs(model) else "{}"
+        return _body_example(model) if _inputs(model) else "{}"
+    if "prompt" not in _inputs(model):
+        return DATASET_EXAMPLE
     prompt = item["input"] if isinstance(item["input"], str) and item["input"] else "slow piano"
     return f'{{"prompt": {shown(prompt)}}}'
+
+
+def _body_example(model: type[BaseModel] | None) -> str:
+    """Return a body that the route takes: of a prediction, or of a training."""
+    return f'{{"input": {DATASET_EXAMPLE}}}' if "dataset" in _inputs(model) else EXAMPLE
 
 
 def _inputs(model: type[BaseModel] | None) -> list[str]:

@@ -1,4 +1,6 @@
-"""Replicate's HTTP API below /v1, over the same predictions, models and files: Replicate's own clients work unmodified.
+"""Replicate's HTTP API below /v1, over the same predictions, trainings, models and files.
+
+Replicate's own clients work unmodified.
 
 A prediction has one representation in both parts, but for its URLs: `base_url` of one created here ends in /v1.
 """
@@ -13,10 +15,10 @@ from fastapi.openapi.utils import get_openapi
 from app.application import Application
 from app.files import V1
 from app.openapi import complete
-from app.replicate import account, deployments, files, models, predictions, streams
+from app.replicate import account, deployments, files, models, predictions, streams, trainings
 
 router = APIRouter(prefix=V1, generate_unique_id_function=lambda route: route.name)
-for part in (predictions, models, deployments, files, streams, account):
+for part in (predictions, models, trainings, deployments, files, streams, account):
     router.include_router(part.router)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
-from app import files, predictions
+from app import files, fine_tunes, predictions
 from app.application import InjectedServices
 from app.auth import Owner
 from app.guard.route import GuardedRoute
@@ -17,8 +17,9 @@ from app.replicate.parameters import BaseUrl, ModelName, ModelOwner
 from app.retries.connection import connection_of
 from app.routes.pages import PredictionPage, page_of
 from app.routes.parameters import CancelAfter, IdempotencyKey, PredictionId, Prefer, wait_seconds
-from app.routes.requests import MusicRequest
+from app.routes.requests import MusicRequest, Notified
 from app.routes.responses import MISSING, REFUSALS, UNREADABLE, answer
+from app.services import Services
 from predictions.models.inputs import Input
 from predictions.record.prediction import Prediction, Webhook
 from predictions.record.schema import Status, WebhookEvent
@@ -29,7 +30,24 @@ router = APIRouter(tags=["predictions"], responses=REFUSALS, route_class=Guarded
 PAGE = 100
 
 
-class V1Request(MusicRequest):
+class OlderWebhook(Notified):
+    """What older clients say of webhooks."""
+
+    webhook_completed: Annotated[str | None, Field(max_length=2000, description="The older form of `webhook`.")] = None
+
+    def webhook_target(self) -> Webhook | None:
+        """Return where the events go, and which of them."""
+        if self.webhook is None and self.webhook_completed is not None:
+            return Webhook(self.webhook_completed, (WebhookEvent.COMPLETED,))
+        return super().webhook_target()
+
+    def require_reachable(self, services: Services) -> None:
+        """Raise InvalidInput for a forbidden URL, also where `webhook` wins: the use case looks only at the winner."""
+        if self.webhook_completed is not None:
+            files.require_reachable(services, "webhook_completed", self.webhook_completed)
+
+
+class V1Request(OlderWebhook, MusicRequest):
     """What Replicate's clients post.
 
     Keys that mean nothing here are dropped before anything is stored or logged: with `fileEncodingStrategy` in `run`'s
@@ -38,8 +56,6 @@ class V1Request(MusicRequest):
 
     model_config = ConfigDict(extra="ignore")
 
-    webhook_completed: Annotated[str | None, Field(max_length=2000, description="The older form of `webhook`.")] = None
-
     @model_validator(mode="before")
     @classmethod
     def _drop_unknown_inputs(cls, body: Any) -> Any:
@@ -47,12 +63,6 @@ class V1Request(MusicRequest):
             known = {name: value for name, value in body["input"].items() if name in Input.model_fields}
             return {**body, "input": known}
         return body
-
-    def webhook_target(self) -> Webhook | None:
-        """Return where the events go, and which of them."""
-        if self.webhook is None and self.webhook_completed is not None:
-            return Webhook(self.webhook_completed, (WebhookEvent.COMPLETED,))
-        return super().webhook_target()
 
 
 @dataclass
@@ -70,9 +80,7 @@ class Posted:
 
     async def answer(self) -> Response:
         """Create the prediction, wait where that is asked for, and answer as the clients expect it."""
-        if self.body.webhook_completed is not None:
-            # The use case looks only at the one that is used; `webhook` wins where both are sent.
-            files.require_reachable(self.services, "webhook_completed", self.body.webhook_completed)
+        self.body.require_reachable(self.services)
         prediction = await predictions.create(
             self.services,
             self._submission(),
@@ -85,8 +93,8 @@ class Posted:
 
     async def answer_by(self, model_name: str) -> Response:
         """Do the same with the current version of the model owner/name; raises ModelNotFound."""
-        model = await self.services.models.named(model_name)
-        self.body = self.body.model_copy(update={"version": model.name})
+        await fine_tunes.require(self.services, self.owner, model_name)
+        self.body = self.body.model_copy(update={"version": model_name})
         return await self.answer()
 
     def _submission(self) -> Submission:

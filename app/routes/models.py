@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from app import fine_tunes
 from app.application import InjectedServices
 from app.auth import AnyTenant
 from app.routes.responses import MISSING, REFUSALS
+from predictions.fine_tunes.record import FineTune, Visibility
 from predictions.models.card import Abilities
 from predictions.models.inputs import Input, with_defaults
 from predictions.models.served import ServedModel
@@ -26,15 +29,30 @@ class ModelUsage(BaseModel):
     running: int
 
 
+class FineTuneBody(BaseModel):
+    """What there is to say of a fine-tune beside what it has from its base."""
+
+    model_config = ConfigDict(title="FineTune")
+
+    base: str | None = Field(description="The model that its newest version changes; null without versions.")
+    visibility: Visibility = Field(description="`private`: for its own token alone; `public`: for every token.")
+    description: str | None
+    created_at: datetime
+
+
 class ServedModelBody(ModelUsage):
-    """A model: its versions, what it can do, and its defaults for the inputs that a prediction leaves out."""
+    """A model: its versions, what it can do, and its defaults for the inputs that a prediction leaves out.
+
+    A fine-tune has its base's workers, queue, abilities and defaults.
+    """
 
     model_config = ConfigDict(title="Model")
 
     is_default: bool = Field(description="Whether it serves the predictions that name no `version`.")
-    versions: list[str] = Field(description="The versions that are served; none before its first worker is up.")
+    versions: list[str] = Field(description="Its versions, newest first; none before its first worker is up.")
     abilities: Abilities | None = Field(description="Null before its first worker is up.")
     defaults: dict[str, Any] = Field(description="What a prediction gets for the inputs that it leaves out.")
+    fine_tune: FineTuneBody | None = Field(description="Null for the models that the operator has chosen.")
 
 
 class ModelList(BaseModel):
@@ -44,17 +62,20 @@ class ModelList(BaseModel):
 
 
 @router.get("/models")
-async def list_models(_tenant: AnyTenant, services: InjectedServices) -> ModelList:
-    """List the models of this deployment, with their versions and abilities."""
-    return ModelList(results=[_body(model) for model in await services.models.all()])
+async def list_models(tenant: AnyTenant, services: InjectedServices) -> ModelList:
+    """List the models of this deployment and the fine-tunes that this token may use, with versions and abilities."""
+    models = await services.models.all()
+    tunes = [_fine_tune(tune, models) for tune in await fine_tunes.visible(services, tenant)]
+    return ModelList(results=[*(_body(model) for model in models), *tunes])
 
 
 @router.get("/models/{model_owner}/{model_name}", responses=MISSING)
 async def get_model(
-    model_owner: str, model_name: str, _tenant: AnyTenant, services: InjectedServices
+    model_owner: str, model_name: str, tenant: AnyTenant, services: InjectedServices
 ) -> ServedModelBody:
     """Read one model, by its owner and its name."""
-    return _body(await services.models.named(f"{model_owner}/{model_name}"))
+    model = await fine_tunes.named(services, tenant, f"{model_owner}/{model_name}")
+    return _body(model) if isinstance(model, ServedModel) else _fine_tune(model, await services.models.all())
 
 
 def usage(model: ServedModel) -> ModelUsage:
@@ -64,12 +85,44 @@ def usage(model: ServedModel) -> ModelUsage:
 
 
 def _body(model: ServedModel) -> ServedModelBody:
-    card = model.state.card
-    effective = with_defaults(Input(prompt=""), model.entry.defaults)
     return ServedModelBody(
         **usage(model).model_dump(),
         is_default=model.is_default,
         versions=list(model.versions),
-        abilities=Abilities(**card.model_dump(include=set(Abilities.model_fields))) if card else None,
-        defaults=effective.model_dump(mode="json", exclude={"prompt"}, exclude_none=True),
+        abilities=_abilities(model),
+        defaults=_defaults(model, is_fine_tune=False),
+        fine_tune=None,
     )
+
+
+def _fine_tune(tune: FineTune, models: tuple[ServedModel, ...]) -> ServedModelBody:
+    base = fine_tunes.base_of(models, tune.versions[0]) if tune.versions else None
+    own = FineTuneBody(
+        base=tune.versions[0].base if tune.versions else None,
+        visibility=tune.visibility,
+        description=tune.description,
+        created_at=tune.created_at,
+    )
+    served = usage(base) if base else ModelUsage(name=tune.name, workers=0, queued=0, running=0)
+    return ServedModelBody(
+        name=tune.name,
+        workers=served.workers,
+        queued=served.queued,
+        running=served.running,
+        is_default=False,
+        versions=[version.id for version in tune.versions],
+        abilities=_abilities(base) if base else None,
+        defaults=_defaults(base, is_fine_tune=True) if base else {},
+        fine_tune=own,
+    )
+
+
+def _abilities(model: ServedModel) -> Abilities | None:
+    card = model.state.card
+    return Abilities(**card.model_dump(include=set(Abilities.model_fields))) if card else None
+
+
+def _defaults(model: ServedModel, *, is_fine_tune: bool) -> dict[str, Any]:
+    effective = with_defaults(Input(prompt=""), model.entry.defaults)
+    left_out = {"prompt"} if is_fine_tune else {"prompt", "adapter_strength"}
+    return effective.model_dump(mode="json", exclude=left_out, exclude_none=True)

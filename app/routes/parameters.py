@@ -14,6 +14,7 @@ MAX_WAIT_SECONDS = 60.0
 MIN_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS = 5, 24 * 3600
 
 PredictionId = Annotated[str, Path(pattern=ID_PATTERN, description="The prediction's id.")]
+TrainingId = Annotated[str, Path(pattern=ID_PATTERN, description="The training's id.")]
 FileId = Annotated[str, Path(pattern=ID_PATTERN, description="The file's id.")]
 Prefer = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""The bodies of requests for predictions."""
+"""The bodies of requests for predictions and trainings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from app.predictions import Submission
 from app.routes.parameters import deadline_seconds
 from predictions.errors import FieldError, InvalidInput
 from predictions.models.inputs import Input
+from predictions.models.registry import NAME
 from predictions.record.prediction import Webhook
 from predictions.record.schema import WebhookEvent
+from predictions.trainings.inputs import TrainingInput
 
 EXAMPLE: dict[str, Any] = {"input": {"prompt": "warm lo-fi piano with soft drums", "duration": 8}}
+
+TRAINING_EXAMPLE: dict[str, Any] = {
+    "destination": "me/my-songs",
+    "input": {"dataset": "https://example.com/my-songs.zip", "description": "a kalimba in a tresillo"},
+}
 
 
 class Prioritized(BaseModel):
@@ -32,20 +39,16 @@ class Prioritized(BaseModel):
     ] = 0
 
 
-class Subscription(BaseModel):
-    """How the client wants to follow a prediction."""
+class Notified(BaseModel):
+    """Where the client wants to be told of what becomes of its request."""
 
     model_config = ConfigDict(extra="forbid")
 
-    stream: Annotated[
-        StrictBool,
-        Field(description="Follow it live: it gets `urls.stream` and `urls.audio`, and its sound while it is made."),
-    ] = False
     webhook: Annotated[
         str | None,
         Field(
             max_length=2000,
-            description="An http(s) URL that the prediction is sent to at the events of `webhook_events_filter`.",
+            description="An http(s) URL that it is sent to at the events of `webhook_events_filter`.",
             examples=["https://example.com/hooks/music"],
         ),
     ] = None
@@ -83,7 +86,7 @@ class Subscription(BaseModel):
             prediction_id=prediction_id,
             idempotency_key=idempotency_key,
             webhook=self.webhook_target(),
-            live=self.stream,
+            live=self.stream if isinstance(self, Subscription) else False,
             priority=self.priority if isinstance(self, Prioritized) else 0,
             cancel_after=deadline_seconds(cancel_after),
         )
@@ -99,6 +102,15 @@ class Subscription(BaseModel):
         if self.webhook is None:
             return None
         return Webhook(self.webhook, tuple(self.webhook_events_filter or WebhookEvent))
+
+
+class Subscription(Notified):
+    """How the client wants to follow a prediction."""
+
+    stream: Annotated[
+        StrictBool,
+        Field(description="Follow it live: it gets `urls.stream` and `urls.audio`, and its sound while it is made."),
+    ] = False
 
 
 class MusicRequest(Subscription):
@@ -122,6 +134,33 @@ class MusicRequest(Subscription):
 
 class PredictionRequest(MusicRequest, Prioritized):
     """A request for a prediction."""
+
+
+class TrainingRequest(Notified, Prioritized):
+    """A request for a training."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [TRAINING_EXAMPLE]})
+
+    input: TrainingInput
+    destination: Annotated[
+        str | None,
+        Field(
+            pattern=f"^{NAME}$",
+            max_length=200,
+            description="Your model, `owner/name`, of which the result becomes a version. An inspection needs none.",
+        ),
+    ] = None
+    version: Annotated[
+        str | None,
+        Field(
+            max_length=300,
+            description=(
+                "The base: `owner/name:version`, a version alone, or `owner/name` for its current version; the default "
+                "model if left out."
+            ),
+            examples=[None],
+        ),
+    ] = None
 
 
 class RerunRequest(Subscription, Prioritized):

@@ -1,4 +1,4 @@
-"""What routes answer: predictions as clients see them, and the responses that the OpenAPI document lists."""
+"""What routes answer: predictions and trainings as clients see them, and the responses in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.routes.parameters import wait_seconds
 from app.services import Services
 from predictions.record.prediction import Prediction
 from predictions.representation import PredictionBody, represent
+from predictions.trainings.representation import represent as represent_training
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -51,3 +52,9 @@ async def answer_created(services: Services, prediction: Prediction, prefer: str
     """Answer a request that created the prediction or found it created, after waiting where `Prefer` asks for it."""
     prediction = await predictions.wait(services, prediction, wait_seconds(prefer))
     return await answer(services, prediction, 200 if prediction.status.is_terminal else 202)
+
+
+def answer_training(services: Services, training: Prediction, status: int = 200) -> Response:
+    """Return the training as its client sees it."""
+    body = represent_training(training, services.storage).model_dump_json()
+    return Response(body, status, media_type="application/json")

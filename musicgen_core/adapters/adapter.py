@@ -16,8 +16,8 @@ from torch import Tensor
 
 from musicgen_core.errors import InvalidRequest
 from musicgen_core.lm.transformer import LanguageModelConfig
+from musicgen_core.options import MAX_ADAPTER_STRENGTH
 
-MAX_STRENGTH = 2.0
 EMBEDDING = "embedding"
 """The target of changes to the codebooks' embeddings."""
 
@@ -68,6 +68,11 @@ class Adapter:
         """The largest rank of its changes."""
         return max(part.rank for parts in self.changes.values() for part in parts)
 
+    @cached_property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return sum(part.size for parts in self.changes.values() for part in parts)
+
 
 @dataclass(frozen=True)
 class AdapterUse:
@@ -78,7 +83,7 @@ class AdapterUse:
     """Multiplies the change: 0 to 2; 1 is the adapter as it was trained."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength <= MAX_STRENGTH:
+        if not 0 <= self.strength <= MAX_ADAPTER_STRENGTH:
             raise InvalidRequest(
-                f"The adapter's strength must lie between 0 and {MAX_STRENGTH:g}, got {self.strength}."
+                f"The adapter's strength must lie between 0 and {MAX_ADAPTER_STRENGTH:g}, got {self.strength}."
             )

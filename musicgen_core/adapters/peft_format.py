@@ -10,11 +10,13 @@ import hashlib
 import json
 import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import regex
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -42,14 +44,19 @@ _WITHOUT_EFFECT = {
 """They describe how an adapter was trained, or where it came from."""
 _INITIALISATIONS = (True, False, "gaussian", "eva", "orthogonal")
 """Those that leave the model's own weights as they were."""
+_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+MAX_PATTERNS, MAX_PATTERN_LENGTH = 1000, 1000
+"""More than the names of any model's modules."""
+PATTERN_SECONDS = 1.0
+"""Computing time that the patterns of a configuration may take in all: whoever wrote them may be a stranger."""
 
 
 def load_adapter(folder: Path, config: LanguageModelConfig) -> Adapter:
     """Read an adapter for models of this shape onto the CPU.
 
     Raises CheckpointError where a file is missing or broken, where a tensor is missing, unknown, not finite or of the
-    wrong shape, and where the adapter is of a kind that the engine cannot compute (DoRA, trained copies of whole
-    modules, changes to the text encoder, ...).
+    wrong shape, where patterns take too long to match, and where the adapter is of a kind that the engine cannot
+    compute (DoRA, trained copies of whole modules, changes to the text encoder, ...).
     """
     settings, weights = folder / CONFIG, folder / WEIGHTS
     if not weights.is_file() and (folder / "adapter_model.bin").is_file():
@@ -65,8 +72,10 @@ def load_adapter(folder: Path, config: LanguageModelConfig) -> Adapter:
     lora = _Lora.of(raw, settings)
     try:
         changes = _changes(tensors, lora, config, weights)
-    except re.error as error:
+    except regex.error as error:
         raise CheckpointError(f"{settings}: {error.pattern!r} is no pattern: {error}") from error
+    except TimeoutError as error:
+        raise CheckpointError(f"{settings}: matching its patterns takes too long; name the modules instead") from error
     digest = hashlib.sha256(hashlib.sha256(description).digest() + content).hexdigest()
     return Adapter(folder.resolve().name, digest, config, changes)
 
@@ -84,6 +93,8 @@ class _Lora:
     targets: str | tuple[str, ...]
     selects: bool
     """Whether further fields choose among the targets."""
+    deadline: float
+    """Until when patterns may be matched, by `time.thread_time`."""
 
     @classmethod
     def of(cls, raw: Any, path: Path) -> _Lora:
@@ -112,9 +123,13 @@ class _Lora:
                 by_root=bool(raw.get("use_rslora")),
                 targets=targets if isinstance(targets, str) else tuple(map(str, targets)),
                 selects=raw.get("exclude_modules") is not None or raw.get("layers_to_transform") is not None,
+                deadline=time.thread_time() + PATTERN_SECONDS,
             )
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from error
+        patterns = [*lora.ranks, *lora.alphas, *([lora.targets] if isinstance(lora.targets, str) else lora.targets)]
+        if len(patterns) > MAX_PATTERNS or max(map(len, patterns), default=0) > MAX_PATTERN_LENGTH:
+            raise CheckpointError(f"{path} names too many modules, or names that are too long")
         if min([lora.rank, *lora.ranks.values()]) < 1:
             raise CheckpointError(f"{path}: every rank must be 1 or more")
         return lora
@@ -122,22 +137,29 @@ class _Lora:
     def wants(self, module: str) -> bool:
         """Whether a module is among the targets: a list's names end its own, a string is a pattern for the whole."""
         if isinstance(self.targets, str):
-            return re.fullmatch(self.targets, module) is not None
+            return self._matches(self.targets, module)
         return any(module == target or module.endswith(f".{target}") for target in self.targets)
 
     def rank_of(self, module: str) -> int:
         """The rank that a module's change has."""
-        return _matching(self.ranks, module, self.rank)
+        return self._matching(self.ranks, module, self.rank)
 
     def scale_of(self, module: str) -> float:
         """What a module's change is multiplied by."""
         rank = self.rank_of(module)
-        return _matching(self.alphas, module, self.alpha) / (math.sqrt(rank) if self.by_root else rank)
+        return self._matching(self.alphas, module, self.alpha) / (math.sqrt(rank) if self.by_root else rank)
 
+    def _matching(self, patterns: Mapping[str, Number], module: str, default: Number) -> Number:
+        """The value of the first pattern that ends a module's name."""
+        return next((value for key, value in patterns.items() if self._matches(rf"(.*\.)?({key})", module)), default)
 
-def _matching(patterns: Mapping[str, Number], module: str, default: Number) -> Number:
-    """The value of the first pattern that ends a module's name."""
-    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+    def _matches(self, pattern: str, module: str) -> bool:
+        """Whether a pattern fits the whole name. Raises TimeoutError, regex.error."""
+        left = self.deadline - time.thread_time()
+        if left <= 0:
+            raise TimeoutError
+        # Without the interpreter's lock: others go on meanwhile.
+        return regex.fullmatch(pattern, module, concurrent=True, timeout=left) is not None
 
 
 def _changes(tensors: Mapping[str, Tensor], lora: _Lora, config: LanguageModelConfig, path: Path) -> Changes:
@@ -199,6 +221,8 @@ def _checked(tensor: Tensor, shape: tuple[int, int], scale: float, what: str) ->
             f"{what} has the shape {list(tensor.shape)}; the model and {CONFIG} ask for {list(shape)}. "
             "Was it trained for another model?"
         )
+    if tensor.dtype not in _FLOATS:
+        raise CheckpointError(f"{what} holds numbers of the type {tensor.dtype}, which is not supported")
     scaled = tensor.to(torch.float32).contiguous() * scale
     if not bool(scaled.isfinite().all()):
         raise CheckpointError(f"{what}, or its scale, holds numbers that are not finite")

@@ -59,8 +59,10 @@ function Header() {
 /** Whether it works, in two words. */
 function Service() {
   if (signedOut.value || !modelsKnown.value) return null;
-  const workers = models.value.reduce((sum, model) => sum + model.workers, 0);
-  const waiting = models.value.reduce((sum, model) => sum + model.queued, 0);
+  // Fine-tunes have the workers and the queue of their base.
+  const bases = models.value.filter((model) => !model.fine_tune);
+  const workers = bases.reduce((sum, model) => sum + model.workers, 0);
+  const waiting = bases.reduce((sum, model) => sum + model.queued, 0);
   const state = offline.value ? "bad" : workers ? "good" : "poor";
   const text = { bad: "No answer", good: waiting ? `${waiting} waiting` : "Ready", poor: "No worker" }[state];
   return (

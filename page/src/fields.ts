@@ -33,6 +33,7 @@ const LABELS: Record<string, string> = {
   top_p: "Top p",
   temperature: "Temperature",
   classifier_free_guidance: "Guidance",
+  adapter_strength: "Fine-tune's strength",
   output_format: "Output format",
   seed: "Seed",
 };

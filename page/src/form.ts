@@ -81,6 +81,7 @@ export function inputOf(audio: string | null): Input {
     }
   }
   input.prompt ??= "";
+  if (!chosenModel.value?.fine_tune) delete input.adapter_strength;
   if (audio !== null) input.input_audio = audio;
   else for (const name of Object.keys(input)) if (name.startsWith("continuation")) delete input[name];
   if (!input.continuation) delete input.continuation_mode;

@@ -57,7 +57,8 @@ function TakesField() {
 
 function ModelField() {
   const error = fieldErrors.value.version;
-  const options = models.value.flatMap((model) =>
+  const usable = models.value.filter((model) => !model.fine_tune || model.versions.length);
+  const options = usable.flatMap((model) =>
     (model.versions.length ? model.versions : [""]).map((one, index) => ({
       value: index > 0 ? `${model.name}:${one}` : model.is_default ? "" : model.name,
       label: index > 0 ? `${shortModel(model.name)} (${shortVersion(one)})` : shortModel(model.name),
@@ -108,7 +109,7 @@ export function AdvancedSettings() {
       <FieldShell name="output_format" hint={formats?.description}>
         <SelectInput name="output_format" choices={formats?.choices ?? []} hint={formats?.description} />
       </FieldShell>
-      {ADVANCED.map((field) => (
+      {ADVANCED.filter(({ name }) => name !== "adapter_strength" || chosenModel.value?.fine_tune).map((field) => (
         <AnyField key={field.name} field={field} reason={reasonAgainst(field.name, abilities.value)} />
       ))}
       <div class="field">

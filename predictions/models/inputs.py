@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator, model_validator
 
-from musicgen_core.options import MAX_SEED, ContinuationMode, NormalizationStrategy, OutputFormat
+from musicgen_core.options import MAX_ADAPTER_STRENGTH, MAX_SEED, ContinuationMode, NormalizationStrategy, OutputFormat
 from predictions.errors import FieldError, InvalidInput
 from predictions.models.card import ModelCard
 
@@ -106,6 +106,14 @@ class Input(BaseModel):
             description="How closely the inputs are followed; 1: without guidance; 0: the inputs are ignored.",
         ),
     ] = 3
+    adapter_strength: Annotated[
+        Number,
+        Field(
+            ge=0,
+            le=MAX_ADAPTER_STRENGTH,
+            description="How much of a fine-tune's adapter is used; 1: as it was trained; 0: the model without it.",
+        ),
+    ] = 1.0
     output_format: Annotated[
         OutputFormat,
         Field(description="Format of the output file; `flac` is compressed without loss, `wav24` has 24 bits."),
@@ -144,7 +152,7 @@ def _conflicts(value: Input) -> list[FieldError]:
         errors.append(
             FieldError("prompt", "is missing, and so is input_audio", "send a prompt, an input_audio, or both")
         )
-    if value.input_audio is not None and _is_too_long(value.input_audio):
+    if value.input_audio is not None and is_too_long(value.input_audio):
         errors.append(
             FieldError(
                 "input_audio",
@@ -168,7 +176,8 @@ def _conflicts(value: Input) -> list[FieldError]:
     return errors
 
 
-def _is_too_long(uri: str) -> bool:
+def is_too_long(uri: str) -> bool:
+    """Whether the URI of a file is longer than a URL may be; a data URI is as long as its file."""
     return len(uri) > MAX_URL_LENGTH and uri[:5].lower() != "data:"
 
 
@@ -177,6 +186,13 @@ def check_duration(value: Input, max_duration: int) -> None:
     if value.duration > max_duration:
         remedy = f"it should be less than or equal to {max_duration}"
         raise InvalidInput(FieldError("duration", f"is {value.duration}", remedy))
+
+
+def check_adapter_strength(value: Input, model: str) -> None:
+    """Raise InvalidInput where the input asks for a part of an adapter that a model of the registry does not have."""
+    if value.adapter_strength != Input.model_fields["adapter_strength"].default:
+        remedy = "leave it out, or send the version of a fine-tune"
+        raise InvalidInput(FieldError("adapter_strength", f"the model {model} is no fine-tune", remedy))
 
 
 def with_defaults(value: Input, defaults: Mapping[str, Any]) -> Input:

@@ -43,12 +43,16 @@ from predictions.models.inputs import Input, check_abilities
 from predictions.record.schema import Queue
 from predictions.settings import Settings
 
-NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*"
+NAME_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+NAME = f"{NAME_PART}/{NAME_PART}"
 """owner/name, without a colon, so that owner/name:version is unambiguous."""
 VERSION = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
-NO_DEFAULT = {"prompt", "input_audio", "seed", "continuation", "continuation_start", "continuation_end"}
-"""Inputs that belong to one piece of music; the registry can set defaults for all others."""
+NO_DEFAULT = {
+    *("prompt", "input_audio", "seed", "continuation", "continuation_start", "continuation_end"),
+    "adapter_strength",
+}
+"""Inputs that belong to one piece of music or to fine-tunes; the registry can set defaults for all others."""
 
 
 class DeclaredAbilities(BaseModel):
@@ -84,6 +88,11 @@ class ModelEntry(BaseModel):
     def queue(self) -> str:
         """The queue from which the model's workers take."""
         return f"{Queue.GENERATION}:{self.name}"
+
+    @property
+    def training_queue(self) -> str:
+        """The queue of its trainings."""
+        return f"{Queue.TRAININGS}:{self.name}"
 
     @field_validator("defaults")
     @classmethod
@@ -141,6 +150,11 @@ class OnlyModel(ModelEntry):
     def queue(self) -> str:
         """The queue from which the model's workers take."""
         return Queue.GENERATION
+
+    @property
+    def training_queue(self) -> str:
+        """The queue of its trainings."""
+        return Queue.TRAININGS
 
 
 class _File(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from predictions.errors import FieldError, InvalidInput, ModelNotFound, NoModel
+from predictions.errors import FieldError, InvalidInput, ModelNotFound, NoModel, NoTrainer
 from predictions.models.announcements import QueueState
 from predictions.models.card import ModelCard
 from predictions.models.registry import ModelEntry, Registry
@@ -18,6 +18,8 @@ class ServedModel:
     entry: ModelEntry
     state: QueueState
     is_default: bool
+    trainers: QueueState
+    """The state of the queue of its trainings."""
 
     @property
     def name(self) -> str:
@@ -36,6 +38,13 @@ class ServedModel:
             raise NoModel(f"the model {self.name}")
         return self.state.card
 
+    @property
+    def trainable(self) -> ModelCard:
+        """The card that the workers announced that train it; raises NoTrainer where none ever has."""
+        if self.trainers.card is None:
+            raise NoTrainer(self.name)
+        return self.trainers.card
+
     def is_meant_by(self, reference: str) -> bool:
         """Whether a reference (owner/name, owner/name:version, or a version alone) means this model."""
         name, _, version = reference.partition(":")
@@ -48,7 +57,13 @@ def served_models(registry: Registry, deployment: Mapping[str, QueueState]) -> t
     """The models of the registry, in its order."""
     idle = QueueState()
     return tuple(
-        ServedModel(entry, deployment.get(entry.queue, idle), entry is registry.default) for entry in registry.entries
+        ServedModel(
+            entry,
+            deployment.get(entry.queue, idle),
+            entry is registry.default,
+            deployment.get(entry.training_queue, idle),
+        )
+        for entry in registry.entries
     )
 
 

@@ -127,7 +127,8 @@ def succeeded(prediction: Prediction, made: Made) -> None:
     """Note that its music was made and stored."""
     if _traces is not None:
         _traces.ended("succeeded")
-    model = prediction.model
+    # Not the fine-tune's name: clients make those up, and each would be another time series.
+    model = prediction.served_model
     metrics.queue_seconds.labels(model).observe(made.queued)
     metrics.generation_seconds.labels(model).observe(made.generated)
     metrics.end_to_end_seconds.labels(model).observe(made.total)
@@ -138,7 +139,7 @@ def succeeded(prediction: Prediction, made: Made) -> None:
     event(
         logger,
         "Prediction succeeded",
-        model=model,
+        model=prediction.model,
         music_seconds=round(made.music, 3),
         queue_seconds=round(made.queued, 3),
         generation_seconds=round(made.generated, 3),
@@ -146,20 +147,28 @@ def succeeded(prediction: Prediction, made: Made) -> None:
     )
 
 
+def trained(training: Prediction, seconds: float) -> None:
+    """Note that a training has ended well; `seconds`: since it was first taken."""
+    if _traces is not None:
+        _traces.ended("succeeded")
+    event(logger, "Training succeeded", model=training.model, seconds=seconds)
+
+
 def failed(prediction: Prediction, cause: Cause, error: str) -> None:
     """Note that it failed, and why. What is wrong with an input is its client's affair, and may quote it."""
     if _traces is not None:
         _traces.ended("failed", cause)
     if cause in (Cause.INPUT, Cause.INPUT_AUDIO):
-        event(logger, "Prediction failed", model=prediction.model, cause=str(cause))
+        event(logger, f"{prediction.kind.capitalize()} failed", model=prediction.model, cause=str(cause))
         event(logger, f"The input of {prediction.id} could not be used: {error}", level=logging.DEBUG)
     else:
-        event(logger, f"Prediction failed: {error}", level=logging.WARNING, model=prediction.model, cause=str(cause))
+        text = f"{prediction.kind.capitalize()} failed: {error}"
+        event(logger, text, level=logging.WARNING, model=prediction.model, cause=str(cause))
 
 
 def lease_lost(prediction: Prediction, reason: str) -> None:
     """Note that a worker lost its lease while it worked: `canceled`, or `refused` when it was renewed."""
-    metrics.leases_lost.labels(prediction.model, reason).inc()
+    metrics.leases_lost.labels(prediction.served_model, reason).inc()
 
 
 def stopped(prediction: Prediction) -> None:

@@ -100,10 +100,15 @@ class QueueCollector:
         models: Mapping[str, str],
         tenants: Callable[[], Sequence[Tenant]] = tuple,
         folder: Path | None = None,
+        trainings: Mapping[str, str] | None = None,
     ) -> None:
-        """`models`: their names, by queue. `tenants`: those that are told apart. `folder`: whose disk is looked at."""
+        """`models`: their names, by queue; `trainings`: the same, by the queues of their trainings.
+
+        `tenants`: those that are told apart. `folder`: whose disk is looked at.
+        """
         self._store = store
         self._models = models
+        self._trainings = trainings or {}
         self._tenants = tenants
         self._folder = folder
 
@@ -130,6 +135,7 @@ class QueueCollector:
         up.add_metric([], 1)
         yield up
         yield from self._of_queues(reading, tenants)
+        yield from self._of_trainings(reading)
         yield from _of_webhooks(reading)
         yield from _of_memory(memory)
         if self._folder is not None and self._folder.exists():
@@ -140,13 +146,7 @@ class QueueCollector:
             )
 
     def _of_queues(self, reading: Reading, tenants: Sequence[Tenant]) -> Iterator[Metric]:
-        read = {queue.name: queue for queue in reading.queues}
-        nothing = (0,) * len(tenants)
-        # A model whose worker has never come up has no queue, and its 0 is what an alert waits for.
-        queues = [
-            (model, read.get(name, QueueReading(name, 0, 0, 0, 0.0, {}, nothing)))
-            for name, model in self._models.items()
-        ]
+        queues = _queues_of(self._models, reading, len(tenants))
         yield _gauge("musicgen_workers", "Live workers.", ((m, queue.workers) for m, queue in queues))
         yield _gauge("musicgen_predictions_waiting", "Those that wait.", ((m, q.waiting) for m, q in queues))
         yield _gauge(
@@ -167,14 +167,34 @@ class QueueCollector:
             for model, queue in queues:
                 counted.add_metric([model], queue.counts.get(count, 0))
             yield counted
-        yield _ended(queues)
+        yield _ended("predictions", queues)
         if tenants:
             yield from _of_tenants(queues, reading, [tenant.name for tenant in tenants])
 
+    def _of_trainings(self, reading: Reading) -> Iterator[Metric]:
+        queues = _queues_of(self._trainings, reading, 0)
+        yield _gauge("musicgen_training_workers", "Live workers that train.", ((m, q.workers) for m, q in queues))
+        yield _gauge("musicgen_trainings_waiting", "Trainings that wait.", ((m, q.waiting) for m, q in queues))
+        yield _gauge("musicgen_trainings_running", "Trainings that workers hold.", ((m, q.running) for m, q in queues))
+        accepted = CounterMetricFamily("musicgen_trainings_accepted", "Trainings that were created.", labels=("model",))
+        for model, queue in queues:
+            accepted.add_metric([model], queue.counts.get("accepted", 0))
+        yield accepted
+        yield _ended("trainings", queues)
 
-def _ended(queues: Sequence[tuple[str, QueueReading]]) -> Metric:
+
+def _queues_of(models: Mapping[str, str], reading: Reading, tenants: int) -> list[tuple[str, QueueReading]]:
+    """Each model with its queue; `tenants`: how many are told apart."""
+    read = {queue.name: queue for queue in reading.queues}
+    # A model whose worker has never come up has no queue, and its 0 is what an alert waits for.
+    return [
+        (model, read.get(name, QueueReading(name, 0, 0, 0, 0.0, {}, (0,) * tenants))) for name, model in models.items()
+    ]
+
+
+def _ended(what: str, queues: Sequence[tuple[str, QueueReading]]) -> Metric:
     ended = CounterMetricFamily(
-        "musicgen_predictions_ended", "Predictions that ended.", labels=("model", "status", "cause")
+        f"musicgen_{what}_ended", f"{what.capitalize()} that ended.", labels=("model", "status", "cause")
     )
     for model, queue in queues:
         for status, cause in ENDS:

@@ -16,6 +16,7 @@ from predictions.record.schema import (
     Cause,
     EventEntry,
     EventName,
+    Kind,
     Outcome,
     PredictionHash,
     Queue,
@@ -89,10 +90,15 @@ def create(
     """
     tenant = tenant or Tenant(new.owner, new.owner)
     limits = tenant.limits
+    is_prediction = new.kind is Kind.PREDICTION
     fields: PredictionHash = {
+        "kind": None if is_prediction else new.kind,
+        "destination": new.destination,
         "input": json.dumps(new.input),
         "model": new.model,
         "version": new.version,
+        "base": new.base,
+        "base_version": new.base_version,
         "base_url": new.base_url,
         "input_file": new.input_file,
         "needs_audio": "1" if new.input.get("input_audio") is not None else None,
@@ -112,6 +118,7 @@ def create(
         "record/create",
         {
             "id": new.id,
+            "kind": new.kind,
             "owner": new.owner,
             "digest": new.digest,
             "queue": new.queue,
@@ -121,13 +128,13 @@ def create(
             "max_queued": max_queued,
             "max_stored_bytes": max_stored_bytes,
             "take_offered": take_offered,
-            "seconds": new.input.get("duration", 0),
+            "seconds": new.cost,
             "priority": new.priority,
             "cancel_after": new.cancel_after or 0,
             "weight": tenant.weight,
             "running_limit": NO_LIMIT if limits.running is None else limits.running,
             "waiting_limit": NO_LIMIT if limits.waiting is None else limits.waiting,
-            "day_limit": NO_LIMIT if limits.seconds_a_day is None else limits.seconds_a_day,
+            "day_limit": limits.seconds_a_day if is_prediction and limits.seconds_a_day is not None else NO_LIMIT,
         },
         _read_created,
     )
@@ -154,8 +161,10 @@ def get(prediction_id: str) -> Command[Prediction]:
     return Command("record/get", {"id": prediction_id}, read)
 
 
-def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Prediction], Cursor | None]]:
-    """A page of an owner's predictions, newest first, and the cursor of the next page, if there is one."""
+def list_page(
+    owner: str, cursor: Cursor, limit: int, kind: Kind = Kind.PREDICTION
+) -> Command[tuple[list[Prediction], Cursor | None]]:
+    """A page of an owner's records of one kind, newest first, and the cursor of the next page, if there is one."""
 
     def read(answer: Any) -> tuple[list[Prediction], Cursor | None]:
         page = [_read_prediction(item) for item in answer[:limit]]
@@ -164,7 +173,13 @@ def list_page(owner: str, cursor: Cursor, limit: int) -> Command[tuple[list[Pred
         last = dict(pairs(answer[limit - 1][0]))
         return page, Cursor(last["created_at"], last["id"])
 
-    arguments: Arguments = {"owner": owner, "score": cursor.score, "last_id": cursor.prediction_id, "limit": limit}
+    arguments: Arguments = {
+        "owner": owner,
+        "kind": kind,
+        "score": cursor.score,
+        "last_id": cursor.prediction_id,
+        "limit": limit,
+    }
     return Command("record/list_page", arguments, read)
 
 
@@ -230,16 +245,22 @@ def succeed(
     prediction_id: str,
     token: str,
     *,
-    output_key: str,
+    output_key: str | None = None,
+    output: Mapping[str, Any] | None = None,
     metrics: dict[str, Any],
     logs: str,
     progress: Progress,
     provenance: Provenance | None = None,
     stored_bytes: int = 0,
 ) -> Command[bool]:
-    """End with an output; false where the lease is lost. `stored_bytes`: what the attempt leaves in storage."""
+    """End with an output; false where the lease is lost.
+
+    `output_key`: the object that a prediction made; `output`: what came of a training. `stored_bytes`: what the attempt
+    leaves in storage.
+    """
     fields: PredictionHash = {
         "output_key": output_key,
+        "output": None if output is None else json.dumps(output),
         "stored_bytes": str(stored_bytes),
         "metrics": json.dumps(metrics),
         "logs": logs,
@@ -357,7 +378,7 @@ def _read_prediction(answer: Any) -> Prediction:
     record = cast(PredictionHash, dict(pairs(flat)))
     started_at, completed_at, progress = record.get("started_at"), record.get("completed_at"), record.get("progress")
     returned_at = record.get("returned_at")
-    provenance = record.get("provenance")
+    provenance, output = record.get("provenance"), record.get("output")
     return Prediction(
         id=record["id"],
         owner=record["owner"],
@@ -365,6 +386,8 @@ def _read_prediction(answer: Any) -> Prediction:
         input=json.loads(record["input"]),
         model=record.get("model", ""),
         version=record["version"],
+        base=record.get("base"),
+        base_version=record.get("base_version"),
         base_url=record["base_url"],
         input_file=record.get("input_file"),
         created_at=read_time(record["created_at"]),
@@ -390,6 +413,9 @@ def _read_prediction(answer: Any) -> Prediction:
         progress=Progress(*json.loads(progress)) if progress else None,
         queue_position=position if position >= 0 else None,
         webhook=_read_webhook(record),
+        kind=Kind(record.get("kind") or Kind.PREDICTION),
+        destination=record.get("destination"),
+        output=json.loads(output) if output else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""A prediction and its life.
+"""A prediction and its life, which a training shares: it is a record of another kind.
 
     starting ──take──▶ processing ──▶ succeeded | failed
         │                   │ its worker died: back to starting
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from predictions.record.schema import Queue, Status, WebhookEvent
+from predictions.record.schema import Kind, Queue, Status, WebhookEvent
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 """The ids that clients may choose; `new_id` makes ids of the same form."""
@@ -50,6 +50,10 @@ class Provenance:
     """The worker's version of the package, and its source's revision where that is known."""
     input_audio_sha256: str | None = None
     """SHA-256 of the file behind `input_audio`, in hex; None where there is none or it could not be fetched."""
+    base: str | None = None
+    """owner/name:version of the model that its fine-tune changes; None where it is no fine-tune's."""
+    adapter_checksum: str | None = None
+    """SHA-256 of the fine-tune's adapter, in hex; None where it is no fine-tune's."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class NewPrediction:
     queue: str
     base_url: str
     """The service's address as the client reached it."""
+    base: str | None = None
+    """owner/name of the model that its fine-tune changes; None where `model` is the registry's."""
+    base_version: str | None = None
+    """The version of that model."""
     input_file: str | None = None
     """The id of the uploaded file that `input_audio` names."""
     webhook: Webhook | None = None
@@ -87,6 +95,15 @@ class NewPrediction:
     """Among the predictions of its owner, those with a higher one are taken first."""
     cancel_after: float | None = None
     """Seconds from its creation after which it is cancelled, unless it has ended; None for never."""
+    kind: Kind = Kind.PREDICTION
+    destination: str | None = None
+    """Of a training: the model, owner/name, of which its result becomes a version."""
+
+    @property
+    def cost(self) -> float:
+        """What its turn costs its owner in this queue: seconds of music, or the steps of a training."""
+        measure = "duration" if self.kind is Kind.PREDICTION else "steps"
+        return float(self.input.get(measure, 0))
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,10 @@ class Prediction:
     base_url: str
     """The service's address as the client reached it; the URLs of the representation begin with it."""
     created_at: datetime
+    base: str | None = None
+    """owner/name of the model that its fine-tune changes; None where `model` is the registry's."""
+    base_version: str | None = None
+    """The version of that model."""
     input_file: str | None = None
     """The id of the uploaded file that `input_audio` names."""
     attempt: int = 0
@@ -139,6 +160,21 @@ class Prediction:
     """Grants access to the stream without a bearer token; None where no stream was asked for."""
     live: bool = False
     """Whether audio is wanted while it is being made."""
+    kind: Kind = Kind.PREDICTION
+    destination: str | None = None
+    """Of a training: the model, owner/name, of which its result becomes a version."""
+    output: dict[str, Any] | None = None
+    """Of a training: what came of it; keys of objects stand in the places of URLs."""
+
+    @property
+    def served_model(self) -> str:
+        """The name of the model whose workers make it: the base of its fine-tune, or its own model."""
+        return self.base or self.model
+
+    @property
+    def served_version(self) -> str:
+        """The version that this model must have."""
+        return self.base_version or self.version
 
     @property
     def audio_sha256(self) -> str | None:

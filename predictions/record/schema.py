@@ -32,6 +32,13 @@ class Status(StrEnum):
 TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 
 
+class Kind(StrEnum):
+    """What kind of work a record is of. All kinds have the same life; a record that names none is a prediction."""
+
+    PREDICTION = "prediction"
+    TRAINING = "training"
+
+
 class EventName(StrEnum):
     """The kinds of events in a prediction's stream. Each member says what the event's data is."""
 
@@ -102,7 +109,7 @@ class Cause(StrEnum):
     INPUT = "input"
     """The input asks for what the model cannot do, or for a version that is no longer served."""
     INPUT_AUDIO = "input_audio"
-    """The input audio could not be fetched."""
+    """The input audio, or a training's dataset, could not be fetched."""
     STORAGE = "storage"
     """The storage refused its audio for too long."""
     DISK = "disk"
@@ -122,6 +129,8 @@ class Queue(StrEnum):
 
     GENERATION = "generation"
     """The queue of the one model that MUSICGEN_MODEL names."""
+    TRAININGS = "trainings"
+    """Its trainings."""
     WEBHOOKS = "webhooks"
 
 
@@ -145,6 +154,8 @@ class PredictionHash(TypedDict, total=False):
     """A prediction's record, as text. What may be absent is `str | None`; times are seconds since 1970."""
 
     id: str
+    kind: str | None
+    """Absent where it is a prediction, as in records of an earlier version."""
     owner: str
     digest: str
     status: str
@@ -166,6 +177,9 @@ class PredictionHash(TypedDict, total=False):
     """JSON."""
     model: str
     version: str
+    base: str | None
+    """The model that its fine-tune changes."""
+    base_version: str | None
     base_url: str
     input_file: str | None
     needs_audio: str | None
@@ -193,6 +207,10 @@ class PredictionHash(TypedDict, total=False):
     live_chunks: str | None
     """How many chunks of audio the present attempt has announced."""
     output_key: str | None
+    destination: str | None
+    """Of a training: the model, owner/name, of which its result becomes a version."""
+    output: str | None
+    """Of a training: JSON."""
     stored_bytes: str | None
     """The size of its output and of its chunks of audio, which counts as kept for its owner."""
     error: str | None
@@ -244,6 +262,16 @@ class FileHash(TypedDict, total=False):
     created_at: str
     metadata: str
     """JSON."""
+
+
+class FineTuneHash(TypedDict, total=False):
+    """A fine-tune's record, as text."""
+
+    name: str
+    owner: str
+    visibility: str
+    description: str | None
+    created_at: str
 
 
 class WebhookSecretHash(TypedDict):
@@ -347,6 +375,8 @@ class Keys:
     """A prediction's events, for whoever follows it."""
     owner = Key("musicgen:owner:{owner}", "sorted set")
     """An owner's predictions, by the time of their creation."""
+    owner_trainings = Key("musicgen:owner-trainings:{owner}", "sorted set")
+    """The same of an owner's trainings."""
     idempotency = Key("musicgen:idempotency:{owner}:{key}", "hash", IdempotencyHash)
     offered = Key("musicgen:offered:{owner}:{digest}", "list")
     """Ids of predictions whose answer was lost, for the next identical requests."""
@@ -408,8 +438,18 @@ class Keys:
     owner_files = Key("musicgen:owner-files:{owner}", "sorted set")
     """The same, of one owner."""
 
+    fine_tune = Key("musicgen:fine-tune:{name}", "hash", FineTuneHash)
+    fine_tune_versions = Key("musicgen:fine-tune-versions:{name}", "hash")
+    """A fine-tune's versions as JSON, by their ids."""
+    owner_fine_tunes = Key("musicgen:owner-fine-tunes:{owner}", "set")
+    """The names of an owner's fine-tunes."""
+    public_fine_tunes = Key("musicgen:public-fine-tunes", "set")
+    """The names of those that every tenant may use."""
+    adapter = Key("musicgen:adapter:{id}", "set")
+    """The names of the fine-tunes that have an adapter as a version."""
+
     stored = Key("musicgen:stored:{owner}", "string")
-    """How many bytes of files and outputs are kept for an owner."""
+    """How many bytes of files, outputs and adapters are kept for an owner."""
     rate = Key("musicgen:rate:{owner}:{kind}", "string")
     """When an owner's bucket for one kind of requests will be full again."""
     rate_answer = Key("musicgen:rate-answer:{token}", "string")

@@ -22,6 +22,7 @@ from predictions.record.schema import (
     EventName,
     Field,
     Keys,
+    Kind,
     Name,
     Outcome,
     Queue,
@@ -30,10 +31,11 @@ from predictions.record.schema import (
     WebhookEvent,
 )
 
-PRELUDES = ("clock", "day", "turns", "queues", "webhooks", "transitions", "stored")
+PRELUDES = ("clock", "day", "turns", "queues", "webhooks", "transitions", "stored", "lists")
 """Each may use the functions of those before it."""
 
 ENUMERATIONS: Mapping[str, type[StrEnum]] = {
+    "KIND": Kind,
     "STATUS": Status,
     "EVENT": EventName,
     "WEBHOOK": WebhookEvent,
@@ -46,7 +48,7 @@ ENUMERATIONS: Mapping[str, type[StrEnum]] = {
 }
 """By the name of their table in Lua; `Status.STARTING` is `STATUS.starting` there."""
 
-GROWS = frozenset({"record/create", "files/put", "webhooks/redeliver", "observability/probe"})
+GROWS = frozenset({"record/create", "files/put", "fine_tunes/create", "webhooks/redeliver", "observability/probe"})
 """Scripts that Redis refuses when its memory is full: those that accept something, and the one that asks whether it can
 be accepted. Every other one lets what has been accepted end."""
 

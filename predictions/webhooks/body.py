@@ -21,8 +21,8 @@ def prediction_at(event: WebhookEvent, prediction: Prediction) -> Prediction:
     )
     match event:
         case WebhookEvent.START:
-            return replace(running, output_key=None, logs="", progress=None)
+            return replace(running, output_key=None, output=None, logs="", progress=None)
         case WebhookEvent.LOGS:
-            return replace(running, output_key=None)
+            return replace(running, output_key=None, output=None)
         case _:
             return running

@@ -13,7 +13,7 @@ from app.document import document as stored_document
 from predictions.settings import Settings
 from tests.app.conftest import api_server
 
-# Name, type, default, minimum, maximum: the schema of the page that this service generalises, and one field of our own.
+# Name, type, default, minimum, maximum: the schema of the page that this service generalises, and two of our own.
 SEED_SCHEMA = [
     ("prompt", "string", None, None, None),
     ("input_audio", "string", None, None, None),
@@ -30,6 +30,7 @@ SEED_SCHEMA = [
     ("output_format", "OutputFormat", "wav", None, None),
     ("seed", "integer", None, -1, 2**32 - 1),
     ("continuation_mode", "ContinuationMode", "extend", None, None),
+    ("adapter_strength", "number", 1.0, 0, 2),
 ]
 
 

@@ -438,8 +438,9 @@ def test_every_setting_can_be_set() -> None:
     free = set(schema["properties"]["settings"]["propertyNames"]["enum"])
     everything = "".join(path.read_text() for path in (CHART / "templates").iterdir())
     own = {name.removeprefix(PREFIX).lower() for name in re.findall(rf"{PREFIX}[A-Z0-9_]+\b", everything)}
-    # The image's; the registry takes the place of the one model, and a port that of `musicgen serve`'s sockets.
-    elsewhere = {"revision", "model", "metrics_socket"}
+    # The image's; the registry takes the place of the one model, a port that of `musicgen serve`'s sockets, and workers
+    # that of what it runs.
+    elsewhere = {"revision", "model", "metrics_socket", "trainings"}
     assert not free & own
     assert free | own | elsewhere == set(Settings.model_fields)
 

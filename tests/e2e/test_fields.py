@@ -473,6 +473,18 @@ def output_format_unknown(model: Model, outcome: Outcome) -> None:
     assert "output_format" in outcome.refused
 
 
+# adapter_strength
+
+
+@row({"adapter_strength": 0.5}, {"adapter_strength": 1}, {"adapter_strength": 2.5}, {})
+def adapter_strength_is_for_fine_tunes(
+    model: Model, half: Outcome, whole: Outcome, more: Outcome, same: Outcome
+) -> None:
+    """With one, it is tested in `test_fine_tunes.py`."""
+    assert half.refused.keys() == more.refused.keys() == {"adapter_strength"}
+    assert whole.content == same.content
+
+
 # Fields that are not there, and progress
 
 

@@ -20,13 +20,13 @@ _step = BatchDecoder.step
 _trouble: list[str] = []
 
 
-def generation_input(value, clip, *, live):  # type: ignore[no-untyped-def]
+def generation_input(value, clip, adapter, *, live):  # type: ignore[no-untyped-def]
     """Begin as usual, and arrange for the trouble."""
     if value.prompt == POISON:
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
     elif value.prompt in (HANG, BREAK):
         threading.Timer(0.5, _trouble.append, (value.prompt,)).start()
-    return _generation_input(value, clip, live=live)
+    return _generation_input(value, clip, adapter, live=live)
 
 
 def step(self: BatchDecoder) -> None:

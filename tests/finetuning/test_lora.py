@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from finetuning import lora
 from finetuning.dataset import DatasetSettings
 from finetuning.errors import DatasetError, FineTuningCancelled, FineTuningError, InvalidSettings
 from finetuning.examples import Example, read_examples
@@ -101,12 +102,18 @@ def test_the_same_seed_gives_the_same_weights(start: Callable[..., LoraTraining]
         assert_equal_weights(first, third)
 
 
-def test_it_goes_on_where_it_was_stopped(start: Callable[..., LoraTraining], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seconds", "last"), [(60.0, 2), (0.0, 3)], ids=["at measurements", "by time too"])
+def test_it_goes_on_where_it_was_stopped(
+    start: Callable[..., LoraTraining], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, last: int
+) -> None:
+    monkeypatch.setattr(lora, "CHECKPOINT_SECONDS", seconds)
     through = start()
     through.train()
-    stop_after(start(checkpoint=tmp_path), 3)
+    written: list[Path] = []
+    stop_after(start(checkpoint=tmp_path, on_checkpoint=written.append), 3)
+    assert written == [tmp_path / lora.CHECKPOINT] * (1 if seconds else 3)
     resumed = start(checkpoint=tmp_path)
-    assert resumed.step == 2  # the last checkpoint
+    assert resumed.step == last
     resumed.train()
     assert_equal_weights(resumed, through)
     assert resumed.measurements == through.measurements

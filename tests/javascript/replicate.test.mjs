@@ -107,6 +107,10 @@ test("models, versions, deployments, account, hardware, the webhooks' secret", a
   const [owner, name] = MODEL.split("/");
   assert.equal((await client.models.list()).results[0].name, name);
   assert.equal((await client.models.versions.list(owner, name)).results[0].id, version);
+  const destination = { visibility: "private", hardware: "local", description: "From JavaScript." };
+  const created = await client.models.create("ann", "from-javascript", destination);
+  assert.equal(created.description, "From JavaScript.");
+  assert.equal((await client.models.get("ann", "from-javascript")).latest_version, null);
   const found = await client.models.versions.get(owner, name, version);
   assert.equal(found.openapi_schema.components.schemas.Output.format, "uri");
   assert.equal((await client.deployments.get(owner, name)).current_release.version, version);

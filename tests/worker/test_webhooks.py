@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from predictions.record.prediction import Webhook
-from predictions.record.schema import DeliveryState, WebhookEvent
+from predictions.record import commands
+from predictions.record.prediction import Progress, Webhook
+from predictions.record.schema import DeliveryState, Kind, WebhookEvent
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage import open_storage
@@ -96,6 +97,19 @@ def test_each_event_has_its_own_body(store: PredictionStore, sender: WebhookSend
     assert [bool(body["output"]) for body in bodies.values()] == [False, False, True, True]
     assert json.loads(hook.received[-1][1]) == bodies["one-start"]
     assert hook.ids()[-1] == "one-start"
+
+
+def test_a_trainings_webhook_shows_the_training(store: PredictionStore, sender: WebhookSender) -> None:
+    with receiver() as hook:
+        create(store, webhook=Webhook(hook.url, (COMPLETED,)), kind=Kind.TRAINING)
+        found = {"pieces": 1, "seconds": 6.0, "dropped": 0, "table": []}
+        store.redis.hset("musicgen:prediction:one", "input", json.dumps({"inspect": True}))
+        token = claim(store, "one", LEASE)
+        store.run(commands.succeed("one", token, output=found, metrics={}, logs="", progress=Progress(1, 1)))
+        deliver(sender)
+        [body] = verified_bodies(hook).values()
+    assert (body["status"], body["output"], body["source"]) == ("succeeded", found, "api")
+    assert body["urls"] == {"get": "http://host/trainings/one", "cancel": "http://host/trainings/one/cancel"}
 
 
 def test_while_secrets_are_rotated_both_verify(store: PredictionStore, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from musicgen_core import (
+    Adapter,
     GenerationCancelled,
     GenerationInput,
     InvalidRequest,
@@ -32,7 +33,6 @@ from predictions.models.card import ModelCard
 from predictions.models.inputs import Input
 from predictions.observability import life
 from predictions.record import commands
-from predictions.record.command import Command
 from predictions.record.prediction import (
     Prediction,
     Progress,
@@ -46,7 +46,9 @@ from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.storage.protocol import AudioStorage
 from predictions.version import PACKAGE
+from worker.generation.adapters import Adapters
 from worker.generation.content_credentials import signer_of
+from worker.generation.ending import finish
 from worker.generation.fetches import Fetches
 from worker.generation.input_audio import AudioReader, needs_audio
 from worker.generation.leases import TAKE_PATIENCE_SECONDS, Lease, LeaseKeeper, Reached
@@ -56,9 +58,6 @@ from worker.generation.storage_retries import until_storage_answers
 from worker.network import outbound
 
 logger = logging.getLogger(__name__)
-
-FINISH_PATIENCE_SECONDS = 300.0
-"""For how long a finished prediction's end is written while Redis is away: what has been made is not thrown away."""
 
 
 class Attempt:
@@ -73,6 +72,9 @@ class Attempt:
         self.clip: Waveform | None = None
         """The input audio, once it has been fetched."""
         self.provenance = Provenance(card.checksum, card.code_version)
+        if lease.prediction.base is not None:
+            base = f"{lease.prediction.base}:{lease.prediction.base_version}"
+            self.provenance = replace(self.provenance, base=base, adapter_checksum=lease.prediction.version)
 
     def note_audio(self, sha256: str) -> None:
         """Note what the input audio is. Raises InvalidRequest where the repeated prediction had another."""
@@ -106,6 +108,7 @@ class Generator:
         self._signer = signer_of(settings)
         self._stopping = threading.Event()
         self._reader = AudioReader(model, storage, settings)
+        self._adapters = Adapters(model, store, storage, settings.data_dir / "adapters")
         self._fetches = Fetches[Attempt](self._fetch, self._let_go, lambda: self._tell())
         self._tell: Callable[[], None] = lambda: None
 
@@ -198,9 +201,10 @@ class Generator:
         return False
 
     def _check_version(self, prediction: Prediction) -> None:
-        if prediction.version != self._card.version:
+        if prediction.served_version != self._card.version:
+            asked = "which was asked for" if prediction.base is None else f"which {prediction.model} changes"
             raise InvalidRequest(
-                f"Version {prediction.version} of the model, which was asked for, is no longer served; send it again."
+                f"Version {prediction.served_version} of the model, {asked}, is no longer served; send it again."
             )
 
     def _fetch_audio(self, attempt: Attempt) -> None:
@@ -215,8 +219,9 @@ class Generator:
         self._check_version(prediction)
         value = Input.model_validate(prediction.input)
         lease.follow(lambda: Reached(logs=attempt.log))
+        adapter = self._adapters.of(lease)
         lease.check()
-        job = self._model.submit(generation_input(value, attempt.clip, live=prediction.live))
+        job = self._model.submit(generation_input(value, attempt.clip, adapter, live=prediction.live))
         lease.follow(_Meter(job, attempt.log).read)
         lease.when_lost(job.cancel)
         live = LiveAudio(self._store, self._storage, lease) if prediction.live else None
@@ -247,7 +252,7 @@ class Generator:
         """What the file says. Equal for a prediction and its reruns, whose files are to be equal byte by byte."""
         return Marks(
             software=f"{PACKAGE} {self._card.code_version}",
-            model=self._card.name,
+            model=prediction.model if prediction.base else self._card.name,
             model_version=prediction.version,
             seed=prediction.input["seed"],
             prediction=prediction.first_id,
@@ -267,7 +272,7 @@ class Generator:
             provenance=attempt.provenance,
             stored_bytes=stored_bytes,
         )
-        if not self._finish(succeeded):
+        if not finish(self._store, succeeded, self._stopping):
             # Nobody will ever ask for it: the prediction was cancelled, deleted or taken over meanwhile.
             self._storage.delete_prefix(key)
             raise LeaseLost(prediction_id)
@@ -293,22 +298,14 @@ class Generator:
             provenance=attempt.provenance,
             cause=cause,
         )
-        if self._finish(failed):
+        if finish(self._store, failed, self._stopping):
             life.failed(attempt.prediction, cause, error)
 
-    def _finish(self, command: Command[bool]) -> bool:
-        """Write down the end of a prediction. Raises StoreUnavailable where Redis stays away."""
-        deadline = time.monotonic() + FINISH_PATIENCE_SECONDS
-        while True:
-            try:
-                return self._store.run(command)
-            except StoreUnavailable:
-                if self._stopping.is_set() or time.monotonic() > deadline:
-                    raise
 
-
-def generation_input(value: Input, clip: Waveform | None, *, live: bool) -> GenerationInput:
-    """What a prediction's input asks of the model; `clip`: its decoded input audio."""
+def generation_input(
+    value: Input, clip: Waveform | None, adapter: Adapter | None = None, *, live: bool
+) -> GenerationInput:
+    """What a prediction's input asks of the model; `clip`: its decoded input audio; `adapter`: its fine-tune's."""
     return GenerationInput(
         prompt=value.prompt,
         duration=value.duration,
@@ -326,6 +323,8 @@ def generation_input(value: Input, clip: Waveform | None, *, live: bool) -> Gene
         continuation_end=value.continuation_end,
         normalization=value.normalization_strategy,
         multi_band_diffusion=value.multi_band_diffusion,
+        adapter=adapter,
+        adapter_strength=value.adapter_strength,
         live=live,
     )
 

@@ -1,4 +1,4 @@
-"""Input audio: downloaded or read from storage, and decoded."""
+"""Files of inputs, downloaded or read from storage; and input audio, which is decoded."""
 
 from __future__ import annotations
 
@@ -38,29 +38,52 @@ class AudioReader:
         """
         with tempfile.TemporaryDirectory(prefix="musicgen-") as folder:
             path = Path(folder) / "input"
-            self._fetch(lease, path)
+            fetch(
+                lease,
+                lease.prediction.input["input_audio"],
+                path,
+                self._storage,
+                self._settings,
+                max_bytes=self._settings.max_input_audio_bytes,
+                timeout_seconds=self._settings.download_timeout_seconds,
+            )
             with path.open("rb") as file:
                 note_digest(hashlib.file_digest(file, "sha256").hexdigest())
             return self._model.read_audio(
                 path, max_seconds=self._settings.max_input_audio_seconds, stoppable=lease.stopping
             )
 
-    def _fetch(self, lease: Lease, path: Path) -> None:
-        if lease.prediction.input_file is not None:
-            path.write_bytes(self._read_file(lease.prediction.input_file, lease))
-            return
-        outbound.download(
-            lease.prediction.input["input_audio"],
-            path,
-            max_bytes=self._settings.max_input_audio_bytes,
-            timeout_seconds=self._settings.download_timeout_seconds,
-            allowed_networks=self._settings.outbound_allow,
-            stoppable=lease.stopping,
-        )
 
-    def _read_file(self, file_id: str, lease: Lease) -> bytes:
-        key = file_key(file_id)
-        try:
-            return until_storage_answers(f"Reading {key}", lambda: self._storage.open(key), lease)
-        except ObjectNotFound as error:
-            raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error
+def fetch(
+    lease: Lease,
+    url: str,
+    path: Path,
+    storage: AudioStorage,
+    settings: Settings,
+    *,
+    max_bytes: int,
+    timeout_seconds: float,
+) -> None:
+    """Save the file that an input names by this URL, or that was uploaded for it.
+
+    Raises RequestError, StorageError, InvalidRequest, LeaseLost.
+    """
+    if lease.prediction.input_file is not None:
+        path.write_bytes(_read_file(lease.prediction.input_file, storage, lease))
+        return
+    outbound.download(
+        url,
+        path,
+        max_bytes=max_bytes,
+        timeout_seconds=timeout_seconds,
+        allowed_networks=settings.outbound_allow,
+        stoppable=lease.stopping,
+    )
+
+
+def _read_file(file_id: str, storage: AudioStorage, lease: Lease) -> bytes:
+    key = file_key(file_id)
+    try:
+        return until_storage_answers(f"Reading {key}", lambda: storage.open(key), lease)
+    except ObjectNotFound as error:
+        raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error

@@ -88,7 +88,7 @@ def measured_overhead(prediction: Prediction, value: Input, job: Job) -> Command
     seconds = job.encoding_seconds + time.monotonic() - job.decoded_at
     return throughput.measured_other(
         prediction.queue,
-        prediction.version,
+        prediction.served_version,
         seconds=seconds / value.duration,
         diffusion=value.multi_band_diffusion,
     )

@@ -1,5 +1,5 @@
 -- Create a prediction and have it wait for its tenant's turn: both or neither.
--- Given: id, owner, digest, idempotency_key ('' for none), remember_seconds, max_queued, max_stored_bytes (-1 for no
+-- Given: id, kind, owner, digest, idempotency_key ('' for none), remember_seconds, max_queued, max_stored_bytes (-1 for no
 -- limit), queue, take_offered (whether a prediction that was offered to an identical request will do), fields (a flat
 -- list), seconds (of music), priority, cancel_after (in seconds; 0 for never), weight and limits of the tenant, negative
 -- for none: running_limit, waiting_limit, day_limit.
@@ -52,7 +52,7 @@ redis.call('HSET', key, 'id', id, 'owner', owner, 'digest', digest, 'status', ST
   'created_at', time, 'queue', queue, unpack(given.fields))
 redis.call('SADD', KEY.queues, queue)
 redis.call('HINCRBY', KEY.counts(queue), 'accepted', 1)
-redis.call('ZADD', KEY.owner(owner), time, id)
+redis.call('ZADD', list_of(owner, given.kind), time, id)
 if given.idempotency_key ~= '' then
   redis.call('HSET', memory, 'id', id, 'digest', digest)
   redis.call('EXPIRE', memory, given.remember_seconds)

@@ -1,11 +1,11 @@
--- An owner's predictions, newest first.
--- Given: owner, score and last_id (of the last one of the page before; '+inf' and '' for the first page), limit.
+-- An owner's records of one kind, newest first.
+-- Given: owner, kind, score and last_id (of the last one of the page before; '+inf' and '' for the first page), limit.
 -- Returns a list of {flat record, queue position or -1}, at most limit + 1 of them: one more shows that a page follows.
 local score, last, limit = given.score, given.last_id, given.limit + 1
 local page, offset, seen = {}, 0, last == ''
 while #page < limit do
   -- Equal times are ordered by id, descending; those up to and with `last` were on the page before.
-  local members = redis.call('ZREVRANGEBYSCORE', KEY.owner(given.owner), score, '-inf', 'WITHSCORES',
+  local members = redis.call('ZREVRANGEBYSCORE', list_of(given.owner, given.kind), score, '-inf', 'WITHSCORES',
     'LIMIT', offset, limit)
   if #members == 0 then break end
   offset = offset + #members / 2

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from musicgen_core.adapters import peft_format
 from musicgen_core.adapters.adapter import Adapter
 from musicgen_core.adapters.peft_format import load_adapter
 from musicgen_core.engine.adapters import AppliedAdapter, SequenceAdapter
@@ -219,4 +220,46 @@ def test_refuses_a_truncated_file(folder: Path) -> None:
     path = folder / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="cannot read the adapter"):
+        load(folder)
+
+
+CATASTROPHIC = r"(.|\w)*[!?]"
+
+
+@pytest.mark.parametrize("field", ["target_modules", "rank_pattern", "alpha_pattern"])
+def test_patterns_that_would_take_for_ever_are_given_up(
+    folder: Path, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`re` would hold the interpreter, and with it every other request, for years."""
+    monkeypatch.setattr(peft_format, "PATTERN_SECONDS", 0.05)
+    edit_config(folder, **{field: CATASTROPHIC if field == "target_modules" else {CATASTROPHIC: 3}})
+    with pytest.raises(CheckpointError, match="takes too long; name the modules instead"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rank_pattern": {f"layer{n}": 3 for n in range(1001)}},
+        {"target_modules": [f"layer{n}" for n in range(1001)]},
+        {"target_modules": "x" * 1001},
+    ],
+)
+def test_more_names_than_a_model_has_are_refused(folder: Path, changes: dict[str, Any]) -> None:
+    edit_config(folder, **changes)
+    with pytest.raises(CheckpointError, match="too many modules, or names that are too long"):
+        load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.bool])
+def test_numbers_that_would_grow_when_they_are_read_are_refused(folder: Path, dtype: torch.dtype) -> None:
+    edit_weights(folder, lambda tensors: tensors.update({name: t.to(dtype) for name, t in tensors.items()}))
+    with pytest.raises(CheckpointError, match="numbers of the type"):
+        load(folder)
+
+
+def test_an_infinite_rank_is_no_rank(folder: Path) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(path.read_text().replace('"r": 8', '"r": 1e999'))
+    with pytest.raises(CheckpointError, match="infinity"):
         load(folder)

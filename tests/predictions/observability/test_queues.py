@@ -12,7 +12,7 @@ from predictions.models import announcements
 from predictions.observability.queues import QueueCollector, probe, state
 from predictions.record import commands
 from predictions.record.prediction import NewPrediction, Progress
-from predictions.record.schema import Cause, Keys, Queue
+from predictions.record.schema import Cause, Keys, Kind, Queue
 from predictions.record.store import PredictionStore
 from predictions.tenants import Tenant
 
@@ -43,6 +43,29 @@ def read(collector: QueueCollector) -> dict[str, float]:
         for metric in metrics
         for sample in metric.samples
     }
+
+
+def test_trainings_are_counted_apart(store: PredictionStore) -> None:
+    new = NewPrediction(
+        id="one",
+        kind=Kind.TRAINING,
+        owner="1",
+        digest="d",
+        input={},
+        model="a/a",
+        version="v",
+        queue=Queue.TRAININGS,
+        base_url="http://host",
+    )
+    store.run(commands.create(new, remember_seconds=60, max_queued=100))
+    store.run(announcements.announce("trainer", None, 60.0, queue=Queue.TRAININGS))
+    collector = QueueCollector(store, MODELS, trainings={Queue.TRAININGS: "a/a"})
+    seen = read(collector)
+    assert seen["musicgen_predictions_accepted_total a/a"] == seen["musicgen_workers a/a"] == 0
+    assert seen["musicgen_trainings_accepted_total a/a"] == seen["musicgen_trainings_waiting a/a"] == 1
+    assert seen["musicgen_training_workers a/a"] == 1
+    store.run(commands.cancel("one"))
+    assert read(collector)["musicgen_trainings_ended_total a/a canceled client"] == 1
 
 
 def test_what_waits_runs_and_ended_is_counted_once(store: PredictionStore) -> None:

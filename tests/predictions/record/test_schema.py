@@ -13,6 +13,8 @@ from redis.exceptions import ResponseError
 
 from predictions.estimates import forecast, throughput
 from predictions.files import commands as file_commands
+from predictions.fine_tunes import commands as fine_tune_commands
+from predictions.fine_tunes.record import Version, Visibility
 from predictions.models import announcements
 from predictions.models.card import Announcement
 from predictions.observability import queues
@@ -20,7 +22,7 @@ from predictions.rates import commands as rates
 from predictions.record import commands, messages
 from predictions.record.command import Command
 from predictions.record.events import Chunk
-from predictions.record.prediction import NewPrediction, Progress
+from predictions.record.prediction import NewPrediction, Progress, now
 from predictions.record.schema import (
     TERMINAL,
     Cause,
@@ -31,8 +33,10 @@ from predictions.record.schema import (
     EventName,
     Field,
     FileHash,
+    FineTuneHash,
     IdempotencyHash,
     Keys,
+    Kind,
     Name,
     PredictionHash,
     Queue,
@@ -48,52 +52,73 @@ from predictions.webhooks import deliveries, secrets
 from predictions.webhooks.deliveries import DueDelivery, StartedAttempt, Verdict
 from tests.predictions.record.lua_checker import check
 
-MODULES = (commands, file_commands, announcements, throughput, forecast, deliveries, secrets, rates, queues)
+MODULES = (
+    commands,
+    file_commands,
+    fine_tune_commands,
+    announcements,
+    throughput,
+    forecast,
+    deliveries,
+    secrets,
+    rates,
+    queues,
+)
 NEW = NewPrediction(
     id="one", owner="ann", digest="d", input={}, model="m", version="v", queue="generation", base_url="http://host"
 )
 CARD = Announcement(name="a/a", version="1", melody=False, channels=1, sample_rate=1, max_duration=1, concurrency=1)
 BEGUN = StartedAttempt("one-start", 1, 1, "one", WebhookEvent.START)
+VERSION = Version("v", "b/b", "1", size=1, rank=1, training_id=None, created_at=now())
 EVERY_COMMAND: dict[str, Command[Any]] = {
-    "create": commands.create(NEW, remember_seconds=1, max_queued=1),
-    "offer": commands.offer("ann", "d", "one", 1),
-    "get": commands.get("one"),
-    "list_page": commands.list_page("ann", commands.FIRST_PAGE, 1),
-    "take": commands.take("generation", "t", 1.0),
-    "renew": commands.renew("one", "t", 1.0),
-    "succeed": commands.succeed("one", "t", output_key="k", metrics={}, logs="", progress=Progress(1, 1)),
-    "fail": commands.fail("one", "t", error="e", logs=""),
-    "announce_chunk": commands.announce_chunk("one", Chunk(1, "t", 0, 0.0, 1.0)),
-    "give_back": commands.give_back("one", "t", suspect=True),
-    "hints": commands.hints("generation"),
-    "wanted": commands.wanted(["one"]),
-    "events": commands.events("one"),
-    "cancel": commands.cancel("one"),
-    "cancel_overdue": commands.cancel_overdue(),
-    "delete": commands.delete("one"),
-    "reap": commands.reap(1),
-    "expired": commands.expired(1.0),
-    "put_file": file_commands.put_file("f", owner="ann", name="n", content_type="t", size=1, sha256="0"),
-    "get_file": file_commands.get_file("f"),
-    "list_files": file_commands.list_files("ann", 1),
-    "known": file_commands.known(["f"]),
-    "delete_file": file_commands.delete_file("f"),
-    "announce": announcements.announce("worker", CARD, 1.0, queue="generation"),
-    "withdraw": announcements.withdraw("worker", queue="generation"),
-    "deployment": announcements.deployment(),
-    "measured_steps": throughput.measured_steps("generation", "v", together=1.0, step_seconds=1.0),
-    "measured_other": throughput.measured_other("generation", "v", seconds=1.0, diffusion=False),
-    "forecast_queue": forecast.forecast_queue("generation"),
-    "due": deliveries.due(),
-    "begin": deliveries.begin(DueDelivery("one-start", "ann", "host:80"), "t"),
-    "end": deliveries.end(BEGUN, Verdict.RETRY, status=None, error=None, seconds=1.0),
-    "of": deliveries.of("one"),
-    "redeliver": deliveries.redeliver("one", "one-start"),
-    "secret_state": secrets.secret_state("ann"),
-    "rotate_secret": secrets.rotate_secret("ann", "t"),
-    "probe": queues.probe(),
-    "state": queues.state(["ann"]),
-    "spend": rates.spend("ann", rates.Kind.READS, "t", per_second=1.0, patience_seconds=1.0),
+    "record.create": commands.create(NEW, remember_seconds=1, max_queued=1),
+    "record.offer": commands.offer("ann", "d", "one", 1),
+    "record.get": commands.get("one"),
+    "record.list_page": commands.list_page("ann", commands.FIRST_PAGE, 1),
+    "record.take": commands.take("generation", "t", 1.0),
+    "record.renew": commands.renew("one", "t", 1.0),
+    "record.succeed": commands.succeed("one", "t", output_key="k", metrics={}, logs="", progress=Progress(1, 1)),
+    "record.fail": commands.fail("one", "t", error="e", logs=""),
+    "record.announce_chunk": commands.announce_chunk("one", Chunk(1, "t", 0, 0.0, 1.0)),
+    "record.give_back": commands.give_back("one", "t", suspect=True),
+    "record.hints": commands.hints("generation"),
+    "record.wanted": commands.wanted(["one"]),
+    "record.events": commands.events("one"),
+    "record.cancel": commands.cancel("one"),
+    "record.cancel_overdue": commands.cancel_overdue(),
+    "record.delete": commands.delete("one"),
+    "record.reap": commands.reap(1),
+    "record.expired": commands.expired(1.0),
+    "files.put_file": file_commands.put_file("f", owner="ann", name="n", content_type="t", size=1, sha256="0"),
+    "files.get_file": file_commands.get_file("f"),
+    "files.list_files": file_commands.list_files("ann", 1),
+    "files.known": file_commands.known(["f"]),
+    "files.delete_file": file_commands.delete_file("f"),
+    "fine_tunes.create": fine_tune_commands.create("a/a", "ann", Visibility.PRIVATE, None),
+    "fine_tunes.get": fine_tune_commands.get("a/a"),
+    "fine_tunes.visible_to": fine_tune_commands.visible_to("ann"),
+    "fine_tunes.having": fine_tune_commands.having("v"),
+    "fine_tunes.change": fine_tune_commands.change("a/a", "ann", Visibility.PUBLIC, None),
+    "fine_tunes.add_version": fine_tune_commands.add_version("a/a", "ann", VERSION),
+    "fine_tunes.delete_version": fine_tune_commands.delete_version("a/a", "ann", "v"),
+    "fine_tunes.delete": fine_tune_commands.delete("a/a", "ann"),
+    "fine_tunes.known": fine_tune_commands.known(["v"]),
+    "models.announce": announcements.announce("worker", CARD, 1.0, queue="generation"),
+    "models.withdraw": announcements.withdraw("worker", queue="generation"),
+    "models.deployment": announcements.deployment(),
+    "estimates.measured_steps": throughput.measured_steps("generation", "v", together=1.0, step_seconds=1.0),
+    "estimates.measured_other": throughput.measured_other("generation", "v", seconds=1.0, diffusion=False),
+    "estimates.forecast_queue": forecast.forecast_queue("generation"),
+    "webhooks.due": deliveries.due(),
+    "webhooks.begin": deliveries.begin(DueDelivery("one-start", "ann", "host:80"), "t"),
+    "webhooks.end": deliveries.end(BEGUN, Verdict.RETRY, status=None, error=None, seconds=1.0),
+    "webhooks.of": deliveries.of("one"),
+    "webhooks.redeliver": deliveries.redeliver("one", "one-start"),
+    "webhooks.secret_state": secrets.secret_state("ann"),
+    "webhooks.rotate_secret": secrets.rotate_secret("ann", "t"),
+    "observability.probe": queues.probe(),
+    "observability.state": queues.state(["ann"]),
+    "rates.spend": rates.spend("ann", rates.Kind.READS, "t", per_second=1.0, patience_seconds=1.0),
 }
 
 
@@ -115,9 +140,12 @@ def test_a_script_names_nothing_that_the_schema_lacks(name: str) -> None:
 
 def test_every_script_is_some_commands_and_every_command_has_its_script() -> None:
     assert sorted({command.script for command in EVERY_COMMAND.values()}) == SCRIPTS
-    functions = [item for module in MODULES for item in inspect.getmembers(module, inspect.isfunction)]
-    annotated = {name: str(function.__annotations__.get("return")) for name, function in functions}
-    making = {name for name, answer in annotated.items() if answer.startswith("Command[") and not name.startswith("_")}
+    making = {
+        f"{module.__name__.split('.')[1]}.{name}"
+        for module in MODULES
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if str(function.__annotations__.get("return")).startswith("Command[") and not name.startswith("_")
+    }
     assert making == set(EVERY_COMMAND)
 
 
@@ -190,6 +218,7 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "prediction": "musicgen:prediction:{id}",
         "events": "musicgen:events:{id}",
         "owner": "musicgen:owner:{owner}",
+        "owner_trainings": "musicgen:owner-trainings:{owner}",
         "idempotency": "musicgen:idempotency:{owner}:{key}",
         "offered": "musicgen:offered:{owner}:{digest}",
         "chosen": "musicgen:chosen:{token}",
@@ -219,6 +248,11 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "file": "musicgen:file:{id}",
         "files": "musicgen:files",
         "owner_files": "musicgen:owner-files:{owner}",
+        "fine_tune": "musicgen:fine-tune:{name}",
+        "fine_tune_versions": "musicgen:fine-tune-versions:{name}",
+        "owner_fine_tunes": "musicgen:owner-fine-tunes:{owner}",
+        "public_fine_tunes": "musicgen:public-fine-tunes",
+        "adapter": "musicgen:adapter:{id}",
         "stored": "musicgen:stored:{owner}",
         "rate": "musicgen:rate:{owner}:{kind}",
         "rate_answer": "musicgen:rate-answer:{token}",
@@ -239,15 +273,16 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         "other_seconds": "beside:{decoder}",
     }
     assert words(
-        "alone attempt base_url completed_at created_at deaths digest enqueues error id input input_file lease_token "
-        "live live_chunks logs metrics model needs_audio origin output_key owner progress provenance queue request_id "
-        "rerun_of returned_at started_at status stored_bytes stream_token suspicions tenant traceparent version "
-        "wanted_audio_sha256 webhook webhook_events webhook_gone webhook_host"
+        "alone attempt base base_url base_version completed_at created_at deaths destination digest enqueues error id "
+        "input input_file kind lease_token live live_chunks logs metrics model needs_audio origin output output_key "
+        "owner progress provenance queue request_id rerun_of returned_at started_at status stored_bytes stream_token "
+        "suspicions tenant traceparent version wanted_audio_sha256 webhook webhook_events webhook_gone webhook_host"
     ) == set(PredictionHash.__annotations__)
     assert words("attempts created_at due event id prediction state token tries") == set(DeliveryHash.__annotations__)
     assert words("content_type created_at id metadata name owner sha256 size stored_bytes") == set(
         FileHash.__annotations__
     )
+    assert words("created_at description name owner visibility") == set(FineTuneHash.__annotations__)
     assert words("generation oldest rotated_at") == set(WebhookSecretHash.__annotations__)
     assert words("running_limit weight") == set(TenantHash.__annotations__)
     assert words("accepted reaped resumed taken") == set(CountsHash.__annotations__)
@@ -262,7 +297,8 @@ def test_the_keys_and_fields_of_stored_data() -> None:
         (WebhookEvent, "start output logs completed"),
         (DeliveryState, "pending delivered failed superseded disabled"),
         (Cause, "input input_audio storage disk internal worker_died client deadline"),
-        (Queue, "generation webhooks"),
+        (Kind, "prediction training"),
+        (Queue, "generation trainings webhooks"),
         (Task, "musicgen.generate musicgen.deliver_webhook"),
         (Channel, "musicgen:ended-channel musicgen:events-channel"),
     ],

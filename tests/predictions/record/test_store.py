@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,13 +17,18 @@ from predictions.record import commands
 from predictions.record.commands import FIRST_PAGE, Created, Reaped
 from predictions.record.events import Chunk, Event
 from predictions.record.prediction import NewPrediction, Prediction, Progress, Webhook, new_id, output_key
-from predictions.record.schema import EventName, Outcome, Queue, Status, Verdict
+from predictions.record.schema import EventName, Kind, Outcome, Queue, Status, Verdict
 from predictions.record.store import PredictionStore
+from predictions.tenants import Limits, Tenant
 from predictions.webhooks import deliveries
 from predictions.webhooks.deliveries import DueDelivery
 from tests.records import claim, take
 
 LEASE = 30.0
+
+NEW = NewPrediction(
+    id="one", owner="ann", digest="d", input={}, model="tests/noise", version="v", queue="q", base_url="http://host"
+)
 
 
 def create(
@@ -36,6 +42,7 @@ def create(
     queue: str = Queue.GENERATION,
     webhook: Webhook | None = None,
     input_audio: str | None = None,
+    kind: Kind = Kind.PREDICTION,
 ) -> Created:
     return store.run(
         commands.create(
@@ -49,6 +56,7 @@ def create(
                 queue=queue,
                 base_url="http://host",
                 webhook=webhook,
+                kind=kind,
             ),
             idempotency_key=key,
             remember_seconds=60,
@@ -417,14 +425,30 @@ def test_pages_are_newest_first_and_complete(store: PredictionStore) -> None:
     assert pages == 4
 
 
-def test_delete_forgets_what_has_ended_and_only_that(store: PredictionStore) -> None:
-    create(store)
+def test_each_kind_has_a_list_of_its_own(store: PredictionStore) -> None:
+    create(store, "music")
+    create(store, "tuning", kind=Kind.TRAINING, queue=Queue.TRAININGS)
+    assert [get(store, record).kind for record in ("music", "tuning")] == list(Kind)
+    for kind, record in ((Kind.PREDICTION, "music"), (Kind.TRAINING, "tuning")):
+        page, _ = store.run(commands.list_page("ann", FIRST_PAGE, 10, kind))
+        assert [item.id for item in page] == [record]
+    # A turn among trainings costs steps, and none of the day's seconds of music.
+    new = replace(NEW, id="long", kind=Kind.TRAINING, queue=Queue.TRAININGS, input={"steps": 500})
+    tenant = Tenant("ann", "ann", limits=Limits(seconds_a_day=10))
+    created = store.run(commands.create(new, tenant=tenant, remember_seconds=60, max_queued=10))
+    assert created.outcome is Outcome.CREATED
+    assert store.redis.hget(f"musicgen:waiting:{Queue.TRAININGS}", "long") == "500"
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_delete_forgets_what_has_ended_and_only_that(store: PredictionStore, kind: Kind) -> None:
+    create(store, kind=kind)
     assert not store.run(commands.delete("one"))
     store.run(commands.cancel("one"))
     assert store.run(commands.delete("one"))
     with pytest.raises(PredictionNotFound):
         get(store)
-    assert store.run(commands.list_page("ann", FIRST_PAGE, 10)) == ([], None)
+    assert store.run(commands.list_page("ann", FIRST_PAGE, 10, kind)) == ([], None)
     left = [key for key in store.redis.keys("musicgen:*") if "one" in key]
     assert left == []
 

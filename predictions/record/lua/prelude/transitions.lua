@@ -27,7 +27,7 @@ local function write_fields(id, fields)
       owe_webhook(id, WEBHOOK.logs)
     elseif name == 'progress' and percent(value) ~= percent(progress) then
       emit(id, EVENT.progress, value)
-    elseif name == 'output_key' then
+    elseif name == 'output_key' or name == 'output' then
       owe_webhook(id, WEBHOOK.output)
     end
   end
