@@ -177,9 +177,12 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in listening:
-            task.cancel()
-        await asyncio.gather(*listening, return_exceptions=True)
+        pending = set(listening)
+        while pending:
+            # Again and again: Python 3.11's `wait_for`, in which redis-py sends, can lose a cancellation.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.5)
         await services.store.close()
         app.access_log.tell()
         # Here, for the signal that ends the server then ends the process.

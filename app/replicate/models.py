@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import deepcopy
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -133,7 +136,7 @@ async def list_versions(
 ) -> Page[VersionBody]:
     """List the versions of a model, newest first."""
     model = await fine_tunes.named(services, tenant, f"{model_owner}/{model_name}")
-    return Page(results=_versions(model, await services.models.all()))
+    return Page(results=list(_versions(model, await services.models.all())))
 
 
 @router.get("/models/{model_owner}/{model_name}/versions/{version_id}")
@@ -158,33 +161,35 @@ async def delete_version(
 
 def _model(model: ServedModel | FineTune, models: tuple[ServedModel, ...], base_url: str) -> ModelBody:
     owner, _, name = model.name.partition("/")
-    versions = _versions(model, models)
     body = ModelBody(
         url=f"{base_url}/models/{model.name}",
         owner=owner,
         name=name,
-        latest_version=versions[0] if versions else None,
+        latest_version=next(_versions(model, models), None),
     )
     if isinstance(model, ServedModel):
         return body
     return body.model_copy(update={"visibility": model.visibility, "description": model.description})
 
 
-def _versions(model: ServedModel | FineTune, models: tuple[ServedModel, ...]) -> list[VersionBody]:
-    """Return a model's versions, newest first; `models`: the registry's, a fine-tune's bases among them."""
+def _versions(model: ServedModel | FineTune, models: tuple[ServedModel, ...]) -> Iterator[VersionBody]:
+    """Yield a model's versions, newest first; `models`: the registry's, a fine-tune's bases among them."""
     if isinstance(model, ServedModel):
-        schema = _schema(model.name, model, is_fine_tune=False)
-        return [_version(version, UNKNOWN_TIME, schema) for version in model.versions]
-    return [
-        _version(
-            version.id, version.created_at, _schema(model.name, fine_tunes.base_of(models, version), is_fine_tune=True)
-        )
-        for version in model.versions
-    ]
+        for served in model.versions:
+            yield _version(served, UNKNOWN_TIME, _schema(model.name, model, is_fine_tune=False))
+    else:
+        for version in model.versions:
+            base = fine_tunes.base_of(models, version)
+            yield _version(version.id, version.created_at, _schema(model.name, base, is_fine_tune=True))
 
 
 def _version(version_id: str, created_at: datetime, schema: dict[str, Any]) -> VersionBody:
     return VersionBody(id=version_id, created_at=created_at, cog_version=COG_VERSION, openapi_schema=schema)
+
+
+@cache
+def _input_schema() -> dict[str, Any]:
+    return Input.model_json_schema(ref_template="#/components/schemas/{model}")
 
 
 def _schema(name: str, base: ServedModel | None, *, is_fine_tune: bool) -> dict[str, Any]:
@@ -192,7 +197,7 @@ def _schema(name: str, base: ServedModel | None, *, is_fine_tune: bool) -> dict[
 
     `base`: the model whose workers serve it; None where there are none.
     """
-    given = Input.model_json_schema(ref_template="#/components/schemas/{model}")
+    given = deepcopy(_input_schema())
     parts = given.pop("$defs", {})
     if not is_fine_tune:
         del given["properties"]["adapter_strength"]

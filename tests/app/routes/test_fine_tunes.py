@@ -21,6 +21,7 @@ from predictions.tenants import Scope
 from predictions.token_file import changing
 from tests.app.conftest import TUNE, WORDS, api_server
 from tests.records import claim
+from tests.servers import wait_until
 
 ANN, BOB = "a-token-of-ann", "a-token-of-bob"
 
@@ -134,7 +135,7 @@ def test_a_prediction_of_a_fine_tune_waits_for_its_base(
     assert body["input"]["adapter_strength"] == 1
     stored = store.run(record.get(body["id"]))
     assert (stored.queue, stored.base, stored.base_version) == ("generation:bob/words", "bob/words", WORDS.version)
-    assert ann.get("/models/bob/words").json()["queued"] == 1
+    wait_until(lambda: ann.get("/models/bob/words").json()["queued"] == 1)
 
 
 def test_the_name_alone_means_the_newest_version(ann: httpx.Client, store: PredictionStore) -> None:
