@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "musicgen"
 VALUES = {path.stem: path for path in sorted((ROOT / "deploy" / "helm" / "examples").glob("*.yaml"))}
 RELEASE, NAMESPACE = "music", "music"
-COMPONENTS = ("api", "webhooks", "worker")
+COMPONENTS = ("api", "webhooks", "worker", "trainer")
 """Those that run this project's own code."""
 
 Object = dict[str, Any]

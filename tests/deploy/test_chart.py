@@ -35,6 +35,9 @@ HEALTH_PATHS = {"startupProbe": "/health/startup", "livenessProbe": "/health/liv
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 GRACE_SECONDS = {"20s": 20, "1m": 60, "2m": 120, "10m": 600}
 
+TRAINS = {"two-models", "cpu"}
+"""The examples in which a model is trained."""
+
 each_example = pytest.mark.parametrize("example", VALUES)
 
 
@@ -63,7 +66,7 @@ def test_a_wrong_object_is_found() -> None:
     wrong = {**service, "spec": {**service["spec"], "portz": []}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, KUBERNETES[-1], strict=True)
-    [scaled] = charts.of_kind(charts.rendered("cpu"), "ScaledObject")
+    [scaled] = charts.of_kind(charts.rendered("production"), "ScaledObject")
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**scaled, "spec": {**scaled["spec"], "minReplicas": 0}}, SCHEMAS["ScaledObject"])
 
@@ -121,7 +124,8 @@ def test_what_pods_mount_is_there(example: str) -> None:
 @each_example
 def test_commands_exist(example: str, capsys: pytest.CaptureFixture[str]) -> None:
     ours = workloads(charts.rendered(example), *COMPONENTS)
-    assert {charts.component(workload) for workload in ours} == set(COMPONENTS)
+    found = {charts.component(workload) for workload in ours}
+    assert found == (set(COMPONENTS) if example in TRAINS else set(COMPONENTS) - {"trainer"})
     for workload in ours:
         assert "command" not in container(workload), "the image's entry point is the command musicgen"
         with pytest.raises(SystemExit) as exit_:
@@ -154,7 +158,7 @@ def test_variables_are_settings_and_are_accepted(example: str, tmp_path: Path, m
             settings.require_safe_binding()
             assert settings.tokens_file is None or mount_of(workload, str(settings.tokens_file))
             assert port_names(workload)["http"] == settings.port == Settings.model_fields["port"].default
-        elif charts.component(workload) == "worker":
+        elif charts.component(workload) in ("worker", "trainer"):
             served.add(container(workload)["args"][-1])
             gpus = container(workload)["resources"].get("limits", {}).get("nvidia.com/gpu", 0)
             assert settings.device == ("cuda" if gpus else "cpu")
@@ -265,8 +269,9 @@ def test_there_is_time_to_end(example: str) -> None:
     """At least as much as in the Compose file."""
     for workload in workloads(charts.rendered(example), *COMPONENTS):
         name = charts.component(workload)
-        if name == "worker" and "nvidia.com/gpu" not in container(workload).get("resources", {}).get("limits", {}):
-            name = "worker-cpu"
+        limits = container(workload).get("resources", {}).get("limits", {})
+        if name in ("worker", "trainer") and "nvidia.com/gpu" not in limits:
+            name += "-cpu"
         assert pod(workload)["terminationGracePeriodSeconds"] >= GRACE_SECONDS[COMPOSE[name]["stop_grace_period"]]
         # Not process 1, which ignores SIGTERM until the model is loaded.
         assert name == "api" or pod(workload)["shareProcessNamespace"]
@@ -286,14 +291,15 @@ def test_images_and_the_settings_of_redis_are_those_of_compose() -> None:
         assert workload["spec"]["volumeClaimTemplates"]
     images = {container(workload)["image"] for workload in workloads(charts.rendered("cpu"), *COMPONENTS)}
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-    assert images == {f"{COMPOSE['api']['image']}:{version}", COMPOSE["worker-cpu"]["image"]}
+    workers = {COMPOSE[name]["image"] for name in ("worker-cpu", "trainer-cpu")}
+    assert images == {f"{COMPOSE['api']['image']}:{version}", *workers}
 
 
 def test_a_worker_with_gpus_asks_for_them_and_runs_the_image_with_cuda() -> None:
-    for workload in workloads(charts.rendered("two-models"), "worker"):
+    for workload in workloads(charts.rendered("two-models"), "worker", "trainer"):
         resources = container(workload)["resources"]
         assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == 1
-        assert container(workload)["image"] == COMPOSE["worker"]["image"]
+        assert container(workload)["image"] == COMPOSE[charts.component(workload)]["image"]
         assert pod(workload)["runtimeClassName"] == "nvidia"
     melody, other = workloads(charts.rendered("two-models"), "worker")
     assert {melody["spec"]["replicas"], other["spec"]["replicas"]} == {1, 2}
@@ -301,11 +307,76 @@ def test_a_worker_with_gpus_asks_for_them_and_runs_the_image_with_cuda() -> None
     assert melody["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
 
 
+@pytest.mark.parametrize("example", sorted(TRAINS))
+def test_what_trains_is_like_what_generates_but_for_what_it_does(example: str) -> None:
+    objects = charts.rendered(example)
+    [trainer] = workloads(objects, "trainer")
+    model = trainer["metadata"]["labels"]["musicgen/model"]
+    worker = charts.named(objects, "Deployment", f"music-musicgen-worker-{model}")
+    command, options = container(worker)["args"][0], container(worker)["args"][1:]
+    assert container(trainer)["args"] == [command, "--trainings", *options]
+    assert trainer["spec"].get("replicas", 1) == 1
+    assert not charts.matches(worker["spec"]["selector"]["matchLabels"], trainer)
+    variables = {variable["name"] for variable in container(trainer)["env"]}
+    generating = {variable["name"] for variable in container(worker)["env"]}
+    assert generating - variables == {"MUSICGEN_DTYPE"}
+    assert variables <= generating
+    for placed in ("nodeSelector", "tolerations", "runtimeClassName", "serviceAccountName"):
+        assert pod(trainer).get(placed) == pod(worker).get(placed)
+    volumes = [{volume["name"]: volume for volume in pod(one)["volumes"]} for one in (trainer, worker)]
+    assert volumes[0]["data"] == volumes[1]["data"], "both find the model, and where it was fetched only once"
+    assert volumes[0]["temporary"]["emptyDir"]["sizeLimit"] == "20Gi", "a dataset may unpack to 16 GiB"
+
+
+def test_trainings_change_what_they_name_and_nothing_else() -> None:
+    [pocket_model] = pocket()
+    given = {"enabled": True, "gpus": 1, "nodeSelector": {"gpu": "large"}, "replicas": 2}
+    models = [{**pocket_model, "nodeSelector": {"size": "large"}, "maxRequests": 4, "trainings": given}]
+    more = ("--values", VALUES["minimal"], "--set", "contentCredentials.existingSecret=certificate")
+    objects = charts.render(*more, "--set-json", f"models={json.dumps(models)}")
+    [trainer], [worker] = workloads(objects, "trainer"), workloads(objects, "worker")
+    assert (trainer["spec"]["replicas"], worker["spec"]["replicas"]) == (2, 1)
+    assert (pod(trainer)["nodeSelector"], pod(worker)["nodeSelector"]) == ({"gpu": "large"}, {"size": "large"})
+    resources = container(trainer)["resources"]
+    assert resources["requests"] == {**container(worker)["resources"]["requests"], "nvidia.com/gpu": 1}
+    assert container(trainer)["image"] == COMPOSE["worker"]["image"]
+    assert "nvidia.com/gpu" not in container(worker)["resources"]["requests"]
+    missing = {variable["name"] for variable in container(worker)["env"]}
+    missing -= {variable["name"] for variable in container(trainer)["env"]}
+    assert missing == {"MUSICGEN_MAX_REQUESTS", "MUSICGEN_C2PA_CERTIFICATE", "MUSICGEN_C2PA_KEY"}
+    assert "credentials" not in {volume["name"] for volume in pod(trainer)["volumes"]}
+    said = notes(*more, "--set-json", f"models={json.dumps(models)}")
+    assert "music-musicgen-trainer-pocket, whose image needs the extra finetuning" in said
+    assert "share a disk" not in said
+    models = [{**models[0], "cache": {"size": "20Gi"}}]
+    assert "share a disk" in notes(*more, "--set-json", f"models={json.dumps(models)}")
+
+
+def test_trainings_are_scaled_by_the_metrics_of_the_api() -> None:
+    objects = charts.rendered("cpu")
+    [trainer] = workloads(objects, "trainer")
+    scaled = charts.named(objects, "ScaledObject", trainer["metadata"]["name"])["spec"]
+    assert scaled["scaleTargetRef"] == {"name": trainer["metadata"]["name"]}
+    assert "replicas" not in trainer["spec"]
+    assert scaled["advanced"]["scalingModifiers"]["target"] == "1", "a worker trains one at a time"
+    [service] = [one for one in charts.of_kind(objects, "Service") if one["metadata"]["name"].endswith("-api-metrics")]
+    chosen = [one for one in workloads(objects) if charts.matches(service["spec"]["selector"], one)]
+    assert [charts.component(one) for one in chosen] == ["api"]
+    assert "musicgen/metrics" not in service["metadata"]["labels"], "or Prometheus would ask the API twice"
+    [port] = service["spec"]["ports"]
+    # Without an address of its own the Service does not translate ports.
+    assert port["port"] == port_names(chosen[0])["metrics"]
+    address = f"http://{service['metadata']['name']}.{charts.NAMESPACE}:{port['port']}/metrics"
+    assert {trigger["metadata"]["url"] for trigger in scaled["triggers"]} == {address}
+    names = {one["metadata"]["name"] for one in charts.of_kind(charts.rendered("two-models"), "Service")}
+    assert service["metadata"]["name"] not in names, "without KEDA nobody asks there"
+
+
 @pytest.mark.parametrize("example", ["production", "cpu"])
 def test_workers_are_scaled_by_what_waits_and_runs(example: str) -> None:
     objects = charts.rendered(example)
     [worker] = workloads(objects, "worker")
-    [scaled] = charts.of_kind(objects, "ScaledObject")
+    scaled = charts.named(objects, "ScaledObject", worker["metadata"]["name"])
     assert "replicas" not in worker["spec"], "or an update of the release would undo what KEDA has done"
     spec = scaled["spec"]
     assert spec["minReplicaCount"] == 0
@@ -375,6 +446,12 @@ def test_a_closed_network_lets_in_and_out_what_the_values_say() -> None:
     peers = charts.named(with_keda, "NetworkPolicy", "music-musicgen-api")["spec"]["ingress"][0]["from"]
     assert peers[0] == values["clients"][0]
     assert len(peers) == 2
+    scraped = charts.named(with_keda, "NetworkPolicy", "music-musicgen")["spec"]["ingress"][0]["from"]
+    assert scraped == values["scrapers"], "without trainings KEDA reads no metrics"
+    models = json.dumps([{**pocket()[0], "trainings": {"enabled": True}}])
+    trained = ("--values", VALUES["tenants"], "--set", "keda.enabled=true", "--set-json", f"models={models}")
+    policy = charts.named(charts.render(*trained), "NetworkPolicy", "music-musicgen")["spec"]
+    assert policy["ingress"][0]["from"] == [*values["scrapers"], peers[1]]
 
 
 def test_the_registry_says_what_the_values_say(tmp_path: Path) -> None:
@@ -403,6 +480,15 @@ def test_the_registry_says_what_the_values_say(tmp_path: Path) -> None:
         ("s3.keys=false", "versitygw needs keys"),
         ("ingress.enabled=true", "The ingress needs ingress.host"),
         ("models[0].scale.min=3,models[0].scale.max=2", "scale.min above scale.max"),
+        (
+            "models[0].trainings.enabled=true,models[0].trainings.scale.min=3",
+            "trainings.scale.min above trainings.scale.max",
+        ),
+        (
+            "models[0].trainings.enabled=true,models[0].cache.size=9Gi,models[0].cache.accessMode=ReadWriteOncePod",
+            "set cache.accessMode to ReadWriteMany",
+        ),
+        ("models[0].trainings.dtype=int8", "additional properties 'dtype' not allowed"),
         ("models[0].model=pocket", "'/models/0/model'"),
         ("models[0].replica=2", "additional properties 'replica' not allowed"),
         ("settings.retention_hour=2", "'retention_hour'"),
@@ -450,7 +536,9 @@ def test_every_value_is_explained_and_in_the_schema() -> None:
     documented = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
-    model = {f"models[].{name}" for name in schema["$defs"]["model"]["properties"]}
+    properties = schema["$defs"]["model"]["properties"]
+    model = {f"models[].{name}" for name in properties}
+    model |= {f"models[].trainings.{name}" for name in properties["trainings"]["properties"]}
     assert documented == {path for path in leaves(values) if not path.startswith("models")} | model
     assert set(values) == set(schema["properties"]) - {"global"}
 

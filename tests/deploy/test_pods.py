@@ -1,12 +1,13 @@
 """The pods of deploy/helm/examples/cpu.yaml as processes here: the arguments and variables that helm rendered, word for
 word but for addresses and folders, with a Valkey and an S3 server in the place of those in the cluster.
 
-One song is made from nothing, and another after the model was scaled to zero. KEDA's questions are asked as it asks
-them.
+One song is made from nothing, and another after the model was scaled to zero. The worker that trains does the same with
+the table of a dataset. KEDA's questions are asked as it asks them.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import signal
@@ -14,18 +15,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 
 from cli.redis_server import server_program
 from predictions.settings import PREFIX, Settings
 from tests.deploy import charts
 from tests.deploy.charts import Object
+from tests.finetuning.conftest import tune, write_clip
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
 from tests.servers import free_port, wait_until
 
@@ -46,6 +49,8 @@ class Node:
     folder: Path
     replacements: dict[str, str]
     """What the manifests say, and what is here in its place."""
+    metrics_ports: dict[str, int] = field(default_factory=dict)
+    """By component: pods have addresses of their own, processes here do not."""
 
     @contextmanager
     def run(self, component: str, *program: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -55,8 +60,8 @@ class Node:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         variables = charts.environment(workload, SECRETS)
         known = {name: self.here(value) for name, value in variables.items() if is_known(name)}
-        # Pods have addresses of their own, processes here do not.
-        known["MUSICGEN_METRICS_PORT"] = str(free_port())
+        self.metrics_ports[component] = free_port()
+        known["MUSICGEN_METRICS_PORT"] = str(self.metrics_ports[component])
         arguments = [self.here(charts.expanded(text, variables)) for text in charts.container(workload)["args"]]
         log = self.folder / f"{component}.log"
         with log.open("ab") as output:
@@ -110,18 +115,21 @@ class Cluster:
         body: Object = self.client.get(f"/predictions/{prediction}").json()
         return body
 
-    def measured(self) -> int:
+    def measured(self, component: str = "worker") -> int:
         """What KEDA computes: its formula over the values of its triggers."""
-        [scaled] = charts.of_kind(charts.rendered("cpu"), "ScaledObject")
-        values = {}
-        for trigger in scaled["spec"]["triggers"]:
-            # Without a token, and under the name of the Service.
-            path = httpx.URL(trigger["metadata"]["url"]).path
-            host = {"Host": httpx.URL(trigger["metadata"]["url"]).host, "Authorization": ""}
-            body = self.client.get(path, headers=host).json()
-            values[trigger["name"]] = chosen(body, trigger["metadata"]["valueLocation"])
+        scaled = charts.named(charts.rendered("cpu"), "ScaledObject", f"music-musicgen-{component}-pocket")
+        values = {trigger["name"]: self.told(trigger["metadata"]) for trigger in scaled["spec"]["triggers"]}
         terms = scaled["spec"]["advanced"]["scalingModifiers"]["formula"].split(" + ")
         return sum(values[term] for term in terms)
+
+    def told(self, trigger: dict[str, str]) -> int:
+        """What a trigger reads, without a token and under the name of the Service."""
+        url = httpx.URL(trigger["url"])
+        headers = {"Host": url.host, "Authorization": ""}
+        if trigger["format"] == "json":
+            return chosen(self.client.get(url.path, headers=headers).json(), trigger["valueLocation"])
+        address = f"http://127.0.0.1:{self.node.metrics_ports['api']}{url.path}"
+        return sample(httpx.get(address, headers=headers, trust_env=False).text, trigger["valueLocation"])
 
 
 def chosen(body: Object, location: str) -> int:
@@ -132,6 +140,19 @@ def chosen(body: Object, location: str) -> int:
     value = found[match[3]]
     assert type(value) is int
     return value
+
+
+def sample(text: str, location: str) -> int:
+    """What a selector of the one form that the chart uses leads to in metrics: a name, and a model."""
+    match = re.fullmatch(r'(\w+)\{model="([^"]+)"\}', location)
+    assert match, location
+    [found] = [
+        item.value
+        for family in text_string_to_metric_families(text)
+        for item in family.samples
+        if (item.name, item.labels) == (match[1], {"model": match[2]})
+    ]
+    return int(found)
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +194,9 @@ def valkey(port: int) -> tuple[str, ...]:
     return ("sh", "-c", f'shift; exec "{server_program()}" "$@" --port {port} --bind 127.0.0.1', "sh")
 
 
-def answers(client: httpx.Client) -> bool:
+def answers(client: httpx.Client, url: str = "/health-check") -> bool:
     try:
-        return client.get("/health-check").status_code == 200
+        return client.get(url).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -205,3 +226,34 @@ def test_from_nothing_to_music_and_back_from_zero(cluster: Cluster) -> None:
     with cluster.start("worker"):
         assert cluster.ended(accepted.json()["id"])["status"] == "succeeded"
     assert cluster.measured() == 0
+
+
+def test_a_worker_that_trains_and_back_from_zero(cluster: Cluster, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "tune.wav", tune(0)).read_bytes()
+    dataset = f"data:audio/wav;base64,{base64.b64encode(clip).decode()}"
+    order = {"input": {"dataset": dataset, "description": "a tune", "inspect": True}}
+
+    def post() -> httpx.Response:
+        return cluster.client.post("/trainings", json=order)
+
+    def read(training: httpx.Response) -> Object:
+        body: Object = cluster.client.get(f"/trainings/{training.json()['id']}").json()
+        return body
+
+    def ends(training: httpx.Response, process: subprocess.Popen[bytes]) -> None:
+        wait_until(lambda: read(training)["completed_at"] is not None, seconds=MINUTES, every=0.2, process=process)
+        assert (read(training)["status"], len(read(training)["output"]["table"])) == ("succeeded", 1)
+
+    assert post().status_code == 503, "the first worker has to announce itself: hence initialCooldownPeriod"
+    assert cluster.measured("trainer") == 0
+    with cluster.start("trainer") as trainer:
+        ready = f"http://127.0.0.1:{cluster.node.metrics_ports['trainer']}/health/ready"
+        wait_until(lambda: answers(cluster.client, ready), seconds=MINUTES, every=0.2, process=trainer)
+        ends(post(), trainer)
+
+    accepted = post()
+    assert accepted.status_code == 202
+    assert (cluster.measured("trainer"), cluster.measured()) == (1, 0)
+    with cluster.start("trainer") as trainer:
+        ends(accepted, trainer)
+    assert cluster.measured("trainer") == 0

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ COMPOSE = ROOT / "docker-compose.yml"
 PROXY = ROOT / "deploy" / "proxy.yml"
 OBSERVE = ROOT / "deploy" / "observe"
 SECRETS = {"MUSICGEN_API_TOKENS", "MUSICGEN_SECRET", "MUSICGEN_S3_ACCESS_KEY", "MUSICGEN_S3_SECRET_KEY"}
-OURS = {"api", "webhooks", "worker", "worker-cpu"}
+WORKERS = {"worker": "gpu", "worker-cpu": "cpu", "trainer": "trainings", "trainer-cpu": "trainings-cpu"}
+"""Those that need torch, and their profiles."""
+OURS = {"api", "webhooks", *WORKERS}
 OBSERVERS = {"prometheus", "grafana", "jaeger"}
 BUILT = OURS - {"webhooks"}
 
@@ -128,21 +131,46 @@ def test_tokens_reach_the_api_alone(services: dict[str, Service]):
 
 
 def test_workers_run_a_command_that_exists(services: dict[str, Service], capsys: pytest.CaptureFixture[str]):
-    command = services["webhooks"]["command"]
-    assert "--queues" in command
-    with pytest.raises(SystemExit) as exit_:
-        main([*command, "--help"])
-    assert exit_.value.code == 0
-    assert command[-1] in capsys.readouterr().out
+    commands = {name: services[name]["command"] for name in OURS if "command" in services[name]}
+    assert {name: command[1] for name, command in commands.items()} == {
+        "webhooks": "--queues",
+        "trainer": "--trainings",
+        "trainer-cpu": "--trainings",
+    }
+    for command in commands.values():
+        with pytest.raises(SystemExit) as exit_:
+            main([*command, "--help"])
+        assert exit_.value.code == 0
+        assert command[-1] in capsys.readouterr().out
 
 
 def test_a_worker_of_each_kind_is_one_word_away(services: dict[str, Service], example: dict[str, str]):
-    assert services["worker"]["profiles"] == ["gpu"]
-    assert services["worker-cpu"]["profiles"] == ["cpu"]
+    assert {name: services[name]["profiles"] for name in WORKERS} == {name: [word] for name, word in WORKERS.items()}
     assert example["COMPOSE_PROFILES"] == "gpu"
-    (device,) = services["worker"]["deploy"]["resources"]["reservations"]["devices"]
-    assert device["capabilities"] == ["gpu"]
-    assert "deploy" not in services["worker-cpu"]
+    for name in WORKERS:
+        device = services[name]["environment"]["MUSICGEN_DEVICE"]
+        assert services[name]["build"]["args"]["TORCH"] == services[name]["image"].partition(":")[2] == device
+        reserved = services[name].get("deploy")
+        assert (reserved is not None) == (device == "cuda")
+        if reserved is not None:
+            (gpu,) = reserved["resources"]["reservations"]["devices"]
+            assert gpu["capabilities"] == ["gpu"]
+
+
+def test_images_have_the_extras_that_their_workers_need(services: dict[str, Service], example: dict[str, str]):
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for name in WORKERS:
+        extras = with_defaults(services[name]["build"]["args"]["EXTRAS"]).split(",")
+        assert set(extras) <= set(known)
+        assert "engine" in extras
+        assert ("finetuning" in extras) == ("--trainings" in services[name].get("command", []))
+    assert set(example["TRAINER_EXTRAS"].split(",")) == {"engine", "finetuning", "melody"} <= set(known)
+
+
+def test_datasets_are_unpacked_on_a_disk(services: dict[str, Service]):
+    for name in ("trainer", "trainer-cpu"):
+        assert services[name]["tmpfs"] == []
+        assert set(services[name]["volumes"]) == {*services["worker"]["volumes"], "/tmp"}
 
 
 @pytest.mark.parametrize("name", sorted(OURS))

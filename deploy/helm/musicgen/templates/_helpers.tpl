@@ -203,6 +203,13 @@ checksum/secrets: {{ toJson .Values.secrets.values | sha256sum }}
 {{- end }}
 {{- end -}}
 
+{{/* "true" where trainings are scaled by what the API's metrics say, else nothing. */}}
+{{- define "musicgen.scalesTrainings" -}}
+{{- if .Values.keda.enabled -}}
+{{- range .Values.models }}{{ if dig "trainings" "enabled" false . }}true{{ end }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* models.toml. A string, number or boolean of JSON is one of TOML too. */}}
 {{- define "musicgen.registry" -}}
 {{- $default := first .Values.models -}}
@@ -264,6 +271,15 @@ abilities = {{ include "musicgen.inlineTable" . }}
 {{- $scale := default dict .scale -}}
 {{- if gt (int (dig "min" 0 $scale)) (int (dig "max" 1 $scale)) -}}
 {{- fail (printf "models: %s has scale.min above scale.max." .name) -}}
+{{- end -}}
+{{- if dig "trainings" "enabled" false . -}}
+{{- $scale := default dict .trainings.scale -}}
+{{- if gt (int (dig "min" 0 $scale)) (int (dig "max" 1 $scale)) -}}
+{{- fail (printf "models: %s has trainings.scale.min above trainings.scale.max." .name) -}}
+{{- end -}}
+{{- if eq (dig "cache" "accessMode" "" .) "ReadWriteOncePod" -}}
+{{- fail (printf "models: %s has a disk for one pod alone, and trainings need it too: set cache.accessMode to ReadWriteMany or ReadWriteOnce." .name) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if ne (len $names) (len (uniq $names)) }}{{ fail "models: two sets of workers have one name." }}{{ end -}}
