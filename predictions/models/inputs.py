@@ -24,6 +24,11 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """A JSON number: neither a string nor a boolean is one."""
 
 
+def without_fraction(value: object) -> object:
+    """Take 8.0 for 8: JSON has one type of number, and some languages write every number with a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT else value
+
+
 class Input(BaseModel):
     """What to generate. Send a `prompt`, an `input_audio`, or both."""
 
@@ -129,8 +134,7 @@ class Input(BaseModel):
     )
     @classmethod
     def _without_fraction(cls, value: object) -> object:
-        """Take 8.0 for 8: JSON has one type of number, and some languages write every number with a point."""
-        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT else value
+        return without_fraction(value)
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from musicgen_core.options import MAX_SEED
 from predictions.errors import FieldError, InvalidInput
-from predictions.models.inputs import MAX_URL_LENGTH, Number, is_too_long
+from predictions.models.inputs import MAX_URL_LENGTH, Number, is_too_long, without_fraction
 
 MAX_RATE = 0.1
 EPOCHS, UPDATES_PER_EPOCH = 3, 100
@@ -22,7 +22,7 @@ EPOCHS, UPDATES_PER_EPOCH = 3, 100
 class TrainingInput(BaseModel):
     """What to train on, and how."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, title="TrainingInput")
+    model_config = ConfigDict(extra="forbid", frozen=True, title="TrainingSettings")
 
     dataset: Annotated[
         str,
@@ -133,6 +133,15 @@ class TrainingInput(BaseModel):
     model_version: Annotated[
         str | None, Field(max_length=200, description="Ignored: the base is the version that is trained.")
     ] = None
+
+    @field_validator(
+        *("steps", "rank", "alpha", "batch_size", "warm_up", "evaluate_every", "patience", "seed"),
+        *("epochs", "updates_per_epoch"),
+        mode="before",
+    )
+    @classmethod
+    def _without_fraction(cls, value: object) -> object:
+        return without_fraction(value)
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:

@@ -97,7 +97,7 @@ test("a field that is new in the API has a place on the page", async (t) => {
   await field(page, "Continue it").check({ force: true });
   ids.push(...(await page.locator("[id^=field-]").evaluateAll((all) => all.map(({ id }) => id.replace("field-", "")))));
   const missing = Object.keys(components.schemas.Input.properties).filter((name) => !ids.includes(name));
-  assert.deepEqual(missing, ["continuation"]); // This one is a choice of two.
+  assert.deepEqual(missing, ["continuation", "adapter_strength"]); // A choice of two; and for fine-tunes alone.
 });
 
 test("what is wrong stands at its field", async (t) => {

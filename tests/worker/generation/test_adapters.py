@@ -93,7 +93,7 @@ def test_predictions_of_fine_tunes_and_of_their_base_are_made_together(
     tmp_path: Path,
 ) -> None:
     first, second, _ = versions
-    asked = [(first, 1.0), (None, 1.0), (second, 1.0), (first, 0.5), (first, 0.0)]
+    asked = [(first, 1.0), (None, 1.0), (second, 1.0), (first, 2.0), (first, 0.0)]
     for number, (version, strength) in enumerate(asked):
         create(store, number, version, strength)
     card = CARD.model_copy(update={"name": "b/base", "version": "v1", "checksum": "c"})

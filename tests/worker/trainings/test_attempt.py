@@ -202,6 +202,7 @@ def begun(deployment: Deployment, trainer: Trainer) -> threading.Thread:
 def test_a_cancelled_training_stops_and_leaves_nothing(deployment: Deployment, songs: bytes) -> None:
     deployment.ask(songs, **QUICK | {"steps": 20_000, "evaluate_every": 1, "patience": 20_000})
     thread = begun(deployment, deployment.trainer())
+    wait_until(lambda: deployment.get().progress is not None)
     deployment.store.run(commands.cancel("one"))
     thread.join()
     ended = deployment.get()
