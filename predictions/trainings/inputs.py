@@ -14,7 +14,8 @@ from musicgen_core.options import MAX_SEED
 from predictions.errors import FieldError, InvalidInput
 from predictions.models.inputs import MAX_URL_LENGTH, Number, is_too_long, without_fraction
 
-MAX_RATE = 0.1
+MIN_RATE, MAX_RATE = 1e-7, 0.1
+MAX_STEPS = 20_000
 EPOCHS, UPDATES_PER_EPOCH = 3, 100
 """How often the data is gone through, and in how many steps each time, where a request says only one of both."""
 
@@ -61,7 +62,7 @@ class TrainingInput(BaseModel):
         StrictInt,
         Field(
             ge=1,
-            le=20_000,
+            le=MAX_STEPS,
             description="At most: the training ends earlier where the held-out loss no longer improves.",
         ),
     ] = 500
@@ -73,16 +74,16 @@ class TrainingInput(BaseModel):
     dropout: Annotated[
         Number, Field(ge=0, le=0.9, description="Share of the adapter's inputs that a step leaves out.")
     ] = 0.05
-    learning_rate: Annotated[Number, Field(ge=1e-7, le=MAX_RATE, description="The highest one, after the warm-up.")] = (
-        2e-4
-    )
+    learning_rate: Annotated[
+        Number, Field(ge=MIN_RATE, le=MAX_RATE, description="The highest one, after the warm-up.")
+    ] = 2e-4
     batch_size: Annotated[StrictInt, Field(ge=1, le=64, description="Pieces a step.")] = 4
     warm_up: Annotated[
         StrictInt,
         Field(
             validation_alias=AliasChoices("warm_up", "warmup"),
             ge=0,
-            le=20_000,
+            le=MAX_STEPS,
             description="Steps over which the learning rate rises. Also called `warmup`.",
         ),
     ] = 20
@@ -102,10 +103,10 @@ class TrainingInput(BaseModel):
         Number, Field(ge=0.01, le=0.9, description="Share of the files that is not trained on; one at least.")
     ] = 0.1
     evaluate_every: Annotated[
-        StrictInt, Field(ge=1, le=20_000, description="Steps between two measurements of the held-out loss.")
+        StrictInt, Field(ge=1, le=MAX_STEPS, description="Steps between two measurements of the held-out loss.")
     ] = 25
     patience: Annotated[
-        StrictInt, Field(ge=1, le=20_000, description="Measurements without a better one that end the training.")
+        StrictInt, Field(ge=1, le=MAX_STEPS, description="Measurements without a better one that end the training.")
     ] = 4
     seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED, description="Seed of the random numbers.")] = 0
     sample_seconds: Annotated[
@@ -114,17 +115,18 @@ class TrainingInput(BaseModel):
 
     # What only the other trainer knows.
     epochs: Annotated[
-        StrictInt | None, Field(ge=1, le=20_000, description="With `updates_per_epoch` (100), in the place of `steps`.")
+        StrictInt | None,
+        Field(ge=1, le=MAX_STEPS, description="With `updates_per_epoch` (100), in the place of `steps`."),
     ] = None
     updates_per_epoch: Annotated[
-        StrictInt | None, Field(ge=1, le=20_000, description="With `epochs` (3), in the place of `steps`.")
+        StrictInt | None, Field(ge=1, le=MAX_STEPS, description="With `epochs` (3), in the place of `steps`.")
     ] = None
     auto_labeling: Annotated[
         StrictBool | None, Field(description="The same as `tempo_and_key`: genre, mood and instruments are not found.")
     ] = None
     lr: Annotated[
         Number | None,
-        Field(ge=0, description="`learning_rate`; ignored beyond 0.1, where it is D-Adaptation's factor."),
+        Field(ge=MIN_RATE, description="`learning_rate`; ignored beyond 0.1, where it is D-Adaptation's factor."),
     ] = None
     optimizer: Annotated[str | None, Field(max_length=100, description="Ignored: it is AdamW.")] = None
     lr_scheduler: Annotated[
@@ -156,8 +158,13 @@ class TrainingInput(BaseModel):
             )
         for name, others in (("steps", ("epochs", "updates_per_epoch")), ("learning_rate", ("lr",))):
             given = [other for other in others if getattr(self, other) is not None]
-            if name in self.model_fields_set and given and not self._is_factor:
+            if name in self.model_fields_set and given and not (name == "learning_rate" and self._is_factor):
                 errors.append(FieldError(given[0], f"is there beside {name}", "send one of them"))
+        if self._all_updates > MAX_STEPS:
+            remedy = f"{MAX_STEPS} steps in all is the most"
+            errors.append(FieldError("epochs", f"times updates_per_epoch is {self._all_updates}", remedy))
+        if self.lr is not None and self.lr > MAX_RATE and not self._is_factor:
+            errors.append(FieldError("lr", f"is {self.lr:g}", f"send {MAX_RATE} at most, or leave it out"))
         if errors:
             # Not a ValueError: pydantic passes it on unchanged, with its fields and remedies.
             raise InvalidInput(*errors)
@@ -168,17 +175,23 @@ class TrainingInput(BaseModel):
         """Whether `lr` is the factor by which D-Adaptation, the other trainer's default, takes its own rate."""
         return self.lr is not None and self.lr > MAX_RATE and self.optimizer in (None, "dadam")
 
+    @property
+    def _all_updates(self) -> int:
+        """The steps that `epochs` and `updates_per_epoch` ask for; 0 where neither is there."""
+        if self.epochs is None and self.updates_per_epoch is None:
+            return 0
+        return (self.epochs or EPOCHS) * (self.updates_per_epoch or UPDATES_PER_EPOCH)
+
     def settled(self) -> Self:
-        """The same in the names that count: steps, learning rate, tempo and key. Raises InvalidInput."""
+        """The same in the names that count: steps, learning rate, tempo and key."""
         changes: dict[str, object] = {}
-        if self.epochs is not None or self.updates_per_epoch is not None:
-            steps = (self.epochs or EPOCHS) * (self.updates_per_epoch or UPDATES_PER_EPOCH)
-            changes |= {"steps": steps, "epochs": None, "updates_per_epoch": None}
+        if self._all_updates:
+            changes |= {"steps": self._all_updates, "epochs": None, "updates_per_epoch": None}
         if self.lr is not None and not self._is_factor:
             changes |= {"learning_rate": self.lr, "lr": None}
         if self.auto_labeling:
             changes |= {"tempo_and_key": True}
-        return self.model_validate({**self.model_dump(), **changes}) if changes else self
+        return self.model_copy(update=changes)
 
     def ignored(self) -> list[str]:
         """What the request asks for and does not get, a sentence each, for the training's log."""
