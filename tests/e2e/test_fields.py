@@ -494,13 +494,13 @@ def unknown_fields_are_named(model: Model, one: Outcome, several: Outcome) -> No
     assert several.refused.keys() == {"tempo", "duration", "top_p"}
 
 
-@row({"duration": 3})
+@row({"duration": 12})
 def progress_in_lines_of_tqdm_and_in_the_record(model: Model, outcome: Outcome) -> None:
     """Replicate's client reads the progress from these lines."""
     steps = re.findall(r"^\s*(\d+)%\s*\|.+?\|\s*(\d+)/(\d+)", outcome.body["logs"], re.MULTILINE)
-    assert steps[-1] == ("100", "153", "153")
+    assert steps[-1] == ("100", "603", "603")
     assert len(steps) > 2
-    expected = {"completed_steps": 153, "total_steps": 153, "fraction": 1.0}
+    expected = {"completed_steps": 603, "total_steps": 603, "fraction": 1.0}
     assert outcome.body["progress"] == expected
 
 
