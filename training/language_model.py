@@ -9,6 +9,10 @@ In the first phase the model learns songs: their chords, rhythms and instruments
 loop goes round, there is little left to learn: a song has few chords, and guessing their order costs a hundredth of all
 loss. So in the second phase half of the batches are patchworks, in which only what came a loop ago tells what comes.
 
+Until then the model has never heard an error. In music that it generates, the first note that came too early was taken
+for a new beat, which all parts followed. So in the third phase it hears false onsets, between the beats of a song, and
+learns to go on as if they were none.
+
 Codes are embedded more quietly than positions: a layer norm stands before each attention, and codes as loud as the
 positions hide from it how far it looks back, so that no head learns to look back by one loop. The losses of the first
 loop and of the later ones, printed separately, show whether loops are copied.
@@ -16,6 +20,7 @@ loop and of the later ones, printed separately, show whether loops are copied.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -50,11 +55,17 @@ LONG_FRAMES, LONG_BATCH = 750, 5
 """The same for clips of 30 s, so that late positions are learnt."""
 LONG_EVERY = 8
 """One step in this number uses long clips."""
-SONGS_SHARE, SONGS_RATE, PATCHWORK_RATE = 0.6, 1.5e-3, 1e-3
-"""The first phase's share of all steps, and the learning rates of both."""
+PHASE_STEPS = (6000, 4000, 3000)
+"""Steps of the three phases: songs, patchworks, false onsets."""
+PHASE_RATES = (1.5e-3, 1e-3, 6e-4)
+"""The phases' highest learning rates."""
 WARM_UP = 200
-PATCHWORKS = 0.5
-"""Share of the batches of the second phase that are patchworks."""
+PATCHWORKS = (0.0, 0.5, 0.25)
+"""Share of the batches of each phase that are patchworks."""
+FALSE_ONSETS = (0.0, 0.0, 0.04)
+"""Probability, in each phase, that a part of a song has a false onset in a sixteenth."""
+TOGETHER = 0.25
+"""Share of the songs in which all parts have their false onsets together."""
 PATCHWORK_CAPTION = "patchwork of {}"
 BEATS = BARS * STEPS_PER_BAR // 4
 """Beats of a loop."""
@@ -100,6 +111,8 @@ class Batch(NamedTuple):
     """One-hot `[batch, CHROMA_FRAMES, 12]`; bin 0 in all frames for an example without melody."""
     codes: Tensor
     """`[batch, codebooks, frames]`."""
+    heard: Tensor
+    """The codes that the model hears, of the same shape: `codes`, but for false onsets."""
     loop_frames: Tensor
     """Frames of each song's loop, `[batch]`."""
 
@@ -120,12 +133,45 @@ def patchwork(clip: Clip, beats: Codes, random: np.random.Generator) -> Clip:
     return Clip(clip.style, np.tile(loop, LOOPS), np.zeros_like(clip.chroma), from_a_bar=True)
 
 
+def with_false_onsets(codes: Codes, clips: Sequence[Clip], share: float, random: np.random.Generator) -> Codes:
+    """`codes`, `[batch, codebooks, frames]`, with false onsets in this share of the sixteenths of each part.
+
+    After a sixteenth's first frame, and at most until its end, the part plays what it, or the same part of another of
+    the clips, plays from a sixteenth on. So no true onset is lost: what comes next can be told in spite of them.
+    """
+    heard = codes.copy()
+    steps = [clip.style.frames_per_step for clip in clips]
+    for index, clip in enumerate(clips):
+        if not clip.from_a_bar:  # where its sixteenths begin is not known
+            continue
+        drawn = random.random((codes.shape[2] // steps[index], CODEBOOKS)) < share
+        if random.random() < TOGETHER:
+            drawn[:] = drawn[:, :1]
+        for step in np.flatnonzero(drawn.any(1)):
+            parts = np.flatnonzero(drawn[step])
+            other = index if random.random() < 0.5 else int(random.integers(len(clips)))
+            begin = int(random.integers(1, steps[index]))
+            length = int(random.integers(1, steps[index] - begin + 1))
+            source = int(random.integers(codes.shape[2] // steps[other])) * steps[other]
+            false = codes[other, parts, source : source + length]
+            at = step * steps[index] + begin
+            heard[index, parts, at : at + false.shape[1]] = false
+    return heard
+
+
 def make_batch(
-    clips: Sequence[Clip], frames: int, tokenizer: Any, random: np.random.Generator, *, patchworks: bool = False
+    clips: Sequence[Clip],
+    frames: int,
+    tokenizer: Any,
+    random: np.random.Generator,
+    *,
+    patchworks: bool = False,
+    false_onsets: float = 0.0,
 ) -> Batch:
     """Draw captions and conditions for `clips`, and cut or loop them to `frames`.
 
     `patchworks`: they are such, and all captions say so, lest any other request be answered with one.
+    `false_onsets`: the share of sixteenths in which each part has one (`with_false_onsets`).
 
     In inference, the text of a request without one is a single zero vector, or as many as guidance's conditional text
     has. Both occur here, in batches without text and in examples without text.
@@ -142,14 +188,15 @@ def make_batch(
     captions = [""] * len(clips) if textless else captions_of_one_length(clips, tokenizer, random, form)
     encoded = tokenizer(captions, padding=True, return_tensors="pt")
     has_text, has_melody = np.isin(kinds, (0, 1)), np.isin(kinds, (1, 2))
+    codes = np.stack([looped(clip.codes, clip.style.loop_frames, 0, frames) for clip in clips])
+    heard = with_false_onsets(codes, clips, false_onsets, random)
     chroma = np.stack([clip.chroma * np.uint8(follows) for clip, follows in zip(clips, has_melody, strict=True)])
     return Batch(
         text=encoded["input_ids"],
         text_mask=encoded["attention_mask"] * torch.from_numpy(has_text).long()[:, None],
         chroma=functional.one_hot(torch.from_numpy(chroma).long(), CHROMA_BINS).float(),
-        codes=torch.from_numpy(
-            np.stack([looped(clip.codes, clip.style.loop_frames, 0, frames) for clip in clips])
-        ).long(),
+        codes=torch.from_numpy(codes).long(),
+        heard=torch.from_numpy(heard).long(),
         loop_frames=torch.tensor([clip.style.loop_frames for clip in clips]),
     )
 
@@ -181,7 +228,7 @@ def losses_by_frame(model: Any, batch: Batch) -> Tensor:
     states = model.text_encoder(input_ids=batch.text, attention_mask=attended).last_hidden_state
     text = model.enc_to_dec_proj(states) * batch.text_mask[..., None]
     prefix = torch.cat([model.audio_enc_to_dec_proj(batch.chroma), text], dim=1)
-    inputs = delayed(batch.codes)
+    inputs = delayed(batch.heard)
     decoder = model.decoder.model.decoder
     hidden = decoder(input_ids=inputs.flatten(0, 1), encoder_hidden_states=prefix, use_cache=False).last_hidden_state
     hidden, frames = hidden[:, prefix.shape[1] :], batch.codes.shape[2]
@@ -242,7 +289,7 @@ class LanguageTraining:
         self.model.to(device)
         average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING))  # type: ignore[no-untyped-call]
         learnt = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        songs_steps = round(SONGS_SHARE * steps)
+        ends = [round(steps * end / sum(PHASE_STEPS)) for end in itertools.accumulate(PHASE_STEPS, initial=0)]
         self._clips = clips
         self._beats = beats_of(clips)
         self._tokenizer = tokenizer
@@ -250,8 +297,11 @@ class LanguageTraining:
         self.trainer = Trainer(
             name="language_model",
             parts={"model": self.model, "average": average},
-            optimiser=torch.optim.AdamW(learnt, SONGS_RATE, betas=(0.9, 0.98), weight_decay=0.05),
-            phases=(Phase(songs_steps, SONGS_RATE), Phase(steps - songs_steps, PATCHWORK_RATE)),
+            optimiser=torch.optim.AdamW(learnt, betas=(0.9, 0.98), weight_decay=0.05),
+            phases=[
+                Phase(end - begin, rate)
+                for (begin, end), rate in zip(itertools.pairwise(ends), PHASE_RATES, strict=True)
+            ],
             seed=seed,
             stream=LANGUAGE_STREAM,
             warm_up=WARM_UP,
@@ -262,10 +312,12 @@ class LanguageTraining:
         is_long = self.trainer.step % LONG_EVERY == LONG_EVERY - 1
         batch_size, frames = (LONG_BATCH, LONG_FRAMES) if is_long else (LOOPS_BATCH, LOOPS_FRAMES)
         chosen = [self._clips[i] for i in random.integers(len(self._clips), size=batch_size)]
-        patchworks = self.trainer.phase == 1 and random.random() < PATCHWORKS
+        phase = self.trainer.phase
+        patchworks = phase > 0 and random.random() < PATCHWORKS[phase]
         if patchworks:
             chosen = [patchwork(clip, self._beats[clip.style.pace], random) for clip in chosen]
-        made = make_batch(chosen, frames, self._tokenizer, random, patchworks=patchworks)
+        false_onsets = 0.0 if patchworks else FALSE_ONSETS[phase]
+        made = make_batch(chosen, frames, self._tokenizer, random, patchworks=patchworks, false_onsets=false_onsets)
         batch = Batch(*(part.to(self._device) for part in made))
         with torch.autocast(self._device.type, torch.bfloat16):
             losses = losses_by_frame(self.model, batch)
@@ -284,7 +336,7 @@ class LanguageTraining:
 
 def main() -> None:
     """Train, or resume training, into a folder."""
-    arguments = parse_arguments("language_model", __doc__, steps=10_000)
+    arguments = parse_arguments("language_model", __doc__, steps=sum(PHASE_STEPS))
     tokenizer = load_tokenizer(arguments.folder, arguments.seed)
     codec = EncodecModel.from_pretrained(arguments.folder / "codec")
     text_encoder = T5EncoderModel.from_pretrained(arguments.folder / "text_encoder")

@@ -236,7 +236,7 @@ def test_the_thread_sleeps_and_wakes() -> None:
 
 
 def test_tasks_are_done_in_the_engines_thread_one_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four threads that always want something computed, and requests that run meanwhile."""
+    """Four threads that always want something computed, and a request that runs meanwhile."""
     done: list[str] = []
     step = BatchDecoder.step
     monkeypatch.setattr(BatchDecoder, "step", lambda decoder: (done.append("step"), step(decoder))[1])
@@ -250,8 +250,8 @@ def test_tasks_are_done_in_the_engines_thread_one_between_two_steps(monkeypatch:
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        generations = [engine.submit(make_request(seed=seed)) for seed in range(2)]
-        assert all(generation.wait(60) for generation in generations)
+        # One alone: between two there may be a pause, in which the thread has nothing but tasks.
+        assert engine.submit(make_request()).wait(60)
         ended.set()
         for thread in threads:
             thread.join()
