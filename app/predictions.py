@@ -238,7 +238,7 @@ async def _new_prediction(
     """Check what is asked for, and store the audio that comes with it; `original`: the prediction that is repeated."""
     chosen = await fine_tunes.for_version(services, submission.owner, version)
     model = chosen.served
-    value = value if original else with_defaults(value, model.entry.defaults)
+    value = value if original else with_defaults(value, model.defaults)
     check_duration(value, services.settings.max_duration)
     _check_allowance(value, services.tokens.tenant_of(submission.owner).limits)
     check_abilities(value, model.card)
