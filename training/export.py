@@ -20,7 +20,7 @@ from training.command import parse_arguments
 from training.language_model import AVERAGING_PREFIX, model_config
 from training.tokenizer import load_tokenizer
 
-SAMPLING = {"top_p": 0.7, "guidance_scale": 2.0}
+SAMPLING = {"temperature": 0.5, "top_p": 0.9, "guidance_scale": 2.0}
 """How the model is played where nobody says otherwise: so that its parts stay together (docs/pocket.md)."""
 LIBRARIES = ("torch", "transformers", "scikit-learn", "tokenizers", "numpy")
 
