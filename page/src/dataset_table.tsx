@@ -2,7 +2,7 @@ import { useEffect, useRef } from "preact/hooks";
 
 import type { Training } from "./api.ts";
 import { hasEnded } from "./follow.ts";
-import { clock, secondsOf } from "./format.ts";
+import { clock } from "./format.ts";
 import { Icon } from "./icons.tsx";
 import type { components } from "./schema.gen.ts";
 import { cancelTraining } from "./trainings.ts";
@@ -48,9 +48,7 @@ function Table({ inspected }: { inspected: Inspected }) {
         <table>
           <thead>
             <tr>
-              <th scope="col">File</th>
-              <th scope="col">From</th>
-              <th scope="col">Length</th>
+              <th scope="col">Piece</th>
               <th scope="col">Caption</th>
             </tr>
           </thead>
@@ -69,9 +67,10 @@ function Piece({ row }: { row: Row }) {
   const { name, start, seconds, caption, clipped, dropped_reason: dropped } = row;
   return (
     <tr class={dropped ? "dropped" : undefined}>
-      <td>{name}</td>
-      <td class="number">{secondsOf(start)}</td>
-      <td class="number">{secondsOf(seconds)}</td>
+      <td>
+        {name}
+        {seconds > 0 && <span class="dataset-place number">{`${clock(start)} – ${clock(start + seconds)}`}</span>}
+      </td>
       <td>
         {dropped ? `Dropped: ${dropped}` : caption}
         {clipped && !dropped && <span class="tag">clipped</span>}
