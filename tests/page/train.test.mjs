@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { after, test } from "node:test";
+import { beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { alertOf, button, dialog, fact, field, generate, MUSIC_MS, notesOf, open, playable, prompt, take, until } from "./browser.mjs";
@@ -46,7 +46,7 @@ async function clear() {
     await ask(`/v1/models/${name}`, { method: "DELETE" });
   }
 }
-after(clear);
+beforeEach(clear);
 
 test("a zip of songs becomes a fine-tune that is compared and played with", async (t) => {
   const page = await open(t);
@@ -125,7 +125,6 @@ test("a zip of songs becomes a fine-tune that is compared and played with", asyn
 });
 
 test("fine-tunes are shown to everybody, played with, and deleted after a question", async (t) => {
-  await clear();
   await trained("kept");
   const page = await open(t);
   await openFineTunes(page);
@@ -148,7 +147,6 @@ test("fine-tunes are shown to everybody, played with, and deleted after a questi
 });
 
 test("a training is cancelled, and another one gets the same model", async (t) => {
-  await clear();
   const page = await open(t);
   await openFineTunes(page);
   await fineTunes(page).locator("input[type=file]").setInputFiles(SONGS);
@@ -230,7 +228,6 @@ async function throughAllStates(page, check) {
 }
 
 test("axe finds nothing wrong, in light and dark colours, and it fits every screen", async (t) => {
-  await clear();
   await trained("seen".repeat(20), { description: "a tune, ".repeat(30) });
   for (const [name, view] of Object.entries(VIEWS)) {
     const page = await open(t, { colorScheme: "light", ...view, ...CALM });
