@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -42,16 +43,17 @@ _DATA_URI = re.compile(r"data:(?P<type>[^;,]{0,255})(?P<parameters>(?:;[^;,]{0,2
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 UNKNOWN_TYPE = "application/octet-stream"
 MAX_NAME_LENGTH = 255
+MEASURED_BYTES = 1024 * 1024
 _FILE_PATH = re.compile(rf"(?:{V1})?/files/(?P<id>[A-Za-z0-9_-]+)/?")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An audio file as a client sent it."""
+    """A file as a client sent it."""
 
     name: str
     content_type: str
-    content: bytes
+    file: IO[bytes]
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,6 @@ class InlineAudio:
     """What stands in its place in the body: a data URI without data, which names its SHA-256."""
     content_type: str
     file: IO[bytes]
-
-    def read(self) -> bytes:
-        """Return its bytes; blocks."""
-        self.file.seek(0)
-        return self.file.read()
 
 
 INLINE_AUDIO: ContextVar[InlineAudio | None] = ContextVar("INLINE_AUDIO", default=None)
@@ -88,8 +85,7 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
     """Keep an uploaded file: its bytes in object storage, its record in Redis. Raises StorageLimitReached."""
     file_id = new_id()
     limits = services.tokens.tenant_of(owner).limits
-    # Of a large file this takes a while.
-    digest = await to_thread.run_sync(lambda: hashlib.sha256(upload.content).hexdigest())
+    size, digest = await to_thread.run_sync(_measure, upload.file)
     # The record first: should this process die in between, retention finds the record and clears what there is.
     file = await services.store.run(
         commands.put_file(
@@ -97,7 +93,7 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
             owner=owner,
             name=upload.name,
             content_type=upload.content_type,
-            size=len(upload.content),
+            size=size,
             sha256=digest,
             metadata=metadata,
             max_stored_bytes=max_stored_bytes(limits),
@@ -106,7 +102,7 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
     if file is None:
         raise StorageLimitReached(limits.stored_mb or 0.0)
     try:
-        await to_thread.run_sync(services.storage.put, file_key(file_id), upload.content, upload.content_type)
+        await to_thread.run_sync(services.storage.put, file_key(file_id), upload.file, upload.content_type)
     except StorageError:
         # The record in any case: what may be left of the bytes belongs to nobody, and housekeeping deletes it.
         with suppress(StorageError):
@@ -115,6 +111,15 @@ async def store(services: Services, owner: str, upload: Upload, metadata: Mappin
             await services.store.run(commands.delete_file(file_id))
         raise
     return file
+
+
+def _measure(file: IO[bytes]) -> tuple[int, str]:
+    """Return a file's size and the SHA-256 of its bytes, in hex; of a large one this takes a while."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(MEASURED_BYTES):
+        digest.update(piece)
+    return file.tell(), digest.hexdigest()
 
 
 def max_stored_bytes(limits: Limits) -> int:
@@ -142,10 +147,13 @@ async def delete(services: Services, owner: str, file_id: str) -> None:
     await services.store.run(commands.delete_file(file_id))
 
 
-async def resolve(services: Services, owner: str, base_url: str, field: str, uri: str) -> tuple[str, str | None]:
+async def resolve(
+    services: Services, owner: str, base_url: str, field: str, uri: str, max_bytes: int
+) -> tuple[str, str | None]:
     """Return the URL to store for a field's file, and the id of the uploaded file that it refers to, if it does.
 
-    A data URI becomes an uploaded file, so that the queue and the records stay small. `base_url` belongs to the part of
+    A data URI becomes an uploaded file, so that the queue and the records stay small. An uploaded file may have at most
+    `max_bytes`; the worker sees to the others. `base_url` belongs to the part of
     the API that the client uses; files of either part are known. Raises InvalidInput, FileNotFound,
     StorageLimitReached.
     """
@@ -154,7 +162,10 @@ async def resolve(services: Services, owner: str, base_url: str, field: str, uri
         return f"{base_url}/files/{file.id}", file.id
     path = _path_here(services, base_url, uri)
     if path is not None and (match := _FILE_PATH.fullmatch(path)):
-        return uri, (await read(services, owner, match["id"])).id
+        file = await read(services, owner, match["id"])
+        if file.size > max_bytes:
+            raise InvalidInput(FieldError(field, f"has {file.size} bytes", f"send at most {max_bytes} bytes"))
+        return uri, file.id
     try:
         require_reachable(services, field, uri)
     except InvalidInput as error:
@@ -204,10 +215,9 @@ async def _store_data_uri(services: Services, owner: str, field: str, uri: str) 
     if inline is None or inline.uri != uri:
         return await store(services, owner, _decode_data_uri(field, uri, services.settings.max_input_audio_bytes))
     async with services.large_files:
-        content = await to_thread.run_sync(inline.read)
-        if not content:
+        if not inline.file.seek(0, io.SEEK_END):
             raise _empty(field)
-        return await store(services, owner, Upload(field, media_type(inline.content_type), content))
+        return await store(services, owner, Upload(field, media_type(inline.content_type), inline.file))
 
 
 def _decode_data_uri(field: str, uri: str, max_bytes: int) -> Upload:
@@ -227,7 +237,7 @@ def _decode_data_uri(field: str, uri: str, max_bytes: int) -> Upload:
         raise _empty(field)
     if len(content) > max_bytes:
         raise InvalidInput(FieldError(field, f"holds {len(content)} bytes", f"send at most {max_bytes} bytes"))
-    return Upload(field, media_type(match["type"]), content)
+    return Upload(field, media_type(match["type"]), io.BytesIO(content))
 
 
 def _empty(field: str) -> InvalidInput:

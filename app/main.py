@@ -83,7 +83,7 @@ def create_app(settings: Settings, exposition: Exposition | None = None) -> Appl
         lifespan=_running,
         generate_unique_id_function=_operation_id,
         telemetry=_telemetry(settings),
-        max_body_size=int(settings.max_input_audio_bytes * BODY_OVERHEAD) + BODY_ALLOWANCE_BYTES,
+        max_body_size=_max_body_size(settings),
     )
     app.add_middleware(HeadByGet)
     if settings.tokens_file is not None:
@@ -107,6 +107,11 @@ def create_app(settings: Settings, exposition: Exposition | None = None) -> Appl
         app.include_router(metrics_router(exposition))
     add_problem_handlers(app)
     return app
+
+
+def _max_body_size(settings: Settings) -> int:
+    longest = max(settings.max_input_audio_bytes * BODY_OVERHEAD, settings.max_upload_bytes)
+    return int(longest) + BODY_ALLOWANCE_BYTES
 
 
 def _telemetry(settings: Settings) -> TelemetryConfig:

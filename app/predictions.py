@@ -182,15 +182,19 @@ async def delete(services: Services, owner: str, prediction_id: str, kind: Kind 
     await services.store.run(commands.delete(prediction_id))
 
 
-async def list_deliveries(services: Services, owner: str, prediction_id: str) -> list[Delivery]:
-    """Return the webhooks of a prediction, oldest first, with every attempt to deliver them."""
-    await read(services, owner, prediction_id)
+async def list_deliveries(
+    services: Services, owner: str, prediction_id: str, kind: Kind = Kind.PREDICTION
+) -> list[Delivery]:
+    """Return the webhooks of a prediction, or a training, oldest first, with every attempt to deliver them."""
+    await read(services, owner, prediction_id, kind)
     return await services.store.run(deliveries.of(prediction_id))
 
 
-async def redeliver(services: Services, owner: str, prediction_id: str, delivery_id: str) -> Delivery:
+async def redeliver(
+    services: Services, owner: str, prediction_id: str, delivery_id: str, kind: Kind = Kind.PREDICTION
+) -> Delivery:
     """Send a webhook again, at once and with all its retries; raises DeliveryNotFound."""
-    await read(services, owner, prediction_id)
+    await read(services, owner, prediction_id, kind)
     return await services.store.run(deliveries.redeliver(prediction_id, delivery_id))
 
 
@@ -234,7 +238,7 @@ async def _new_prediction(
     """Check what is asked for, and store the audio that comes with it; `original`: the prediction that is repeated."""
     chosen = await fine_tunes.for_version(services, submission.owner, version)
     model = chosen.served
-    value = value if original else with_defaults(value, model.entry.defaults)
+    value = value if original else with_defaults(value, model.defaults)
     check_duration(value, services.settings.max_duration)
     _check_allowance(value, services.tokens.tenant_of(submission.owner).limits)
     check_abilities(value, model.card)
@@ -244,7 +248,10 @@ async def _new_prediction(
         files.require_reachable(services, "webhook", submission.webhook.url)
     input_file = original.input_file if original else None
     if input_file is None and (uri := value.input_audio) is not None:
-        url, input_file = await files.resolve(services, submission.owner, submission.base_url, "input_audio", uri)
+        max_bytes = services.settings.max_input_audio_bytes
+        url, input_file = await files.resolve(
+            services, submission.owner, submission.base_url, "input_audio", uri, max_bytes
+        )
         value = value.model_copy(update={"input_audio": url})
     return NewPrediction(
         id=submission.prediction_id or new_id(),

@@ -55,7 +55,10 @@ async def _new_training(services: Services, submission: Submission, order: Order
     await _check_destination(services, submission.owner, order.destination, inspect=value.inspect)
     if submission.webhook is not None:
         files.require_reachable(services, "webhook", submission.webhook.url)
-    url, file_id = await files.resolve(services, submission.owner, submission.base_url, "dataset", value.dataset)
+    max_bytes = services.settings.max_dataset_bytes
+    url, file_id = await files.resolve(
+        services, submission.owner, submission.base_url, "dataset", value.dataset, max_bytes
+    )
     return NewPrediction(
         id=new_id(),
         kind=Kind.TRAINING,

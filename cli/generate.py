@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from cli.terminal import shown_logs
 from musicgen_core.options import MAX_SEED, OutputFormat
 
+OWN = "default: the model's own"
+
 if TYPE_CHECKING:
     from musicgen_core import Marks, MusicGen, Waveform
 
@@ -48,16 +50,13 @@ def _add_music_options(parser: argparse.ArgumentParser) -> None:
         help="the longest music that is made; beyond 30 it is made in windows of 30 s; default %(default)s",
     )
     group.add_argument("--seed", type=int, default=-1, help="-1, the default: a random one")
-    group.add_argument("--temperature", type=float, default=1.0, help="0: always the likeliest token; default 1")
-    group.add_argument(
-        "--top-k", type=int, default=250, help="sample among the k likeliest tokens; 0: all; default 250"
-    )
-    group.add_argument("--top-p", type=float, default=0.0, help="sample by probability mass; 0, the default: by top-k")
+    group.add_argument("--temperature", type=float, help=f"0: always the likeliest token; {OWN}, of most 1")
+    group.add_argument("--top-k", type=int, help=f"sample among the k likeliest tokens; 0: all; {OWN}, of most 250")
+    group.add_argument("--top-p", type=float, help=f"sample by probability mass; 0: by top-k; {OWN}, of most 0")
     group.add_argument(
         "--classifier-free-guidance",
         type=float,
-        default=3.0,
-        help="how closely the inputs are followed; 1: no guidance; 0: inputs ignored; default 3",
+        help=f"how closely the inputs are followed; 1: no guidance; 0: inputs ignored; {OWN}, of most 3",
     )
     group.add_argument(
         "--normalization-strategy",

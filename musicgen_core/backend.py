@@ -12,6 +12,7 @@ from musicgen_core.adapters.adapter import Adapter
 from musicgen_core.diffusion.decoder import MultiBandDiffusion
 from musicgen_core.engine.engine import EngineStatistics
 from musicgen_core.engine.measures import EngineMeasures
+from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.executor import Executor
 from musicgen_core.generation_input import ResolvedInput
 from musicgen_core.job import Decoder, Job
@@ -42,6 +43,8 @@ class Backend(Protocol):
     trained: bool
     """False for the noise model, whose weights are random."""
     abilities: Abilities
+    sampling: SamplingParams
+    """How tokens are drawn where an input does not say."""
     max_requests: int
     """How many requests are generated together; more wait their turn."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from musicgen_core.abilities import Abilities
 from musicgen_core.adapters.adapter import Adapter, AdapterUse
@@ -30,7 +30,8 @@ class GenerationInput:
     """Seconds of new music; of clip and new music together with the continuation mode "total"."""
     seed: int | None = None
     """The same seed gives the same music: 0 to 2**32 - 1. None: a random one, see `Job.seed`."""
-    sampling: SamplingParams = field(default_factory=SamplingParams)
+    sampling: SamplingParams | None = None
+    """How tokens are drawn; None: as the model's folder says, see `MusicGen.sampling`."""
     input_audio: Waveform | None = None
     """A clip at the model's sample rate, whose melody is followed."""
     continuation: bool = False
@@ -70,8 +71,12 @@ class ResolvedInput:
     adapter: AdapterUse | None = None
 
 
-def resolve(given: GenerationInput, name: str, abilities: Abilities, *, hop: int) -> ResolvedInput:
-    """Give every field its meaning, for the model `name` with these abilities; `hop`: samples per token frame.
+def resolve(
+    given: GenerationInput, name: str, abilities: Abilities, sampling: SamplingParams, *, hop: int
+) -> ResolvedInput:
+    """Give every field its meaning, for the model `name` with these abilities.
+
+    `sampling`: the model's own; `hop`: samples per token frame.
 
     Raises UnsupportedByModel where the model cannot follow a melody, InvalidRequest where the input makes no sense.
     """
@@ -90,7 +95,7 @@ def resolve(given: GenerationInput, name: str, abilities: Abilities, *, hop: int
         prompt=given.prompt,
         frames=frames,
         seed=seed,
-        sampling=given.sampling,
+        sampling=given.sampling or sampling,
         melody=None if given.continuation else clip,
         continuation=continued,
         normalization=given.normalization,

@@ -102,6 +102,11 @@ class MusicGen:
         return self.backend.abilities
 
     @property
+    def sampling(self) -> SamplingParams:
+        """How tokens are drawn where an input does not say: the official models' defaults, or what its folder names."""
+        return self.backend.sampling
+
+    @property
     def codec(self) -> Codec:
         """Waveform to tokens and back."""
         return self.backend.codec
@@ -150,7 +155,7 @@ class MusicGen:
         Raises UnsupportedByModel where the model cannot follow a melody or has no MultiBand Diffusion, InvalidRequest
         where the input makes no sense.
         """
-        return self.backend.submit(resolve(given, self.name, self.abilities, hop=self.backend.codec.hop))
+        return self.backend.submit(resolve(given, self.name, self.abilities, self.sampling, hop=self.backend.codec.hop))
 
     def generate(
         self,
@@ -162,10 +167,10 @@ class MusicGen:
         continuation_mode: ContinuationMode | str = ContinuationMode.EXTEND,
         continuation_start: float = 0.0,
         continuation_end: float | None = None,
-        temperature: float = 1.0,
-        top_k: int = 250,
-        top_p: float = 0.0,
-        guidance: float = 3.0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        guidance: float | None = None,
         seed: int | None = None,
         normalization: NormalizationStrategy | str = NormalizationStrategy.LOUDNESS,
         multi_band_diffusion: bool = False,
@@ -176,17 +181,23 @@ class MusicGen:
         """Make one piece of music and wait for it.
 
         Give a prompt, an audio file, or both; the file's melody is followed, or, with `continuation`, the file is
-        continued. The other parameters are those of GenerationInput and SamplingParams; a `seed` of None or -1 is a
-        random one, which is logged. `on_progress` gets the steps done and the steps in all. Raises InvalidRequest,
-        UnsupportedByModel, AudioDecodeError.
+        continued. The other parameters are those of GenerationInput and SamplingParams; of the latter, None is the
+        model's own (`sampling`). A `seed` of None or -1 is a random one, which is logged. `on_progress` gets the steps
+        done and the steps in all. Raises InvalidRequest, UnsupportedByModel, AudioDecodeError.
         """
         if prompt is None and input_audio is None:
             raise InvalidRequest("Give a prompt, an audio file, or both.")
+        own = self.sampling
         given = GenerationInput(
             prompt=prompt,
             duration=duration,
             seed=None if seed == -1 else seed,
-            sampling=SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance),
+            sampling=SamplingParams(
+                temperature=own.temperature if temperature is None else temperature,
+                top_k=own.top_k if top_k is None else top_k,
+                top_p=own.top_p if top_p is None else top_p,
+                guidance=own.guidance if guidance is None else guidance,
+            ),
             input_audio=None if input_audio is None else self.read_audio(Path(input_audio)),
             continuation=continuation,
             continuation_mode=_option(ContinuationMode, continuation_mode, "continuation mode"),

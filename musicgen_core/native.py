@@ -28,6 +28,7 @@ from musicgen_core.errors import UnsupportedByModel
 from musicgen_core.executor import PassingThread, Resumable
 from musicgen_core.generation_input import ResolvedInput
 from musicgen_core.job import Job
+from musicgen_core.own_sampling import read_own_sampling
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class NativeBackend:
             max_seconds=max_seconds,
             multi_band_diffusion=parts.diffusion is not None,
         )
+        self.sampling = read_own_sampling(folder)
         self.max_requests = parts.max_requests
         self.executor = parts.engine
         self.codec = parts.codec

@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     max_input_audio_mb: Amount = Field(32.0, le=4096)
     max_input_audio_seconds: Amount = Field(600.0, le=DAY_SECONDS)
     max_dataset_mb: Amount = Field(2048.0, le=65_536)
-    """What a worker downloads for a training; an uploaded file is limited as input audio is."""
+    """What a worker downloads for a training."""
+    max_upload_mb: Amount = Field(256.0, le=4096)
+    """The largest file of POST /files; one of max_input_audio_mb may be uploaded in any case."""
     download_timeout_seconds: Amount = Field(60.0, le=HOUR_SECONDS)
     outbound_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
     """Comma-separated private networks (CIDR) that input_audio, datasets and webhooks may reach."""
@@ -223,6 +225,11 @@ class Settings(BaseSettings):
     def max_dataset_bytes(self) -> int:
         """The largest dataset that a worker downloads, in bytes."""
         return int(self.max_dataset_mb * 1024 * 1024)
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """The largest uploaded file, in bytes."""
+        return int(max(self.max_upload_mb, self.max_input_audio_mb) * 1024 * 1024)
 
     @property
     def max_input_audio_bytes(self) -> int:

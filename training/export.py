@@ -20,6 +20,8 @@ from training.command import parse_arguments
 from training.language_model import AVERAGING_PREFIX, model_config
 from training.tokenizer import load_tokenizer
 
+SAMPLING = {"top_p": 0.7, "guidance_scale": 2.0}
+"""How the model is played where nobody says otherwise: so that its parts stay together (docs/pocket.md)."""
 LIBRARIES = ("torch", "transformers", "scikit-learn", "tokenizers", "numpy")
 
 
@@ -37,7 +39,7 @@ def assemble(folder: Path, seed: int) -> tuple[Any, Any]:
     }
     model.load_state_dict(averaged)
     model.audio_encoder.load_state_dict(codec.state_dict())
-    model.generation_config.update(**generation_fields(CODES))
+    model.generation_config.update(**generation_fields(CODES, **SAMPLING))
     return model.eval(), tokenizer
 
 

@@ -11,7 +11,7 @@ loss. So in the second phase half of the batches are patchworks, in which only w
 
 Until then the model has never heard an error. In music that it generates, the first note that came too early was taken
 for a new beat, which all parts followed. So in the third phase it hears false onsets, between the beats of a song, and
-learns to go on as if they were none.
+learns to go on as if they were none; in the fourth, it also hears parts that come a frame or two early or late.
 
 Codes are embedded more quietly than positions: a layer norm stands before each attention, and codes as loud as the
 positions hide from it how far it looks back, so that no head learns to look back by one loop. The losses of the first
@@ -55,17 +55,21 @@ LONG_FRAMES, LONG_BATCH = 750, 5
 """The same for clips of 30 s, so that late positions are learnt."""
 LONG_EVERY = 8
 """One step in this number uses long clips."""
-PHASE_STEPS = (6000, 4000, 3000)
-"""Steps of the three phases: songs, patchworks, false onsets."""
-PHASE_RATES = (1.5e-3, 1e-3, 6e-4)
+PHASE_STEPS = (6000, 4000, 3000, 2400)
+"""Steps of the four phases: songs, patchworks, false onsets, shifts."""
+PHASE_RATES = (1.5e-3, 1e-3, 6e-4, 6e-4)
 """The phases' highest learning rates."""
 WARM_UP = 200
-PATCHWORKS = (0.0, 0.5, 0.25)
+PATCHWORKS = (0.0, 0.5, 0.25, 0.25)
 """Share of the batches of each phase that are patchworks."""
-FALSE_ONSETS = (0.0, 0.0, 0.04)
+FALSE_ONSETS = (0.0, 0.0, 0.04, 0.02)
 """Probability, in each phase, that a part of a song has a false onset in a sixteenth."""
+SHIFTS = (0.0, 0.0, 0.0, 0.01)
+"""Probability, in each phase, that a part of a song leaves the beat in a sixteenth."""
+LONGEST_SHIFT = 16
+"""Sixteenths after which it is back at the latest."""
 TOGETHER = 0.25
-"""Share of the songs in which all parts have their false onsets together."""
+"""Share of the songs in which all parts have their errors together."""
 PATCHWORK_CAPTION = "patchwork of {}"
 BEATS = BARS * STEPS_PER_BAR // 4
 """Beats of a loop."""
@@ -159,6 +163,28 @@ def with_false_onsets(codes: Codes, clips: Sequence[Clip], share: float, random:
     return heard
 
 
+def with_shifts(heard: Codes, clips: Sequence[Clip], share: float, random: np.random.Generator) -> Codes:
+    """`heard`, `[batch, codebooks, frames]`, whose parts leave the beat by a frame or two in this share of sixteenths.
+
+    They come early or late until LONGEST_SHIFT sixteenths later at most.
+    """
+    shifted = heard.copy()
+    frames = heard.shape[2]
+    for index, clip in enumerate(clips):
+        if not clip.from_a_bar:
+            continue
+        length = clip.style.frames_per_step
+        drawn = random.random((frames // length, CODEBOOKS)) < share
+        if random.random() < TOGETHER:
+            drawn[:] = drawn[:, :1]
+        for step in np.flatnonzero(drawn.any(1)):
+            parts = np.flatnonzero(drawn[step])
+            at = np.arange(step * length, min((step + random.integers(1, LONGEST_SHIFT + 1)) * length, frames))
+            source = np.clip(at + random.choice((-2, -1, 1, 2)), 0, frames - 1)
+            shifted[index, parts[:, None], at] = heard[index, parts[:, None], source]
+    return shifted
+
+
 def make_batch(
     clips: Sequence[Clip],
     frames: int,
@@ -167,11 +193,12 @@ def make_batch(
     *,
     patchworks: bool = False,
     false_onsets: float = 0.0,
+    shifts: float = 0.0,
 ) -> Batch:
     """Draw captions and conditions for `clips`, and cut or loop them to `frames`.
 
     `patchworks`: they are such, and all captions say so, lest any other request be answered with one.
-    `false_onsets`: the share of sixteenths in which each part has one (`with_false_onsets`).
+    `false_onsets`, `shifts`: in how many of the sixteenths a part has them (`with_false_onsets`, `with_shifts`).
 
     In inference, the text of a request without one is a single zero vector, or as many as guidance's conditional text
     has. Both occur here, in batches without text and in examples without text.
@@ -189,7 +216,7 @@ def make_batch(
     encoded = tokenizer(captions, padding=True, return_tensors="pt")
     has_text, has_melody = np.isin(kinds, (0, 1)), np.isin(kinds, (1, 2))
     codes = np.stack([looped(clip.codes, clip.style.loop_frames, 0, frames) for clip in clips])
-    heard = with_false_onsets(codes, clips, false_onsets, random)
+    heard = with_shifts(with_false_onsets(codes, clips, false_onsets, random), clips, shifts, random)
     chroma = np.stack([clip.chroma * np.uint8(follows) for clip, follows in zip(clips, has_melody, strict=True)])
     return Batch(
         text=encoded["input_ids"],
@@ -316,8 +343,8 @@ class LanguageTraining:
         patchworks = phase > 0 and random.random() < PATCHWORKS[phase]
         if patchworks:
             chosen = [patchwork(clip, self._beats[clip.style.pace], random) for clip in chosen]
-        false_onsets = 0.0 if patchworks else FALSE_ONSETS[phase]
-        made = make_batch(chosen, frames, self._tokenizer, random, patchworks=patchworks, false_onsets=false_onsets)
+        errors = {"false_onsets": FALSE_ONSETS[phase], "shifts": SHIFTS[phase]} if not patchworks else {}
+        made = make_batch(chosen, frames, self._tokenizer, random, patchworks=patchworks, **errors)
         batch = Batch(*(part.to(self._device) for part in made))
         with torch.autocast(self._device.type, torch.bfloat16):
             losses = losses_by_frame(self.model, batch)

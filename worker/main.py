@@ -24,6 +24,7 @@ from celery.exceptions import SecurityWarning
 from predictions.errors import StoreUnavailable, WrongSetting
 from predictions.models import announcements
 from predictions.models.card import Announcement
+from predictions.models.inputs import Input
 from predictions.models.registry import DeclaredAbilities, ModelEntry, worker_entry
 from predictions.observability import life
 from predictions.observability.logs import configure_logging
@@ -45,7 +46,7 @@ from worker.housekeeping import Housekeeper
 from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from musicgen_core import MusicGen
+    from musicgen_core import MusicGen, SamplingParams
 
 ENGINE_STUCK_SECONDS = 180.0
 """No decoding step and no stretch of other work takes this long, not even the first on a slow machine."""
@@ -309,8 +310,21 @@ def _announcement(model: MusicGen, revision: str) -> Announcement:
         channels=abilities.channels,
         sample_rate=abilities.sample_rate,
         max_duration=abilities.max_seconds,
+        defaults=_own_defaults(model.sampling),
         trained=model.trained,
         concurrency=model.max_requests,
         frame_rate=abilities.frame_rate,
         delay_frames=abilities.delay_frames,
     )
+
+
+def _own_defaults(sampling: SamplingParams) -> dict[str, int | float]:
+    """The inputs for which a model has defaults of its own."""
+    guidance = sampling.guidance
+    own = {
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "classifier_free_guidance": int(guidance) if guidance.is_integer() else guidance,
+    }
+    return {name: value for name, value in own.items() if value != Input.model_fields[name].default}

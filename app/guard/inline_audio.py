@@ -40,8 +40,10 @@ class BodyTooLarge(Exception):
 class AudioExtractor:
     """Takes the audio out of a JSON body; `rest` is what is left."""
 
-    def __init__(self, max_audio_bytes: int, max_rest_bytes: int) -> None:
+    def __init__(self, field: str, max_audio_bytes: int, max_rest_bytes: int) -> None:
+        """`field`: the one that takes a file, for errors."""
         self.rest = bytearray()
+        self._field = field
         self._max_rest_bytes = max_rest_bytes
         self._max_audio_bytes = max_audio_bytes
         self._tail = b""
@@ -105,7 +107,8 @@ class AudioExtractor:
             return -1
         self._keep(data[position : quote + 1])
         if self._decoder is None and (match := _HEAD.match(data, quote + 1)):
-            self._decoder = DataDecoder(match["head"].replace(b"\\/", b"/").decode("latin-1"), self._max_audio_bytes)
+            head = match["head"].replace(b"\\/", b"/").decode("latin-1")
+            self._decoder = DataDecoder(self._field, head, self._max_audio_bytes)
             self._in_audio = True
             return match.end()
         self._in_string = True
@@ -149,8 +152,9 @@ class AudioExtractor:
 class DataDecoder:
     """Decodes what follows the comma of a data URI, piece by piece, into a temporary file."""
 
-    def __init__(self, head: str, max_bytes: int) -> None:
+    def __init__(self, field: str, head: str, max_bytes: int) -> None:
         self.file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
+        self._field = field
         self._head = head
         self._is_base64 = head.lower().endswith(";base64")
         self._max_bytes = max_bytes
@@ -163,17 +167,17 @@ class DataDecoder:
     async def feed(self, piece: bytes) -> None:
         """Decode the next piece of the string, as JSON writes it; raises InvalidInput."""
         if b"\\" in piece:
-            piece = _unescape(piece)
+            piece = self._unescape(piece)
         try:
             content = self._base64(self._unquote(piece)) if self._is_base64 else self._unquote(piece)
         except binascii.Error as error:
-            raise broken_base64() from error
+            raise broken_base64(self._field) from error
         if not content:
             return
         self._size += len(content)
         if self._size > self._max_bytes:
             raise InvalidInput(
-                FieldError("input_audio", f"holds more than {self._max_bytes} bytes", "send a shorter or smaller file")
+                FieldError(self._field, f"holds more than {self._max_bytes} bytes", "send a shorter or smaller file")
             )
         self._sha256.update(content)
         self._unwritten.append(content)
@@ -184,9 +188,9 @@ class DataDecoder:
         """Return the short URI that stands for the whole; raises InvalidInput where the data was cut off."""
         await self._write()
         if self._quantum:
-            raise broken_base64()
+            raise broken_base64(self._field)
         if self._escape:
-            raise InvalidInput(FieldError("input_audio", "is not a valid data URI", "send all of it"))
+            raise InvalidInput(FieldError(self._field, "is not a valid data URI", "send all of it"))
         return self.result().uri
 
     def result(self) -> InlineAudio:
@@ -214,22 +218,21 @@ class DataDecoder:
         whole = len(piece) // 4 * 4
         self._quantum = piece[whole:]
         if piece and self._is_padded:
-            raise broken_base64()
+            raise broken_base64(self._field)
         self._is_padded = piece[:whole].endswith(b"=")
         return binascii.a2b_base64(piece[:whole], strict_mode=True) if whole else b""
 
+    def _unescape(self, piece: bytes) -> bytes:
+        """Return the characters that a piece of a JSON string stands for."""
+        try:
+            text: str = from_json(b'"' + piece + b'"')
+            return text.encode("ascii")
+        except ValueError as error:
+            raise InvalidInput(
+                FieldError(self._field, "is not a valid data URI", "send data:audio/wav;base64,... (RFC 2397)")
+            ) from error
 
-def broken_base64() -> InvalidInput:
+
+def broken_base64(field: str) -> InvalidInput:
     """Return the error for base64 that does not decode."""
-    return InvalidInput(FieldError("input_audio", "holds broken base64", "encode the file with standard base64"))
-
-
-def _unescape(piece: bytes) -> bytes:
-    """Return the characters that a piece of a JSON string stands for."""
-    try:
-        text: str = from_json(b'"' + piece + b'"')
-        return text.encode("ascii")
-    except ValueError as error:
-        raise InvalidInput(
-            FieldError("input_audio", "is not a valid data URI", "send data:audio/wav;base64,... (RFC 2397)")
-        ) from error
+    return InvalidInput(FieldError(field, "holds broken base64", "encode the file with standard base64"))

@@ -25,6 +25,8 @@ from predictions.errors import FieldError, InvalidInput
 
 MAX_JSON_BYTES = 64 * 1024
 """The largest JSON body, but for the audio that it may hold."""
+FILE_FIELDS = ("input_audio", "dataset")
+"""The fields of an `input` that may hold a file."""
 
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 
@@ -41,9 +43,14 @@ class GuardedRoute(APIRoute):
             return handle
         if isinstance(self.body_field.field_info, params.Form):
             return _form_handler(handle)
-        # The input of a prediction is all that may hold audio.
-        fields = getattr(self.body_field.field_info.annotation, "model_fields", {})
-        return _json_handler(handle, may_hold_audio="input" in fields)
+        return _json_handler(handle, _file_field(self.body_field.field_info.annotation))
+
+
+def _file_field(body: Any) -> str | None:
+    """Return the field of a body's `input` that takes a file."""
+    given = getattr(body, "model_fields", {}).get("input")
+    known = getattr(given.annotation, "model_fields", {}) if given else {}
+    return next((name for name in FILE_FIELDS if name in known), None)
 
 
 def _form_handler(handle: Handler) -> Handler:
@@ -55,7 +62,7 @@ def _form_handler(handle: Handler) -> Handler:
     return guarded
 
 
-def _json_handler(handle: Handler, *, may_hold_audio: bool) -> Handler:
+def _json_handler(handle: Handler, file_field: str | None) -> Handler:
     async def guarded(request: Request) -> Response:
         await admit_before_body(request)
         is_json = _JSON.match(request.headers.get("content-type", "")) is not None
@@ -63,9 +70,9 @@ def _json_handler(handle: Handler, *, may_hold_audio: bool) -> Handler:
             body = await _read_start(pieces)
             if len(body) <= MAX_JSON_BYTES:
                 return await handle(_ReadRequest(request, body, is_json=is_json))
-            if not (may_hold_audio and is_json):
+            if file_field is None or not is_json:
                 raise _too_large()
-            with _extractor(request) as extractor:
+            with _extractor(request, file_field) as extractor:
                 await _extract(body, pieces, extractor)
                 return await handle(_ReadRequest(request, bytes(extractor.rest), is_json=True))
 
@@ -115,8 +122,8 @@ async def _extract(start: bytes, pieces: AsyncGenerator[bytes, None], extractor:
 
 
 @contextmanager
-def _extractor(request: Request) -> Iterator[AudioExtractor]:
-    extractor = AudioExtractor(services_of(request).settings.max_input_audio_bytes, MAX_JSON_BYTES)
+def _extractor(request: Request, field: str) -> Iterator[AudioExtractor]:
+    extractor = AudioExtractor(field, services_of(request).settings.max_input_audio_bytes, MAX_JSON_BYTES)
     try:
         yield extractor
     finally:

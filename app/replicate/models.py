@@ -201,7 +201,7 @@ def _schema(name: str, base: ServedModel | None, *, is_fine_tune: bool) -> dict[
     parts = given.pop("$defs", {})
     if not is_fine_tune:
         del given["properties"]["adapter_strength"]
-    for field, value in (base.entry.defaults if base else {}).items():
+    for field, value in (base.defaults if base else {}).items():
         given["properties"][field]["default"] = value
     if base and base.state.card:
         given["properties"]["duration"]["maximum"] = base.state.card.max_duration

@@ -1,4 +1,4 @@
-"""Upload an audio file, to be named as `input_audio` afterwards."""
+"""Upload a file, to be named as `input_audio`, or as the `dataset` of a training, afterwards."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ UPLOADED: Responses = {
 class FileUrls(BaseModel):
     """Where the file is."""
 
-    get: str = Field(description="Read the file's record; also what to send as `input_audio`.")
+    get: str = Field(description="Read the file's record; also what to send as `input_audio` or `dataset`.")
 
 
 class FileBody(BaseModel):
-    """An uploaded audio file."""
+    """An uploaded file."""
 
     id: str
     name: str
@@ -49,7 +49,7 @@ class FileBody(BaseModel):
 
 @router.post("/files", status_code=201, responses=UPLOADED)
 async def upload_file(content: UploadFile, owner: Owner, services: InjectedServices, base_url: BaseUrl) -> FileBody:
-    """Send an audio file as the form's part `content`. Then send its `urls.get` as `input_audio`."""
+    """Send a file as the form's part `content`. Then send its `urls.get` as `input_audio` or `dataset`."""
     return represent(await store_upload(services, owner, content), base_url)
 
 
@@ -70,17 +70,16 @@ async def store_upload(
 ) -> File:
     """Keep what a form's part holds; raises 413, 422."""
     async with services.large_files:
-        upload = await _read_upload(content, services.settings.max_input_audio_bytes)
+        upload = _upload(content, services.settings.max_upload_bytes)
         return await files.store(services, owner, upload, metadata)
 
 
-async def _read_upload(content: UploadFile, max_bytes: int) -> files.Upload:
-    data = await content.read(max_bytes + 1)
-    if len(data) > max_bytes:
+def _upload(content: UploadFile, max_bytes: int) -> files.Upload:
+    if (content.size or 0) > max_bytes:
         raise HTTPException(413, f"The file is larger than {max_bytes} bytes; send a shorter or compressed one.")
-    if not data:
-        raise HTTPException(422, "The file is empty; send an audio file as the part `content`.")
-    return files.Upload(files.file_name(content.filename), files.media_type(content.content_type), data)
+    if not content.size:
+        raise HTTPException(422, "The file is empty; send one that is not as the part `content`.")
+    return files.Upload(files.file_name(content.filename), files.media_type(content.content_type), content.file)
 
 
 def represent(file: File, base_url: str) -> FileBody:

@@ -131,6 +131,6 @@ def _abilities(model: ServedModel) -> Abilities | None:
 
 
 def _defaults(model: ServedModel, *, is_fine_tune: bool) -> dict[str, Any]:
-    effective = with_defaults(Input(prompt=""), model.entry.defaults)
+    effective = with_defaults(Input(prompt=""), model.defaults)
     left_out = {"prompt"} if is_fine_tune else {"prompt", "adapter_strength"}
     return effective.model_dump(mode="json", exclude=left_out, exclude_none=True)

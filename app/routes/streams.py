@@ -1,4 +1,4 @@
-"""Follow a prediction while it is made: its events, and its sound."""
+"""Follow a prediction while it is made, by its events and its sound; and a training, by its events."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from starlette.responses import StreamingResponse
 
 from app import predictions
 from app.application import InjectedServices
-from app.auth import Credentials, admit
+from app.auth import Credentials, Owner, admit
 from app.live.sound import growing_wav
 from app.problems import Problem
-from app.routes.parameters import PredictionId
+from app.routes.parameters import PredictionId, TrainingId
 from app.routes.responses import MISSING, REFUSALS, Responses
 from app.services import Services
 from predictions.observability import metrics
 from predictions.record import commands
 from predictions.record.events import Chunk, Event
 from predictions.record.prediction import Prediction
-from predictions.record.schema import EventName, Status
+from predictions.record.schema import EventName, Kind, Status
 from predictions.representation import object_url
 from predictions.tenants import Scope
+from predictions.trainings.representation import represent as represent_training
 
 router = APIRouter(tags=["streams"], responses=REFUSALS | MISSING)
 
@@ -66,7 +67,12 @@ async def _followed(
     return await predictions.read(services, tenant.owner, prediction_id)
 
 
+async def _followed_training(training_id: TrainingId, owner: Owner, services: InjectedServices) -> Prediction:
+    return await predictions.read(services, owner, training_id, Kind.TRAINING)
+
+
 Followed = Annotated[Prediction, Depends(_followed)]
+FollowedTraining = Annotated[Prediction, Depends(_followed_training)]
 
 
 @router.get("/predictions/{prediction_id}/stream", response_class=EventSourceResponse)
@@ -78,6 +84,19 @@ async def stream_prediction(
     They are `status`, `progress`, `logs` and `audio`, then `output` or `error`, and at last `done`.
     """
     async for event in _stream(prediction, services, last_event_id):
+        yield event
+
+
+@router.get("/trainings/{training_id}/stream", response_class=EventSourceResponse)
+async def stream_training(
+    training: FollowedTraining, services: InjectedServices, last_event_id: LastEventId = commands.FIRST_EVENT
+) -> AsyncIterable[ServerSentEvent]:
+    """Follow a training to its end by server-sent events.
+
+    They are `status`, `progress` and `logs`, then `output`, which is that of the training, or `error`, and at last
+    `done`.
+    """
+    async for event in _stream(training, services, last_event_id):
         yield event
 
 
@@ -142,6 +161,9 @@ def _parts(event: Event, prediction: Prediction, services: Services) -> list[tup
 
 
 def _ending(prediction: Prediction | None, services: Services) -> list[tuple[str, str]]:
+    if prediction and prediction.kind is Kind.TRAINING and prediction.status is Status.SUCCEEDED:
+        output = represent_training(prediction, services.storage).output
+        return [("output", output.model_dump_json() if output else "null"), ("done", "{}")]
     if prediction and prediction.output_key:
         return [("output", object_url(prediction, services.storage, prediction.output_key)), ("done", "{}")]
     if prediction and prediction.status is Status.FAILED:

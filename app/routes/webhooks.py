@@ -1,4 +1,7 @@
-"""List a prediction's webhook deliveries, and send one again; read and rotate the secret that signs webhooks."""
+"""List the webhook deliveries of a prediction or a training, and send one again.
+
+And read and rotate the secret that signs webhooks.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from app import predictions, webhook_secrets
 from app.application import InjectedServices
 from app.auth import Creator, CurrentTenant, Owner
-from app.routes.parameters import PredictionId
+from app.routes.parameters import PredictionId, TrainingId
 from app.routes.responses import MISSING, REFUSALS
-from predictions.record.schema import DeliveryState, WebhookEvent
+from predictions.record.schema import DeliveryState, Kind, WebhookEvent
+from predictions.webhooks.deliveries import Delivery
 
 router = APIRouter(tags=["webhooks"], responses=REFUSALS | MISSING)
 
@@ -50,7 +54,7 @@ class WebhookDeliveryBody(BaseModel):
 
 
 class DeliveryList(BaseModel):
-    """A prediction's webhooks, oldest first."""
+    """The webhooks of a prediction or a training, oldest first."""
 
     results: list[WebhookDeliveryBody]
 
@@ -83,8 +87,15 @@ async def list_webhook_deliveries(
     prediction_id: PredictionId, owner: Owner, services: InjectedServices
 ) -> DeliveryList:
     """List the webhooks of a prediction, with every attempt to deliver them."""
-    found = await predictions.list_deliveries(services, owner, prediction_id)
-    return DeliveryList(results=[WebhookDeliveryBody.model_validate(item) for item in found])
+    return _listed(await predictions.list_deliveries(services, owner, prediction_id))
+
+
+@router.get("/trainings/{training_id}/webhook-deliveries")
+async def list_training_webhook_deliveries(
+    training_id: TrainingId, owner: Owner, services: InjectedServices
+) -> DeliveryList:
+    """List the webhooks of a training, with every attempt to deliver them."""
+    return _listed(await predictions.list_deliveries(services, owner, training_id, Kind.TRAINING))
 
 
 @router.post("/predictions/{prediction_id}/webhook-deliveries/{delivery_id}/redeliver", status_code=202)
@@ -94,3 +105,16 @@ async def redeliver_webhook(
     """Send a webhook again, whatever became of it: at once, under the same `webhook-id`, and with all its retries."""
     sent = await predictions.redeliver(services, owner, prediction_id, delivery_id)
     return WebhookDeliveryBody.model_validate(sent)
+
+
+@router.post("/trainings/{training_id}/webhook-deliveries/{delivery_id}/redeliver", status_code=202)
+async def redeliver_training_webhook(
+    training_id: TrainingId, delivery_id: DeliveryId, owner: Owner, services: InjectedServices
+) -> WebhookDeliveryBody:
+    """Send a training's webhook again, as a prediction's."""
+    sent = await predictions.redeliver(services, owner, training_id, delivery_id, Kind.TRAINING)
+    return WebhookDeliveryBody.model_validate(sent)
+
+
+def _listed(found: list[Delivery]) -> DeliveryList:
+    return DeliveryList(results=[WebhookDeliveryBody.model_validate(item) for item in found])

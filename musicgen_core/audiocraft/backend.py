@@ -31,6 +31,7 @@ from musicgen_core.errors import CheckpointError, GenerationCancelled, Unsupport
 from musicgen_core.executor import CallerThread, Resumable, in_one_stretch
 from musicgen_core.generation_input import ResolvedInput
 from musicgen_core.job import Job
+from musicgen_core.own_sampling import read_own_sampling
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class AudiocraftBackend:
     def __init__(self, folder: Path, name: str, model: Any) -> None:
         self.name = name
         self.trained = True
+        self.sampling = read_own_sampling(folder)
         self.max_requests = 1
         self.executor = CallerThread()
         self.codec = AudiocraftCodec(model.compression_model)

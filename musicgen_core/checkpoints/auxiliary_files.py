@@ -14,10 +14,13 @@ MAX_LENGTH = 1500
 """Frames of the longest generation: 30 s."""
 
 
-def generation_fields(vocabulary: int) -> dict[str, Any]:
-    """The fields of generation_config.json; the token after the vocabulary stands for start and padding."""
+def generation_fields(vocabulary: int, **own: float) -> dict[str, Any]:
+    """The fields of generation_config.json; the token after the vocabulary stands for start and padding.
+
+    `own`: how this model's tokens are drawn, where it is not as the official models'.
+    """
     tokens = dict.fromkeys(("bos_token_id", "pad_token_id", "decoder_start_token_id"), vocabulary)
-    return {**tokens, "do_sample": True, "guidance_scale": 3.0, "max_length": MAX_LENGTH}
+    return {**tokens, "do_sample": True, "guidance_scale": 3.0, "max_length": MAX_LENGTH, **own}
 
 
 def write_preprocessor(

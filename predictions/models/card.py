@@ -33,6 +33,8 @@ class ModelCard(Abilities):
     """SHA-256 of the model's configuration and weights, in hex; None in the card of an older worker."""
     code_version: str | None = None
     """The worker's version of the package, and its source's revision where that is known."""
+    defaults: dict[str, int | float] = {}
+    """The inputs of a prediction that leaves them out, where the model's own differ from those of MusicGen."""
     trained: bool = True
     """False for random weights, which stand in for a model that was not given."""
     concurrency: int

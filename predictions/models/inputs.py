@@ -100,7 +100,8 @@ class Input(BaseModel):
         Field(
             ge=0,
             le=100,
-            description="Higher is more varied, lower more conservative; 0: always the most likely token.",
+            description="Higher is more varied, lower more conservative; 0: always the most likely token. A model may "
+            "have another default, see `GET /models`.",
         ),
     ] = 1.0
     classifier_free_guidance: Annotated[
@@ -108,7 +109,8 @@ class Input(BaseModel):
         Field(
             ge=0,
             le=100,
-            description="How closely the inputs are followed; 1: without guidance; 0: the inputs are ignored.",
+            description="How closely the inputs are followed; 1: without guidance; 0: the inputs are ignored. A model "
+            "may have another default.",
         ),
     ] = 3
     adapter_strength: Annotated[

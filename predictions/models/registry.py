@@ -127,16 +127,20 @@ class ModelEntry(BaseModel):
                     f"{_toml(has)}. Correct abilities.{ability}, or leave it out."
                 )
         card = found.model_copy(update={**declared, "name": self.name, "version": self.version or found.version})
-        if self.defaults or declared:
+        if self.defaults or card.defaults or declared:
             self._check_defaults(card)
         return card
 
     def _check_defaults(self, card: ModelCard) -> None:
         try:
-            check_abilities(Input(prompt="", **self.defaults), card)
+            check_abilities(Input(prompt="", **(card.defaults | self.defaults)), card)
         except InvalidInput as error:
             raise WrongSetting(
                 f"The registry's defaults of {self.name} ask for more than it can do: {error}."
+            ) from error
+        except ValidationError as error:
+            raise WrongSetting(
+                f"generation_config.json of {self.name} has what no prediction may ask for: {_explain(error, {})}."
             ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from predictions.errors import FieldError, InvalidInput, ModelNotFound, NoModel, NoTrainer
 from predictions.models.announcements import QueueState
@@ -37,6 +38,12 @@ class ServedModel:
         if self.state.card is None:
             raise NoModel(f"the model {self.name}")
         return self.state.card
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The inputs of a prediction that leaves them out: the registry's, else the model's own."""
+        own = self.state.card.defaults if self.state.card else {}
+        return own | self.entry.defaults
 
     @property
     def trainable(self) -> ModelCard:

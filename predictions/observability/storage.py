@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 from predictions.errors import ObjectNotFound, StorageError
 from predictions.observability import life, metrics
@@ -17,8 +19,8 @@ class ObservedStorage:
     def __init__(self, storage: AudioStorage) -> None:
         self._storage = storage
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Store an object, whole or not at all; one that exists is replaced."""
+    def put(self, key: str, data: bytes | IO[bytes], content_type: str) -> None:
+        """Store bytes, or a file's from its beginning, whole or not at all; an object that exists is replaced."""
         with _counted("put"):
             self._storage.put(key, data, content_type)
 
@@ -30,6 +32,11 @@ class ObservedStorage:
         """Return the object's bytes; raises ObjectNotFound."""
         with _counted("open"):
             return self._storage.open(key)
+
+    def save(self, key: str, path: Path) -> None:
+        """Write the object's bytes into a file, which need not fit into memory; raises ObjectNotFound."""
+        with _counted("open"):
+            self._storage.save(key, path)
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """Yield every object below the prefix, which ends in a slash."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 from musicgen_core.options import OutputFormat
@@ -32,14 +33,21 @@ class LocalStorage:
         self._secret = secret.encode()
         self._expiry_seconds = expiry_seconds
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:  # noqa: ARG002
-        """Store an object. Its content type follows from the key's extension when it is served."""
+    def put(self, key: str, data: bytes | IO[bytes], content_type: str) -> None:  # noqa: ARG002
+        """Store bytes, or a file's from its beginning.
+
+        The content type follows from the key's extension when it is served.
+        """
         path = self._path(key)
         with _storage_errors(key):
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as unfinished:
                 try:
-                    unfinished.write(data)
+                    if isinstance(data, bytes):
+                        unfinished.write(data)
+                    else:
+                        data.seek(0)
+                        shutil.copyfileobj(data, unfinished)
                     unfinished.flush()
                     os.fsync(unfinished.fileno())
                     Path(unfinished.name).rename(path)
@@ -68,6 +76,11 @@ class LocalStorage:
         """The object's bytes."""
         with _storage_errors(key):
             return self._path(key).read_bytes()
+
+    def save(self, key: str, path: Path) -> None:
+        """Write the object's bytes into a file."""
+        with _storage_errors(key), self._path(key).open("rb") as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target)
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """Every file below the prefix, which ends in a slash; those that are being written count too."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import IO, Protocol
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class AudioStorage(Protocol):
     Every method raises StorageError where the storage fails in a way that may pass.
     """
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Store an object, whole or not at all; one that exists is replaced."""
+    def put(self, key: str, data: bytes | IO[bytes], content_type: str) -> None:
+        """Store bytes, or a file's from its beginning, whole or not at all; an object that exists is replaced."""
         ...
 
     def url(self, key: str) -> str:
@@ -32,6 +33,10 @@ class AudioStorage(Protocol):
 
     def open(self, key: str) -> bytes:
         """The object's bytes; raises ObjectNotFound."""
+        ...
+
+    def save(self, key: str, path: Path) -> None:
+        """Write the object's bytes into a file, which need not fit into memory; raises ObjectNotFound."""
         ...
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:

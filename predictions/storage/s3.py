@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from predictions.errors import ObjectNotFound, StorageError
 from predictions.settings import Settings
@@ -44,8 +46,10 @@ class S3Storage:
                 if _code(error) not in EXISTS_ALREADY:
                     raise
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Store an object."""
+    def put(self, key: str, data: bytes | IO[bytes], content_type: str) -> None:
+        """Store bytes, or a file's from its beginning."""
+        if not isinstance(data, bytes):
+            data.seek(0)
         with _storage_errors(key):
             self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=content_type)
 
@@ -58,6 +62,11 @@ class S3Storage:
         """The object's bytes."""
         with _storage_errors(key):
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    def save(self, key: str, path: Path) -> None:
+        """Write the object's bytes into a file."""
+        with _storage_errors(key), path.open("wb") as file:
+            shutil.copyfileobj(self._client.get_object(Bucket=self._bucket, Key=key)["Body"], file)
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """Every object below the prefix, which ends in a slash."""

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from predictions.record.prediction import Prediction
+from predictions.record.prediction import Prediction, now
 from predictions.record.schema import Status
-from predictions.representation import ProgressBody, ProvenanceBody, object_url, progress_body
+from predictions.representation import EstimateBody, ProgressBody, ProvenanceBody, object_url, progress_body
 from predictions.storage.protocol import AudioStorage
 
 
@@ -98,6 +98,10 @@ class TrainingBody(BaseModel):
     metrics: dict[str, Any] = Field(description="Once it has succeeded: predict_time and more.")
     progress: ProgressBody | None
     queue_position: int | None = Field(description="How many trainings are started before this one; null once started.")
+    estimate: EstimateBody | None = Field(
+        description="While it runs, once it has made a step: until its last step at the pace of those so far. It may "
+        "end earlier, where the held-out loss no longer improves."
+    )
     provenance: ProvenanceBody | None = Field(description="Once a worker has finished it or failed to.")
     source: Literal["api"] = Field(default="api", description="How it was asked for.")
     created_at: datetime
@@ -123,12 +127,22 @@ def represent(training: Prediction, storage: AudioStorage) -> TrainingBody:
         metrics=training.metrics,
         progress=progress_body(progress) if progress else None,
         queue_position=training.queue_position,
+        estimate=_estimate(training),
         provenance=ProvenanceBody.model_validate(provenance) if provenance else None,
         created_at=training.created_at,
         started_at=training.started_at,
         completed_at=training.completed_at,
         urls=TrainingUrls(get=url, cancel=f"{url}/cancel"),
     )
+
+
+def _estimate(training: Prediction) -> EstimateBody | None:
+    progress, started_at = training.progress, training.started_at
+    if training.status is not Status.PROCESSING or started_at is None or not progress or not progress.completed_steps:
+        return None
+    a_step = (now() - started_at).total_seconds() / progress.completed_steps
+    seconds = max(0.0, a_step * (progress.total_steps - progress.completed_steps))
+    return EstimateBody(start_seconds=0.0, finish_seconds=round(seconds, 2))
 
 
 def _output(training: Prediction, storage: AudioStorage) -> Trained | Inspected | None:

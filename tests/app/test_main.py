@@ -30,7 +30,7 @@ def chunks() -> Iterator[bytes]:
 
 
 def test_a_body_over_the_limit_is_refused(settings: Settings) -> None:
-    small = settings.model_copy(update={"max_input_audio_mb": 0.1})
+    small = settings.model_copy(update={"max_input_audio_mb": 0.1, "max_upload_mb": 0.1})
     with api_server(small) as address, httpx.Client(base_url=address, trust_env=False) as client:
         for content in (b" " * 500_000, chunks()):
             answer = client.post("/predictions", content=content, headers={"content-type": "application/json"})

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from musicgen_core import GenerationInput, MusicGen, SamplingParams
-from tests.app.routes.test_streams import Message, read_events
 from tests.e2e.conftest import Service, serve
+from tests.server_sent_events import Message, read_events
 
 RATE = 32_000
 HEADER_BYTES = 58

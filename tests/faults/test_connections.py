@@ -26,9 +26,9 @@ import redis
 from predictions.record import commands
 from predictions.record.events import position
 from predictions.record.store import PredictionStore
-from tests.app.routes.test_streams import Message, read_events
 from tests.faults.deployment import ENDED, Deployment
 from tests.faults.report import Report
+from tests.server_sent_events import Message, read_events
 from tests.servers import wait_until
 
 APIS = 2

@@ -199,6 +199,29 @@ def batch(folder: Path, seed: int) -> language_model.Batch:
     return language_model.make_batch(clips, 40, load_tokenizer(folder, 0), np.random.default_rng(seed))
 
 
+def heard_by(folder: Path, spoil: Any, share: float) -> tuple[list[tokens.Clip], Any, Any]:
+    """Clips, codes that count the frames, and what is heard of them."""
+    clips = tokens.load(folder / "tokens")
+    codes = np.tile(np.arange(320, dtype=np.int16), (len(clips), codec.CODEBOOKS, 1))
+    return clips, codes, spoil(codes, clips, share, np.random.default_rng(1))
+
+
+def test_false_onsets_come_between_the_sixteenths(folder: Path) -> None:
+    clips, codes, heard = heard_by(folder, language_model.with_false_onsets, 0.5)
+    for clip, true, spoilt in zip(clips, codes, heard, strict=True):
+        wrong = (true != spoilt).any(0)
+        assert wrong.any() == clip.from_a_bar
+        assert not wrong[:: clip.style.frames_per_step].any()
+    assert (language_model.with_false_onsets(codes, clips, 0.0, np.random.default_rng(1)) == codes).all()
+
+
+def test_shifted_parts_are_a_frame_or_two_early_or_late(folder: Path) -> None:
+    clips, codes, heard = heard_by(folder, language_model.with_shifts, 0.05)
+    for clip, true, spoilt in zip(clips, codes, heard, strict=True):
+        by = set(np.unique(spoilt[:, 2:-2] - true[:, 2:-2]))
+        assert by == ({-2, -1, 0, 1, 2} if clip.from_a_bar else {0})
+
+
 def test_conditions_are_left_out_for_guidance(folder: Path) -> None:
     batches = [batch(folder, seed) for seed in range(40)]
     texts = np.concatenate([made.text_mask.any(1).numpy() for made in batches])

@@ -69,7 +69,7 @@ def fetch(
     Raises RequestError, StorageError, InvalidRequest, LeaseLost.
     """
     if lease.prediction.input_file is not None:
-        path.write_bytes(_read_file(lease.prediction.input_file, storage, lease))
+        _save_file(lease.prediction.input_file, path, storage, lease)
         return
     outbound.download(
         url,
@@ -81,9 +81,9 @@ def fetch(
     )
 
 
-def _read_file(file_id: str, storage: AudioStorage, lease: Lease) -> bytes:
+def _save_file(file_id: str, path: Path, storage: AudioStorage, lease: Lease) -> None:
     key = file_key(file_id)
     try:
-        return until_storage_answers(f"Reading {key}", lambda: storage.open(key), lease)
+        until_storage_answers(f"Reading {key}", lambda: storage.save(key, path), lease)
     except ObjectNotFound as error:
         raise InvalidRequest(f"The uploaded file {file_id} has been deleted; send it again.") from error

@@ -107,6 +107,19 @@ def test_a_models_defaults_fill_in_what_is_left_out(client: httpx.Client) -> Non
     assert post(client, "bob/words").json()["input"]["duration"] == 8
 
 
+def test_a_models_own_defaults_stand_behind_the_registrys(
+    client: httpx.Client, announce: Callable[[Announcement], None]
+) -> None:
+    own = TUNE.model_copy(update={"defaults": {"temperature": 0.5, "duration": 20}})
+    announce(own, f"generation:{TUNE.name}")
+    wait_until(lambda: client.get("/models/ann/tune").json()["defaults"]["temperature"] == 0.5)
+    asked = post(client).json()["input"]
+    assert (asked["temperature"], asked["duration"], asked["classifier_free_guidance"]) == (0.5, 12, 3)
+    assert post(client, temperature=1).json()["input"]["temperature"] == 1
+    schema = client.get("/v1/models/ann/tune").json()["latest_version"]["openapi_schema"]
+    assert schema["components"]["schemas"]["Input"]["properties"]["temperature"]["default"] == 0.5
+
+
 def test_what_is_left_out_is_not_what_the_schema_says(client: httpx.Client) -> None:
     """Repeated with the same key, a request must be the same, also where the schema's default is a model's no more."""
     headers = {"Idempotency-Key": "k"}

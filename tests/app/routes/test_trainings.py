@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,11 +14,14 @@ from predictions.fine_tunes.record import Visibility
 from predictions.models import announcements
 from predictions.models.card import Announcement
 from predictions.record import commands
+from predictions.record.prediction import Progress
 from predictions.record.schema import Kind, Queue
 from predictions.record.store import PredictionStore
 from predictions.settings import Settings
 from predictions.token_file import ANYONE
 from tests.app.conftest import CARD, api_server
+from tests.records import take
+from tests.server_sent_events import listen
 from tests.servers import wait_until
 
 URL = "https://example.com/songs.zip"
@@ -112,6 +116,14 @@ def test_what_is_wrong_is_named(
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
+def test_a_broken_data_uri_is_the_datasets_however_long_it_is(trainer: httpx.Client) -> None:
+    body = ORDER | {"input": {"dataset": "data:application/zip;base64," + "A" * 100_000 + "?"}}
+    for path in ("/trainings", OLD_PATH):
+        answer = trainer.post(path, json=body)
+        assert answer.status_code == 422
+        assert [error["field"] for error in answer.json()["errors"]] == ["dataset"]
+
+
 def test_an_inspection_needs_no_destination(trainer: httpx.Client) -> None:
     body = trainer.post("/trainings", json={"input": {"dataset": URL, "inspect": True}}).json()
     assert (body["status"], body["destination"]) == ("starting", None)
@@ -125,6 +137,53 @@ def test_a_dataset_comes_as_an_upload_or_as_a_data_uri(trainer: httpx.Client, st
         assert record.kind is Kind.TRAINING
         assert record.input_file is not None
         assert record.input["dataset"].endswith(f"/files/{record.input_file}")
+
+
+@pytest.fixture
+def taken(trainer: httpx.Client, store: PredictionStore) -> tuple[str, str]:
+    """A training that a worker has taken, and the worker's token."""
+    order = ORDER | {"webhook": "https://example.com/hook"}
+    training = trainer.post("/trainings", json=order).json()["id"]
+    lease = take(store, training, 30.0)
+    assert lease is not None
+    return training, lease.lease_token
+
+
+def test_a_training_is_followed_to_its_end(
+    trainer: httpx.Client, store: PredictionStore, taken: tuple[str, str]
+) -> None:
+    training, token = taken
+    assert trainer.get(f"/trainings/{training}").json()["estimate"] is None
+    store.run(commands.renew(training, token, 30.0, progress=Progress(25, 100), logs="a line\n"))
+    estimate = trainer.get(f"/trainings/{training}").json()["estimate"]
+    assert estimate["start_seconds"] == 0
+    assert estimate["finish_seconds"] > 0
+    output = {
+        "version": "me/songs:one", "weights": f"predictions/{training}/t/adapter.tar", "pieces": 2, "dropped": 0,
+        "held_out_loss": {"before": 2.0, "after": 1.0}, "samples": [],
+    }  # fmt: skip
+    succeeded = commands.succeed(
+        training, token, output=output, metrics={}, logs="a line\n", progress=Progress(100, 100)
+    )
+    assert store.run(succeeded)
+    events = [(message.event, message.data) for message in listen(trainer, f"/trainings/{training}/stream")]
+    names = [name for name, _ in events]
+    assert names == ["status", "status", "progress", "logs", "progress", "status", "output", "done"]
+    told = json.loads(dict(events)["output"])
+    assert (told["version"], told["held_out_loss"]) == ("me/songs:one", {"before": 2.0, "after": 1.0})
+    assert told["weights"].startswith("http")
+    ended = trainer.get(f"/trainings/{training}").json()
+    assert ended["estimate"] is None
+    assert ended["output"].keys() == told.keys()
+
+
+def test_webhooks_of_a_training_are_listed_and_sent_again(trainer: httpx.Client, taken: tuple[str, str]) -> None:
+    path = f"/trainings/{taken[0]}/webhook-deliveries"
+    [delivery] = trainer.get(path).json()["results"]
+    assert delivery["event"] == "start"
+    sent = trainer.post(f"{path}/{delivery['id']}/redeliver")
+    assert (sent.status_code, sent.json()["state"]) == (202, "pending")
+    assert trainer.get(path.replace("trainings", "predictions")).status_code == 404
 
 
 def test_without_a_worker_that_trains_it_is_said(client: httpx.Client, store: PredictionStore) -> None:

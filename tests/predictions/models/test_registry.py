@@ -160,3 +160,11 @@ def test_defaults_that_the_model_cannot_do_are_refused(
 ) -> None:
     with pytest.raises(SystemExit, match="defaults of ann/one ask for more than it can do"):
         entry(defaults=defaults, abilities=abilities).settle(FOUND)
+
+
+def test_a_models_own_defaults_must_be_such_that_a_prediction_may_ask_for_them() -> None:
+    own = FOUND.model_copy(update={"defaults": {"temperature": 0.5}})
+    assert entry().settle(own).defaults == {"temperature": 0.5}
+    wrong = FOUND.model_copy(update={"defaults": {"classifier_free_guidance": 2.5}})
+    with pytest.raises(SystemExit, match=r"generation_config\.json of ann/one .*classifier_free_guidance"):
+        entry().settle(wrong)

@@ -91,12 +91,23 @@ def test_what_was_put_is_opened(storage: AudioStorage) -> None:
     assert storage.open(KEY) == b""
 
 
+def test_a_file_is_put_and_saved(storage: AudioStorage, tmp_path: Path) -> None:
+    with tempfile.SpooledTemporaryFile(10) as file:
+        file.write(CONTENT)
+        storage.put(KEY, file, "audio/wav")
+        storage.put(KEY, file, "audio/wav")
+    storage.save(KEY, tmp_path / "saved")
+    assert (tmp_path / "saved").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("key", [KEY, "predictions", "predictions/abc123", f"{KEY}/more", "other/key"])
-def test_a_key_without_an_object_is_not_found(key: str, storage: AudioStorage) -> None:
+def test_a_key_without_an_object_is_not_found(key: str, storage: AudioStorage, tmp_path: Path) -> None:
     storage.put("predictions/abc123/1/output.mp3", CONTENT, "audio/mpeg")
     storage.put("predictions/abc123/1/file", CONTENT, "audio/mpeg")
     with pytest.raises(ObjectNotFound):
         storage.open(key)
+    with pytest.raises(ObjectNotFound):
+        storage.save(key, tmp_path / "saved")
 
 
 def test_delete_prefix_deletes_what_lies_below_and_nothing_else(storage: AudioStorage) -> None:
