@@ -99,10 +99,12 @@ test("a zip of songs becomes a fine-tune that is compared and played with", asyn
       [...document.querySelectorAll("audio")].filter((audio) => !audio.paused).map(({ src, currentTime }) => [src, currentTime]),
     );
   const path = (url) => new URL(url).pathname;
+  // Slowly, so that none of the two is over before the other is asked for.
+  await page.evaluate(() => document.querySelectorAll("audio").forEach((audio) => (audio.defaultPlaybackRate = 0.0625)));
   await button(one, "Before").click();
   const [[first, place]] = await until(async () => {
     const playing = await heard();
-    return playing[0]?.[1] > 0.3 && playing;
+    return playing[0]?.[1] > 0.05 && playing;
   }, "the sample plays");
   assert.equal(path(first), path(training.output.samples[0].before));
   await button(one, "After").click();
@@ -227,16 +229,22 @@ async function throughAllStates(page, check) {
   await page.keyboard.press("Escape");
 }
 
-test("axe finds nothing wrong, in light and dark colours, and it fits every screen", async (t) => {
-  await trained("seen".repeat(20), { description: "a tune, ".repeat(30) });
-  for (const [name, view] of Object.entries(VIEWS)) {
+const MUCH = { description: "a tune, ".repeat(30) };
+
+for (const [name, view] of Object.entries(VIEWS)) {
+  test(`axe finds nothing wrong ${name}, in light and dark colours`, async (t) => {
+    await trained("seen".repeat(20), MUCH);
     const page = await open(t, { colorScheme: "light", ...view, ...CALM });
     const failures = [];
     await throughAllStates(page, (state) =>
-      assertAccessible(page, `${name}: ${state}`).catch((error) => failures.push(error.message)),
+      assertAccessible(page, state).catch((error) => failures.push(error.message)),
     );
     assert.equal(failures.join("\n\n"), "");
-  }
+  });
+}
+
+test("nothing is wider than the screen, at 360 and at 1600 pixels", async (t) => {
+  await trained("seen".repeat(20), MUCH);
   const page = await open(t, CALM);
   const wide = [];
   await throughAllStates(page, async (state) => wide.push(...(await widerThanTheScreen(page, state))));
