@@ -1,4 +1,4 @@
-// Writes what the page knows of the API from docs/openapi.json: its types, and the fields of an input.
+// Writes what the page knows of the API from docs/openapi.json: its types, and the fields of an input and of a training.
 import { readFile, writeFile } from "node:fs/promises";
 
 import openapiTS, { astToString } from "openapi-typescript";
@@ -20,11 +20,16 @@ const resolve = (schema) => {
 };
 const resolved = (schema) => (schema.$ref ? resolve(schema) : schema);
 
-const fields = Object.entries(schemas.Input.properties).map(([name, property]) => {
-  const { type, title, description, default: initial, minimum, maximum, maxLength, enum: choices } = resolve(property);
-  return { name, type, title, description, initial, minimum, maximum, maxLength, choices };
-});
+const fieldsOf = ({ properties }) =>
+  Object.entries(properties).map(([name, property]) => {
+    const { type, title, description, default: initial, minimum, maximum, maxLength, enum: choices } = resolve(property);
+    return { name, type, title, description, initial, minimum, maximum, maxLength, choices };
+  });
+const constant = (name, schema) =>
+  `export const ${name}: readonly Field[] = ${JSON.stringify(fieldsOf(schema), null, 2)};\n`;
 await writeFile(
   target("input"),
-  `import type { Field } from "./fields.ts";\n\nexport const INPUT_FIELDS: readonly Field[] = ${JSON.stringify(fields, null, 2)};\n`,
+  `import type { Field } from "./fields.ts";\n\n` +
+    constant("INPUT_FIELDS", schemas.Input) +
+    constant("TRAINING_FIELDS", schemas.TrainingSettings),
 );

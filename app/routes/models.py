@@ -16,6 +16,7 @@ from predictions.fine_tunes.record import FineTune, Visibility
 from predictions.models.card import Abilities
 from predictions.models.inputs import Input, with_defaults
 from predictions.models.served import ServedModel
+from predictions.tenants import Tenant
 
 router = APIRouter(tags=["models"], responses=REFUSALS)
 
@@ -37,6 +38,7 @@ class FineTuneBody(BaseModel):
     base: str | None = Field(description="The model that its newest version changes; null without versions.")
     visibility: Visibility = Field(description="`private`: for its own token alone; `public`: for every token.")
     description: str | None
+    is_own: bool = Field(description="Whether it is this token's, which alone may train, change and delete it.")
     created_at: datetime
 
 
@@ -50,6 +52,9 @@ class ServedModelBody(ModelUsage):
 
     is_default: bool = Field(description="Whether it serves the predictions that name no `version`.")
     versions: list[str] = Field(description="Its versions, newest first; none before its first worker is up.")
+    trainers: int | None = Field(
+        description="Live workers that train it; null where none ever has: trainings are refused then."
+    )
     abilities: Abilities | None = Field(description="Null before its first worker is up.")
     defaults: dict[str, Any] = Field(description="What a prediction gets for the inputs that it leaves out.")
     fine_tune: FineTuneBody | None = Field(description="Null for the models that the operator has chosen.")
@@ -65,7 +70,7 @@ class ModelList(BaseModel):
 async def list_models(tenant: AnyTenant, services: InjectedServices) -> ModelList:
     """List the models of this deployment and the fine-tunes that this token may use, with versions and abilities."""
     models = await services.models.all()
-    tunes = [_fine_tune(tune, models) for tune in await fine_tunes.visible(services, tenant)]
+    tunes = [_fine_tune(tenant, tune, models) for tune in await fine_tunes.visible(services, tenant)]
     return ModelList(results=[*(_body(model) for model in models), *tunes])
 
 
@@ -75,7 +80,7 @@ async def get_model(
 ) -> ServedModelBody:
     """Read one model, by its owner and its name."""
     model = await fine_tunes.named(services, tenant, f"{model_owner}/{model_name}")
-    return _body(model) if isinstance(model, ServedModel) else _fine_tune(model, await services.models.all())
+    return _body(model) if isinstance(model, ServedModel) else _fine_tune(tenant, model, await services.models.all())
 
 
 def usage(model: ServedModel) -> ModelUsage:
@@ -89,18 +94,20 @@ def _body(model: ServedModel) -> ServedModelBody:
         **usage(model).model_dump(),
         is_default=model.is_default,
         versions=list(model.versions),
+        trainers=len(model.trainers.workers) if model.trainers.card else None,
         abilities=_abilities(model),
         defaults=_defaults(model, is_fine_tune=False),
         fine_tune=None,
     )
 
 
-def _fine_tune(tune: FineTune, models: tuple[ServedModel, ...]) -> ServedModelBody:
+def _fine_tune(tenant: Tenant, tune: FineTune, models: tuple[ServedModel, ...]) -> ServedModelBody:
     base = fine_tunes.base_of(models, tune.versions[0]) if tune.versions else None
     own = FineTuneBody(
         base=tune.versions[0].base if tune.versions else None,
         visibility=tune.visibility,
         description=tune.description,
+        is_own=tune.tenant == tenant.owner,
         created_at=tune.created_at,
     )
     served = usage(base) if base else ModelUsage(name=tune.name, workers=0, queued=0, running=0)
@@ -111,6 +118,7 @@ def _fine_tune(tune: FineTune, models: tuple[ServedModel, ...]) -> ServedModelBo
         running=served.running,
         is_default=False,
         versions=[version.id for version in tune.versions],
+        trainers=None,
         abilities=_abilities(base) if base else None,
         defaults=_defaults(base, is_fine_tune=True) if base else {},
         fine_tune=own,

@@ -8,6 +8,8 @@ import { refuse, token } from "./session.ts";
 
 export type Prediction = components["schemas"]["Prediction"];
 export type PredictionRequest = components["schemas"]["PredictionRequest"];
+export type Training = components["schemas"]["Training"];
+export type TrainingRequest = components["schemas"]["TrainingRequest"];
 export type Model = components["schemas"]["Model"];
 export type Problem = components["schemas"]["Problem"];
 
@@ -79,20 +81,31 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Send a file, and return the URL to name as `input_audio`. */
+/** The error of an upload at the field that it is for; those of the connection and of the token are no field's. */
+export function atField(field: string, error: unknown): unknown {
+  if (!(error instanceof RequestError) || error.status === 0 || error.status === 401) return error;
+  const problem = { title: "", status: error.status, instance: "", detail: error.message };
+  const errors = [{ field, message: "cannot be used", remedy: error.message.replace(/\.$/, "") }];
+  return new RequestError(error.status, error.message, { ...problem, errors });
+}
+
+/** Send a file, and return the URL to name in an input. */
 export async function upload(file: File): Promise<string> {
   const form = new FormData();
   form.append("content", file, file.name);
-  const response = await authorizedFetch(new Request(`${BASE_URL}/files`, { method: "POST", body: form }));
+  const { urls } = (await ask("/files", { method: "POST", body: form })) as components["schemas"]["File"];
+  return urls.get;
+}
+
+/** Ask what the typed client does not know: files, and what is below /v1. */
+export async function ask(path: string, init?: RequestInit): Promise<unknown> {
+  const response = await authorizedFetch(new Request(`${BASE_URL}${path}`, init));
   const body: unknown = await response.json().catch(() => undefined);
   if (!response.ok) throw requestError(response.status, body);
-  return (body as components["schemas"]["File"]).urls.get;
+  return body;
 }
 
 /** Read the secret that signs the webhooks. */
 export async function webhookSecret(): Promise<string> {
-  const response = await authorizedFetch(new Request(`${BASE_URL}/v1/webhooks/default/secret`));
-  const body: unknown = await response.json().catch(() => undefined);
-  if (!response.ok) throw requestError(response.status, body);
-  return (body as { key: string }).key;
+  return ((await ask("/v1/webhooks/default/secret")) as { key: string }).key;
 }

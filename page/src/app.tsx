@@ -2,6 +2,7 @@ import { Account } from "./account.tsx";
 import { offline } from "./api.ts";
 import { Bench } from "./bench.tsx";
 import { Composer } from "./composer.tsx";
+import { FineTunesDialog } from "./fine_tunes_dialog.tsx";
 import { HistoryPanel } from "./history_panel.tsx";
 import { Icon } from "./icons.tsx";
 import { models, modelsKnown, trouble } from "./service.ts";
@@ -29,6 +30,7 @@ export function App({ onSignIn }: { onSignIn(): void }) {
               <Bench />
             </div>
             <HistoryPanel />
+            <FineTunesDialog />
           </>
         )}
       </main>

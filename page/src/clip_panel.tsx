@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { clip, type Clip, clipFromFile, clipFromUrl } from "./clip.ts";
 import { ClipWave } from "./clip_wave.tsx";
 import { described, FieldNotes, FieldShell, NumberInput, Segments, SelectInput } from "./controls.tsx";
+import { DropZone } from "./drop_zone.tsx";
 import { FIELDS, reasonAgainst } from "./fields.ts";
 import { abilities, clearError, setValue, valueOf, values } from "./form.ts";
 import { Icon } from "./icons.tsx";
@@ -31,21 +32,10 @@ function choose(next: Clip | null): void {
 }
 
 function ClipSources() {
-  const [over, setOver] = useState(false);
   const [mode, setMode] = useState<"idle" | "url" | "record">("idle");
-  const drop = (event: DragEvent): void => {
-    event.preventDefault();
-    setOver(false);
-    const file = event.dataTransfer?.files[0];
-    if (file) choose(clipFromFile(file));
-  };
-  const drag = (event: DragEvent): void => {
-    event.preventDefault();
-    setOver(true);
-  };
   if (mode === "record") return <Recorder onDone={(file) => (file ? choose(clipFromFile(file)) : setMode("idle"))} />;
   return (
-    <div class={over ? "drop over" : "drop"} onDragOver={drag} onDragLeave={() => setOver(false)} onDrop={drop}>
+    <DropZone onFile={(file) => choose(clipFromFile(file))}>
       <label class="file-button">
         <input
           {...described("input_audio")}
@@ -65,7 +55,7 @@ function ClipSources() {
       </button>
       <RecordButton onClick={() => setMode("record")} />
       {mode === "url" && <UrlField />}
-    </div>
+    </DropZone>
   );
 }
 

@@ -1,9 +1,13 @@
-/** The fields of the form: a label, a control, and below it a hint or what is wrong. */
+/** The fields of a form: a label, a control, and below it a hint or what is wrong. */
 
-import type { ComponentChildren } from "preact";
+import { type ComponentChildren, createContext } from "preact";
+import { useContext } from "preact/hooks";
 
-import { choiceLabel, type Field, FIELDS, labelOf } from "./fields.ts";
-import { fieldErrors, setValue, valueOf } from "./form.ts";
+import { choiceLabel, type Field, labelOf } from "./fields.ts";
+import { musicForm } from "./form.ts";
+
+/** The form that the controls inside belong to. */
+export const Form = createContext(musicForm);
 
 interface Shell {
   name: string;
@@ -15,9 +19,10 @@ interface Shell {
 
 /** What stands around each control. */
 export function FieldShell({ name, label, hint, wide, children }: Shell) {
+  const { prefix } = useContext(Form);
   return (
     <div class={wide ? "field wide" : "field"}>
-      <label for={`field-${name}`}>{label ?? labelOf(name)}</label>
+      <label for={`${prefix}field-${name}`}>{label ?? labelOf(name)}</label>
       {children}
       <FieldNotes name={name} hint={hint} />
     </div>
@@ -25,16 +30,17 @@ export function FieldShell({ name, label, hint, wide, children }: Shell) {
 }
 
 export function FieldNotes({ name, hint }: { name: string; hint?: string }) {
+  const { fieldErrors, prefix } = useContext(Form);
   const error = fieldErrors.value[name];
   return (
     <>
       {error && (
-        <p class="field-error" id={`error-${name}`} role="alert">
+        <p class="field-error" id={`${prefix}error-${name}`} role="alert">
           {error}
         </p>
       )}
       {hint && !error && (
-        <p class="field-hint" id={`hint-${name}`}>
+        <p class="field-hint" id={`${prefix}hint-${name}`}>
           {hint}
         </p>
       )}
@@ -43,12 +49,12 @@ export function FieldNotes({ name, hint }: { name: string; hint?: string }) {
 }
 
 /** What ties a control to its notes. */
-export function described(name: string, hint?: string) {
+export function described(name: string, hint?: string, { fieldErrors, prefix } = musicForm) {
   const error = fieldErrors.value[name];
   return {
-    id: `field-${name}`,
+    id: `${prefix}field-${name}`,
     "aria-invalid": error ? ("true" as const) : undefined,
-    "aria-describedby": error ? `error-${name}` : hint ? `hint-${name}` : undefined,
+    "aria-describedby": error ? `${prefix}error-${name}` : hint ? `${prefix}hint-${name}` : undefined,
   };
 }
 
@@ -62,10 +68,11 @@ interface NumberProps {
 }
 
 export function NumberInput({ name, hint, placeholder, maximum, step, disabled }: NumberProps) {
-  const field = FIELDS.get(name);
+  const form = useContext(Form);
+  const field = form.fields.get(name);
   return (
     <input
-      {...described(name, hint)}
+      {...described(name, hint, form)}
       type="number"
       inputMode={field?.type === "integer" ? "numeric" : "decimal"}
       min={field?.minimum}
@@ -74,16 +81,17 @@ export function NumberInput({ name, hint, placeholder, maximum, step, disabled }
       placeholder={placeholder}
       disabled={disabled}
       autocomplete="off"
-      value={String(valueOf(name))}
-      onInput={(event) => setValue(name, event.currentTarget.value)}
+      value={String(form.valueOf(name))}
+      onInput={(event) => form.setValue(name, event.currentTarget.value)}
     />
   );
 }
 
 export function SelectInput({ name, choices, hint }: { name: string; choices: readonly string[]; hint?: string }) {
-  const value = String(valueOf(name));
+  const form = useContext(Form);
+  const value = String(form.valueOf(name));
   return (
-    <select {...described(name, hint)} value={value} onChange={(event) => setValue(name, event.currentTarget.value)}>
+    <select {...described(name, hint, form)} value={value} onChange={(event) => form.setValue(name, event.currentTarget.value)}>
       {choices.map((choice) => (
         <option key={choice} value={choice} selected={choice === value}>
           {choiceLabel(choice)}
@@ -110,28 +118,31 @@ export function AnyField({ field, reason }: { field: Field; reason?: string }) {
   );
 }
 
-function TextInput({ name, hint }: { name: string; hint?: string }) {
+export function TextInput({ name, hint, ...others }: { name: string; hint?: string; placeholder?: string; list?: string }) {
+  const form = useContext(Form);
   return (
     <input
-      {...described(name, hint)}
+      {...described(name, hint, form)}
+      {...others}
       type="text"
-      value={String(valueOf(name))}
-      onInput={(event) => setValue(name, event.currentTarget.value)}
+      value={String(form.valueOf(name))}
+      onInput={(event) => form.setValue(name, event.currentTarget.value)}
     />
   );
 }
 
 export function SwitchField({ name, hint, disabled }: { name: string; hint?: string; disabled?: boolean }) {
+  const form = useContext(Form);
   return (
     <div class="field">
       <label class="switch">
         <input
-          {...described(name, hint)}
+          {...described(name, hint, form)}
           type="checkbox"
           role="switch"
-          checked={valueOf(name) === true}
+          checked={form.valueOf(name) === true}
           disabled={disabled}
-          onChange={(event) => setValue(name, event.currentTarget.checked)}
+          onChange={(event) => form.setValue(name, event.currentTarget.checked)}
         />
         <span>{labelOf(name)}</span>
       </label>

@@ -1,6 +1,6 @@
 /** The fields of an input: what the OpenAPI document says of them, and how the page names them. */
 
-import { INPUT_FIELDS } from "./input.gen.ts";
+import { INPUT_FIELDS, TRAINING_FIELDS as OF_A_TRAINING } from "./input.gen.ts";
 import type { components } from "./schema.gen.ts";
 
 export type Input = components["schemas"]["Input"];
@@ -36,6 +36,14 @@ const LABELS: Record<string, string> = {
   adapter_strength: "Fine-tune's strength",
   output_format: "Output format",
   seed: "Seed",
+  version: "Model",
+  dataset: "Music",
+  destination: "Name",
+  description: "Description",
+  tempo_and_key: "Add tempo and key",
+  steps: "Steps",
+  rank: "Rank",
+  learning_rate: "Learning rate",
 };
 
 const CHOICE_LABELS: Record<string, string> = {
@@ -67,6 +75,8 @@ const PLACED = new Set([
 const ORDER = ["temperature", "classifier_free_guidance", "top_k", "top_p", "normalization_strategy"];
 
 export const FIELDS: ReadonlyMap<string, Field> = new Map(INPUT_FIELDS.map((field) => [field.name, field]));
+
+export const TRAINING_FIELDS: ReadonlyMap<string, Field> = new Map(OF_A_TRAINING.map((field) => [field.name, field]));
 
 /** The advanced fields; one that is new in the API appears here by itself. */
 export const ADVANCED: readonly Field[] = INPUT_FIELDS.filter((field) => !PLACED.has(field.name)).sort(

@@ -2,25 +2,28 @@
 
 import { computed, effect, signal } from "@preact/signals";
 
-import type { Prediction, PredictionRequest, Problem } from "./api.ts";
+import type { Prediction, PredictionRequest } from "./api.ts";
 import { clip, type Clip, clipFromUrl } from "./clip.ts";
-import { FIELDS, type Input, labelOf } from "./fields.ts";
+import { FIELDS, type Input } from "./fields.ts";
+import { fieldsForm, type Values } from "./fields_form.ts";
 import { defaultModel, models } from "./service.ts";
-
-export type Values = Readonly<Record<string, string | boolean>>;
 
 export const MAX_TAKES = 4;
 const MAX_SEED = FIELDS.get("seed")?.maximum ?? 2 ** 32 - 1;
 
-/** What stands in the fields; a field that the user has not touched is missing. */
-export const values = signal<Values>({});
+/** The form's fields; what they have by default is the chosen model's. */
+export const musicForm = fieldsForm({
+  fields: FIELDS,
+  others: ["version"],
+  prefix: "",
+  defaultOf: (name) => chosenModel.value?.defaults[name],
+});
+export const { values, fieldErrors, formError, valueOf, setValue, clearError, clearErrors, showProblem } = musicForm;
+
 /** The version that is asked for; empty: the default model. */
 export const version = signal("");
 export const count = signal(1);
 export const live = signal(true);
-
-export const fieldErrors = signal<Readonly<Record<string, string>>>({});
-export const formError = signal<string | null>(null);
 
 export const chosenModel = computed(() => {
   const name = version.value.split(":")[0];
@@ -29,57 +32,9 @@ export const chosenModel = computed(() => {
 export const abilities = computed(() => chosenModel.value?.abilities ?? null);
 export const longest = computed(() => abilities.value?.max_duration ?? FIELDS.get("duration")?.maximum ?? 30);
 
-/** What a field has: the user's value, else the model's default, else the API's. */
-export function valueOf(name: string): string | boolean {
-  const entered = values.value[name];
-  if (entered !== undefined) return entered;
-  const initial = chosenModel.value?.defaults[name] ?? FIELDS.get(name)?.initial;
-  if (typeof initial === "boolean") return initial;
-  return initial === undefined || initial === null ? "" : String(initial);
-}
-
-export function setValue(name: string, value: string | boolean): void {
-  values.value = { ...values.value, [name]: value };
-  clearError(name);
-}
-
-export function clearError(name: string): void {
-  if (!(name in fieldErrors.value)) return;
-  const { [name]: _, ...others } = fieldErrors.value;
-  fieldErrors.value = others;
-}
-
-/** Show what the service says is wrong, at the fields that it names. */
-export function showProblem(problem: Problem | undefined, message: string): void {
-  const errors: Record<string, string> = {};
-  const rest: string[] = [];
-  for (const { field, message: wrong, remedy } of problem?.errors ?? []) {
-    const name = field.replace(/^input\./, "");
-    if (FIELDS.has(name) || name === "version") errors[name] = `${sentence(name, wrong)}: ${remedy}.`;
-    else rest.push(`${sentence(name, wrong)}: ${remedy}.`);
-  }
-  fieldErrors.value = errors;
-  formError.value = rest.length ? rest.join(" ") : Object.keys(errors).length ? null : message;
-}
-
-function sentence(name: string, wrong: string): string {
-  const label = name === "version" ? "Model" : labelOf(name);
-  if (/^(is|needs|has|should|must|cannot)\b/.test(wrong)) return `${label} ${wrong}`;
-  // A name that begins the sentence, such as a model's, stays as it is.
-  return /^[a-z]+[ ,]/.test(wrong) ? wrong[0]!.toUpperCase() + wrong.slice(1) : wrong;
-}
-
 /** Return the input as the API takes it; fields that were left alone are left out. `audio` is the clip's URL. */
 export function inputOf(audio: string | null): Input {
-  const input: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(values.value)) {
-    const type = FIELDS.get(name)?.type;
-    if (type === "integer" || type === "number") {
-      if (value !== "") input[name] = Number(value);
-    } else {
-      input[name] = value;
-    }
-  }
+  const input = musicForm.entered();
   input.prompt ??= "";
   if (!chosenModel.value?.fine_tune) delete input.adapter_strength;
   if (audio !== null) input.input_audio = audio;
@@ -101,7 +56,7 @@ export function requestsOf(audio: string | null, takes = count.value): Predictio
 /** Put a prediction's settings into the form; its seed only where asked. */
 export function adopt(prediction: Prediction, keep: { seed: boolean; audio: boolean }): void {
   const taken: Record<string, string | boolean> = {};
-  version.value = versionOf(prediction);
+  version.value = versionOf(prediction.model, prediction.version);
   for (const [name, value] of Object.entries(prediction.input)) {
     if (!FIELDS.has(name) || value === null || value === undefined || name === "input_audio") continue;
     if (name === "seed" && !keep.seed) continue;
@@ -111,18 +66,18 @@ export function adopt(prediction: Prediction, keep: { seed: boolean; audio: bool
     taken[name] = typeof value === "boolean" ? value : String(value);
   }
   values.value = taken;
-  fieldErrors.value = {};
-  formError.value = null;
+  clearErrors();
   if (keep.audio) {
     const audio = prediction.input.input_audio;
     clip.value = typeof audio === "string" ? clipFromUrl(audio) : null;
   }
 }
 
-function versionOf(prediction: Prediction): string {
-  const model = models.value.find((one) => one.name === prediction.model);
-  if (!model || (model.is_default && model.versions[0] === prediction.version)) return "";
-  return model.versions[0] === prediction.version ? model.name : `${model.name}:${prediction.version}`;
+/** How `version` names a version of a model: as shortly as can be. */
+export function versionOf(name: string, id: string): string {
+  const model = models.value.find((one) => one.name === name);
+  if (!model || (model.is_default && model.versions[0] === id)) return "";
+  return model.versions[0] === id ? name : `${name}:${id}`;
 }
 
 /** Read the form from the address. */

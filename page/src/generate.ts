@@ -2,9 +2,9 @@
 
 import { signal } from "@preact/signals";
 
-import { messageOf, type Prediction, type PredictionRequest, RequestError } from "./api.ts";
+import { atField, messageOf, type Prediction, type PredictionRequest, RequestError } from "./api.ts";
 import { clip, clipFromFile, clipUrl } from "./clip.ts";
-import { adopt, count, fieldErrors, formError, live, requestsOf, setValue, showProblem, values } from "./form.ts";
+import { adopt, clearErrors, count, live, requestsOf, setValue, showProblem, values } from "./form.ts";
 import { refreshHistory } from "./history.ts";
 import { create, rerun, type Take } from "./takes.ts";
 import { pause } from "./transport.ts";
@@ -17,8 +17,7 @@ export const sending = signal<"audio" | "request" | null>(null);
 
 export async function generate(): Promise<void> {
   if (sending.value) return;
-  fieldErrors.value = {};
-  formError.value = null;
+  clearErrors();
   await attempt(async () => {
     sending.value = clip.value?.url === null ? "audio" : "request";
     const audio = await uploaded();
@@ -32,10 +31,7 @@ async function uploaded(): Promise<string | null> {
   try {
     return await clipUrl();
   } catch (error) {
-    if (!(error instanceof RequestError) || error.status === 0 || error.status === 401) throw error;
-    const problem = { title: "", status: error.status, instance: "", detail: error.message };
-    const errors = [{ field: "input_audio", message: "cannot be used", remedy: error.message.replace(/\.$/, "") }];
-    throw new RequestError(error.status, error.message, { ...problem, errors });
+    throw atField("input_audio", error);
   }
 }
 

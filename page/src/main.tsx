@@ -9,16 +9,21 @@ import { listenForKeys } from "./keyboard.ts";
 import { loadModels, watchService } from "./service.ts";
 import { signedOut } from "./session.ts";
 import { recall, resume, takes } from "./takes.ts";
+import { forgetTrainings, refreshTrainings } from "./trainings.ts";
 
 /** Read what the page shows besides the models. */
 async function load(): Promise<void> {
   if (signedOut.value) return;
   const recalled = takes.value.length ? Promise.resolve(resume()) : recall();
   try {
-    await Promise.all([recalled, refreshHistory()]);
+    await Promise.all([recalled, refreshLists()]);
   } catch (error) {
     if (!signedOut.value) historyError.value = messageOf(error);
   }
+}
+
+async function refreshLists(): Promise<void> {
+  await Promise.all([refreshHistory(), refreshTrainings()]);
 }
 
 async function signedIn(): Promise<void> {
@@ -35,7 +40,9 @@ void load();
 
 // Another token sees other predictions.
 effect(() => {
-  if (signedOut.value) forgetAll();
+  if (!signedOut.value) return;
+  forgetAll();
+  forgetTrainings();
 });
 // What could not be read while nothing answered is read when something does.
 let missed = false;
@@ -43,7 +50,7 @@ effect(() => {
   if (offline.value) missed = true;
   else if (missed) {
     missed = false;
-    queueMicrotask(() => void (takes.value.length ? refreshHistory() : load()));
+    queueMicrotask(() => void (takes.value.length ? refreshLists() : load()));
   }
 });
 

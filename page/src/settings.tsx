@@ -2,7 +2,8 @@ import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
 import { AnyField, described, FieldNotes, FieldShell, NumberInput, Segments, SelectInput, Toggle } from "./controls.tsx";
-import { ADVANCED, FIELDS, reasonAgainst } from "./fields.ts";
+import { ADVANCED, FIELDS, labelOf, reasonAgainst } from "./fields.ts";
+import { FineTunesButton } from "./fine_tunes_dialog.tsx";
 import { abilities, chosenModel, count, fieldErrors, live, longest, MAX_TAKES, setValue, valueOf, version } from "./form.ts";
 import { shortModel, shortVersion } from "./format.ts";
 import { Icon } from "./icons.tsx";
@@ -69,7 +70,10 @@ function ModelField() {
   const hint = idle ? "No worker serves it right now: what you ask for waits." : undefined;
   return (
     <div class="field">
-      <label for="field-version">Model</label>
+      <div class="label-row">
+        <label for="field-version">{labelOf("version")}</label>
+        <FineTunesButton />
+      </div>
       <select
         {...described("version", hint)}
         value={version.value}

@@ -7,6 +7,7 @@ import { Dialog } from "./dialog.tsx";
 import { chosenModel, requestsOf } from "./form.ts";
 import { token } from "./session.ts";
 import { type Snippet, snippetsOf } from "./snippets.ts";
+import { Tabs } from "./tabs.tsx";
 
 interface Props {
   /** The request; the form's, where it is left out. */
@@ -48,43 +49,16 @@ function snippets({ version, input }: PredictionRequest, model?: string): Snippe
 function SnippetTabs({ snippets }: { snippets: readonly Snippet[] }) {
   const [id, setId] = useState(snippets[0]?.id);
   const shown = snippets.find((snippet) => snippet.id === id);
-  const onKeyDown = (event: KeyboardEvent): void => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const at = snippets.findIndex((snippet) => snippet.id === id);
-    const next = snippets[(at + step + snippets.length) % snippets.length];
-    setId(next?.id);
-    document.getElementById(`tab-${next?.id}`)?.focus();
-  };
   if (!shown) return null;
   return (
-    <>
-      <div class="tabs" role="tablist" aria-label="Language" onKeyDown={onKeyDown}>
-        {snippets.map((snippet) => (
-          <button
-            key={snippet.id}
-            type="button"
-            role="tab"
-            id={`tab-${snippet.id}`}
-            class="tab"
-            aria-selected={snippet.id === id}
-            aria-controls="snippet"
-            tabIndex={snippet.id === id ? 0 : -1}
-            onClick={() => setId(snippet.id)}
-          >
-            {snippet.label}
-          </button>
-        ))}
+    <Tabs label="Language" tabs={snippets} chosen={shown.id} onChoose={setId}>
+      <pre class="code" tabIndex={0}>
+        <code>{shown.code}</code>
+      </pre>
+      <div class="button-row spread">
+        <p class="field-hint">{shown.needs ?? "Runs as it stands."}</p>
+        <CopyButton text={shown.code} />
       </div>
-      <div id="snippet" role="tabpanel" aria-labelledby={`tab-${shown.id}`}>
-        <pre class="code" tabIndex={0}>
-          <code>{shown.code}</code>
-        </pre>
-        <div class="button-row spread">
-          <p class="field-hint">{shown.needs ?? "Runs as it stands."}</p>
-          <CopyButton text={shown.code} />
-        </div>
-      </div>
-    </>
+    </Tabs>
   );
 }

@@ -1,14 +1,14 @@
 import { useState } from "preact/hooks";
 
 import type { PredictionRequest } from "./api.ts";
-import { Dialog } from "./dialog.tsx";
+import { DeleteDialog } from "./delete_dialog.tsx";
 import { extensionOf, fileName } from "./format.ts";
 import { again, reuseSeed, useAsAudio, vary } from "./generate.ts";
 import { forget } from "./history.ts";
 import { Icon } from "./icons.tsx";
+import { LogsDialog } from "./logs.tsx";
 import { type Item, Menu } from "./menu.tsx";
 import { SnippetsDialog } from "./snippets_dialog.tsx";
-import { LogsDialog } from "./take_logs.tsx";
 import { putAway, remove, type Take } from "./takes.ts";
 
 type Opened = "snippets" | "logs" | "delete" | null;
@@ -36,8 +36,8 @@ export function TakeActions({ take }: { take: Take }) {
       {opened === "snippets" && (
         <SnippetsDialog request={requestOf(take)} model={prediction.model} onClose={() => setOpened(null)} />
       )}
-      {opened === "logs" && <LogsDialog take={take} onClose={() => setOpened(null)} />}
-      {opened === "delete" && <DeleteDialog take={take} onClose={() => setOpened(null)} />}
+      {opened === "logs" && <LogsDialog text={take.logs.value} onClose={() => setOpened(null)} />}
+      {opened === "delete" && <DeleteTake take={take} onClose={() => setOpened(null)} />}
     </div>
   );
 }
@@ -66,23 +66,15 @@ function SoundActions({ take }: { take: Take }) {
   );
 }
 
-function DeleteDialog({ take, onClose }: { take: Take; onClose: () => void }) {
+function DeleteTake({ take, onClose }: { take: Take; onClose: () => void }) {
   const confirm = async (): Promise<void> => {
     if (await remove(take)) forget(take.id);
     else onClose();
   };
   return (
-    <Dialog title="Delete this take?" onClose={onClose}>
-      <p>The service deletes its audio and its record. This cannot be undone.</p>
-      <div class="button-row end">
-        <button type="button" class="button" onClick={onClose}>
-          Keep it
-        </button>
-        <button type="button" class="button danger" onClick={() => void confirm()}>
-          Delete
-        </button>
-      </div>
-    </Dialog>
+    <DeleteDialog title="Delete this take?" onDelete={() => void confirm()} onClose={onClose}>
+      The service deletes its audio and its record.
+    </DeleteDialog>
   );
 }
 

@@ -4,8 +4,8 @@ import { about, shortModel, shortVersion, signed, secondsOf } from "./format.ts"
 import { Icon } from "./icons.tsx";
 import { listen, listening, stopListening } from "./live_sound.ts";
 import { LiveWave } from "./live_wave.tsx";
+import { LogsButton } from "./logs.tsx";
 import { TakeActions } from "./take_actions.tsx";
-import { TakeLogs } from "./take_logs.tsx";
 import { cancel, putAway, type Take } from "./takes.ts";
 import { TakeTime } from "./take_time.tsx";
 import { choose, current, playing, toggle } from "./transport.ts";
@@ -145,7 +145,7 @@ function TakeProgress({ take }: { take: Take }) {
         <button type="button" class="quiet-button" onClick={() => void cancel(take)}>
           <Icon name="close" size={18} /> <span>Cancel</span>
         </button>
-        <TakeLogs take={take} />
+        <LogsButton text={take.logs.value} />
       </div>
     </div>
   );

@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import AxeBuilder from "@axe-core/playwright";
 
 import {
   alertOf,
@@ -21,32 +20,12 @@ import {
   takes,
   until,
 } from "./browser.mjs";
+import { assertAccessible, CALM, VIEWS, widerThanTheScreen } from "./looks.mjs";
 import { BASE, LOCKED, tone } from "./service.mjs";
 
-const CALM = { reducedMotion: "reduce" };
-const VIEWS = {
-  "on a desk": { viewport: { width: 1280, height: 900 } },
-  "on a phone": { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true },
-};
 const LONG_WORD = "Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichenmusik".repeat(2);
 const MOST_BYTES = 200_000;
 const MOST_SHIFT = 0.05;
-
-/** Everything that axe knows in the light, and the colours in the dark too. */
-async function assertAccessible(page, state) {
-  const before = page.surprises.length;
-  const light = await new AxeBuilder({ page }).analyze();
-  await page.emulateMedia({ colorScheme: "dark" });
-  const dark = await new AxeBuilder({ page }).withRules(["color-contrast", "link-in-text-block"]).analyze();
-  await page.emulateMedia({ colorScheme: "light" });
-  // axe itself adds styles, which the policy of the page forbids.
-  const others = page.surprises.splice(before).filter((text) => !/style-src/.test(text));
-  page.surprises.push(...others);
-  const found = [...light.violations, ...dark.violations].flatMap(({ id, nodes }) =>
-    nodes.map((node) => `${id}: ${node.html} ${node.failureSummary}`),
-  );
-  assert.deepEqual(found, [], state);
-}
 
 /** Go through the states of the page; `check` is called in each of them. */
 async function throughAllStates(page, check) {
@@ -113,17 +92,7 @@ test("nothing is wider than the screen, at 360 and at 1600 pixels", async (t) =>
   const page = await open(t, CALM);
   const wide = [];
   await throughAllStates(page, async (state) => {
-    for (const width of [360, 1600]) {
-      await page.setViewportSize({ width, height: 800 });
-      await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn, 50))));
-      const sticking = await page.evaluate(() => {
-        const { scrollWidth, clientWidth } = document.documentElement;
-        const boxes = [...document.querySelectorAll("body *")].map((one) => [one, one.getBoundingClientRect().right]);
-        const outside = boxes.filter(([, right]) => right > clientWidth + 1);
-        return scrollWidth <= clientWidth ? [] : outside.map(([one, right]) => `${one.className} ${right}`);
-      });
-      if (sticking.length) wide.push({ state, width, sticking });
-    }
+    wide.push(...(await widerThanTheScreen(page, state)));
   });
   assert.deepEqual(wide, []);
 });

@@ -184,6 +184,8 @@ def test_a_public_one_is_everybodys_to_use(ann: httpx.Client, bob: httpx.Client,
     assert (listed["abilities"]["max_duration"], listed["workers"], listed["is_default"]) == (10, 1, False)
     assert (listed["fine_tune"]["base"], listed["fine_tune"]["visibility"]) == ("bob/words", "public")
     assert bob.get("/models/ann/jazz").json() == listed
+    owns = [client.get("/models/ann/jazz").json()["fine_tune"]["is_own"] for client in (ann, bob)]
+    assert owns == [True, False]
 
 
 def test_abilities_and_defaults_are_the_bases(ann: httpx.Client, store: PredictionStore) -> None:

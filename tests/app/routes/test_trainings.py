@@ -22,6 +22,7 @@ from predictions.token_file import ANYONE
 from tests.app.conftest import CARD, api_server
 from tests.records import take
 from tests.server_sent_events import listen
+from tests.servers import wait_until
 
 URL = "https://example.com/songs.zip"
 ORDER = {"destination": "me/songs", "input": {"dataset": URL}}
@@ -49,6 +50,12 @@ def test_a_training_is_accepted_and_waits(trainer: httpx.Client) -> None:
     assert canceled["status"] == "canceled"
     assert trainer.delete(f"/trainings/{body['id']}").status_code == 204
     assert trainer.get(body["urls"]["get"]).status_code == 404
+
+
+def test_a_model_says_how_many_workers_train_it(store: PredictionStore, client: httpx.Client) -> None:
+    assert client.get(f"/models/{CARD.name}").json()["trainers"] is None
+    store.run(announcements.announce("trainer", CARD, 60.0, queue=Queue.TRAININGS))
+    wait_until(lambda: client.get(f"/models/{CARD.name}").json()["trainers"] == 1)
 
 
 def test_trainings_and_predictions_do_not_see_each_other(trainer: httpx.Client) -> None:

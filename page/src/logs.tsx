@@ -2,24 +2,23 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { Dialog } from "./dialog.tsx";
 import { Icon } from "./icons.tsx";
-import type { Take } from "./takes.ts";
 
-export function TakeLogs({ take }: { take: Take }) {
+/** A button that opens a log. */
+export function LogsButton({ text }: { text: string }) {
   const [open, setOpen] = useState(false);
   return (
     <>
       <button type="button" class="quiet-button" onClick={() => setOpen(true)}>
         <Icon name="book" size={18} /> <span>Logs</span>
       </button>
-      {open && <LogsDialog take={take} onClose={() => setOpen(false)} />}
+      {open && <LogsDialog text={text} onClose={() => setOpen(false)} />}
     </>
   );
 }
 
-/** The worker's log, which stays at its end while it grows. */
-export function LogsDialog({ take, onClose }: { take: Take; onClose: () => void }) {
+/** A worker's log, which stays at its end while it grows. */
+export function LogsDialog({ text, onClose }: { text: string; onClose: () => void }) {
   const box = useRef<HTMLPreElement>(null);
-  const text = take.logs.value;
   useEffect(() => {
     if (box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [text]);
