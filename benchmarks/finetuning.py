@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.finetuning", description=__doc__)
     parser.add_argument("--model", default=hub.POCKET)
     parser.add_argument("--steps", type=int, default=LoraSettings.steps)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--rank", type=int, default=LoraSettings.rank)
     parser.add_argument("--takes", type=int, default=12, help="generated before and after")
     parser.add_argument("--keep", type=Path, help="a folder for clips, adapter and music")

@@ -52,7 +52,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     group.add_argument("--steps", type=int, default=500, help="at most; default %(default)s")
     group.add_argument("--rank", type=int, default=16, help="of the adapter's matrices; default %(default)s")
-    group.add_argument("--learning-rate", type=float, default=2e-4, help="default %(default)s")
+    group.add_argument("--learning-rate", type=float, help="default 0.0002, more for small models")
     group.add_argument("--batch-size", type=int, default=4, metavar="PIECES", help="a step; default %(default)s")
     group.add_argument("--seed", type=int, default=0, help="default %(default)s")
     group.add_argument("--device", default="auto", help="auto (the default), cuda or cpu")

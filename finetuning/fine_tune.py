@@ -33,14 +33,14 @@ from musicgen_core.checkpoints.atomic_directory import atomic_directory
 from musicgen_core.checkpoints.config import read_config
 from musicgen_core.conditioning.text import load_tokenizer
 from musicgen_core.device import choose_device, describe
+from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.lm.transformer import LanguageModelConfig
+from musicgen_core.own_sampling import read_own_sampling
 
 logger = logging.getLogger(__name__)
 
 SAMPLES = 3
 SAMPLE_SECONDS = 8.0
-GUIDANCE, TOP_K = 3.0, 250
-"""Of the samples: MusicGen's usual values."""
 LIBRARIES = ("torch", "transformers", "peft")
 
 
@@ -88,7 +88,7 @@ def fine_tune(
         raise InvalidSettings(f"Samples last 0 to {WINDOW_SECONDS} s; {sample_seconds:g} s were asked for.")
     data, settings = data or DatasetSettings(), settings or LoraSettings()
     folder, where = hub.resolve(base), choose_device(device)
-    config, checksum = read_config(folder), hub.checksum(folder)
+    config, checksum, sampling = read_config(folder), hub.checksum(folder), read_own_sampling(folder)
     table, examples = read_examples(archive, folder, data, device=where, should_stop=should_stop)
     model = load_model(folder, device=where, dtype=_dtype(where))
     identity = hashlib.sha256(f"{checksum} {digest(table)}".encode()).hexdigest()
@@ -102,7 +102,7 @@ def fine_tune(
         captions = []
     record = {
         "base": {"name": base_name or str(base), "checksum": checksum},
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"learning_rate": training.highest_rate},
         "data": {
             "digest": digest(table),
             "pieces": len(examples),
@@ -127,8 +127,8 @@ def fine_tune(
         for number, caption in enumerate(captions, 1):
             tokens = torch.tensor([load_tokenizer(folder)(caption)], device=where)
             with training.model.disable_adapter():
-                before = play(model, tokens, config, seconds=sample_seconds, seed=settings.seed)
-            after = play(model, tokens, config, seconds=sample_seconds, seed=settings.seed)
+                before = play(model, tokens, config, sampling, seconds=sample_seconds, seed=settings.seed)
+            after = play(model, tokens, config, sampling, seconds=sample_seconds, seed=settings.seed)
             for music, path in zip((before, after), _sample_paths(unfinished, number), strict=True):
                 write_audio(path, music)
     samples = [(caption, *_sample_paths(output, number)) for number, caption in enumerate(captions, 1)]
@@ -145,16 +145,21 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 
 @torch.inference_mode()
-def play(model: Any, tokens: Tensor, config: LanguageModelConfig, *, seconds: float, seed: int) -> Waveform:
+def play(
+    model: Any, tokens: Tensor, config: LanguageModelConfig, sampling: SamplingParams, *, seconds: float, seed: int
+) -> Waveform:
     """Music for a text's tokens `[1, tokens]`, by transformers' own generation; `model`: transformers'."""
     with torch.random.fork_rng([tokens.device] if tokens.device.type == "cuda" else []):
         torch.manual_seed(seed)
         samples = model.generate(
             input_ids=tokens,
             attention_mask=torch.ones_like(tokens),
-            do_sample=True,
-            top_k=TOP_K,
-            guidance_scale=GUIDANCE,
+            do_sample=sampling.temperature > 0,
+            temperature=sampling.temperature or None,
+            # In our requests a top-p replaces the top-k; to transformers, 0 and 1 are none of them.
+            top_k=0 if sampling.top_p else sampling.top_k,
+            top_p=sampling.top_p or 1.0,
+            guidance_scale=sampling.guidance,
             max_new_tokens=round(seconds * config.frame_rate) + max(config.delays),
         )[0]
     return Waveform(np.ascontiguousarray(samples.float().cpu().numpy()), config.sample_rate)

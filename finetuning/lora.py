@@ -35,6 +35,8 @@ MAX_RANK = 256
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 60.0
 """A checkpoint is written at each measurement, and once this much time has passed since the last one."""
+USUAL_RATE, USUAL_WIDTH = 2e-4, 1024
+"""The highest learning rate where none is given, for a model as wide as musicgen-small or wider."""
 LEAST_RATE = 0.1
 """The learning rate at the end, relative to the highest."""
 
@@ -55,7 +57,8 @@ class LoraSettings:
     """What is learnt counts alpha / rank times; None: twice."""
     dropout: float = 0.05
     """Share of the adapter's inputs that a step leaves out."""
-    learning_rate: float = 2e-4
+    learning_rate: float | None = None
+    """The highest one, after the warm-up; None: `usual_rate` of the base's width."""
     steps: int = 500
     """At most."""
     batch_size: int = 4
@@ -100,6 +103,15 @@ class LoraSettings:
     def scaled_alpha(self) -> int:
         """The value of `alpha` that counts."""
         return 2 * self.rank if self.alpha is None else self.alpha
+
+
+def usual_rate(width: int) -> float:
+    """The highest learning rate for a model whose hidden states have `width` numbers; narrower ones take more.
+
+    Under AdamW, the rate that suits matrices is inversely proportional to their width (Yang et al., "Tensor Programs
+    V", 2022, https://arxiv.org/abs/2203.03466).
+    """
+    return USUAL_RATE * max(1.0, USUAL_WIDTH / width)
 
 
 @dataclass(frozen=True)
@@ -180,7 +192,8 @@ class LoraTraining:
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable()
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._optimiser = torch.optim.AdamW(self._parameters, settings.learning_rate, weight_decay=0.01)
+        self.highest_rate = settings.learning_rate or usual_rate(model.config.decoder.hidden_size)
+        self._optimiser = torch.optim.AdamW(self._parameters, self.highest_rate, weight_decay=0.01)
         self._best: dict[str, Tensor] = self._weights()
         self._resume()
 
@@ -231,7 +244,7 @@ class LoraTraining:
         if not (math.isfinite(value) and torch.isfinite(norm)):
             raise FineTuningError(
                 f"The loss is no longer a number in step {self.step + 1}; choose a lower learning rate than "
-                f"{self.settings.learning_rate:g}."
+                f"{self.highest_rate:g}."
             )
         self._optimiser.step()
         self.step += 1
@@ -282,7 +295,7 @@ class LoraTraining:
         """Of this step: a linear rise, then a cosine's fall to `LEAST_RATE`."""
         warmth = min(1.0, (self.step + 1) / max(1, self.settings.warm_up))
         fall = (1 + math.cos(math.pi * self.step / self.settings.steps)) / 2
-        return self.settings.learning_rate * warmth * (LEAST_RATE + (1 - LEAST_RATE) * fall)
+        return self.highest_rate * warmth * (LEAST_RATE + (1 - LEAST_RATE) * fall)
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy of the adapter's weights."""

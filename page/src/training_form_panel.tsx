@@ -15,7 +15,7 @@ const HINTS = {
   tempo_and_key: "As they are found in each piece.",
   steps: "At most: it ends when it no longer gets better.",
   rank: "The adapter's size. A higher one learns few clips by heart, and their noise too.",
-  learning_rate: "Small models take more: 0.001 for musicgen-pocket.",
+  learning_rate: "Empty: by the base's size.",
 };
 const FURTHER = ["steps", "rank", "learning_rate"] as const;
 

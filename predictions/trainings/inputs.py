@@ -75,8 +75,14 @@ class TrainingInput(BaseModel):
         Number, Field(ge=0, le=0.9, description="Share of the adapter's inputs that a step leaves out.")
     ] = 0.05
     learning_rate: Annotated[
-        Number, Field(ge=MIN_RATE, le=MAX_RATE, description="The highest one, after the warm-up.")
-    ] = 2e-4
+        Number | None,
+        Field(
+            ge=MIN_RATE,
+            le=MAX_RATE,
+            description="The highest one, after the warm-up; null: 0.0002, and more for a base that is narrower than "
+            "musicgen-small.",
+        ),
+    ] = None
     batch_size: Annotated[StrictInt, Field(ge=1, le=64, description="Pieces a step.")] = 4
     warm_up: Annotated[
         StrictInt,
@@ -201,7 +207,7 @@ class TrainingInput(BaseModel):
         if self.optimizer not in (None, "adamw"):
             said.append(f"optimizer {self.optimizer} is ignored: it is adamw.")
         if self._is_factor:
-            said.append(f"lr {self.lr:g} is ignored: it is D-Adaptation's. learning_rate is {self.learning_rate:g}.")
+            said.append(f"lr {self.lr:g} is ignored: it is D-Adaptation's; learning_rate counts.")
         if self.lr_scheduler not in (None, "cosine"):
             said.append(f"lr_scheduler {self.lr_scheduler} is ignored: it is cosine.")
         if self.model_version is not None:

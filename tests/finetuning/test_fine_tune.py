@@ -17,7 +17,7 @@ from finetuning.examples import inspect, read_examples
 from finetuning.fine_tune import FineTuned, fine_tune, play
 from finetuning.language_model import load_model
 from finetuning.lora import LoraSettings, LoraTraining, split
-from musicgen_core import Waveform
+from musicgen_core import SamplingParams, Waveform
 from musicgen_core.checkpoints import hub
 from musicgen_core.checkpoints.config import read_config
 from tests.finetuning.conftest import held_out_loss
@@ -103,7 +103,8 @@ def test_in_mixed_precision_it_plays(models: dict[str, Path], archive: Path, kin
     """As on GPUs: the base in bfloat16, its codec and the adapter in float32."""
     model, config = load_model(models[kind], device=CPU, dtype=torch.bfloat16), read_config(models[kind])
     LoraTraining(model, read_examples(archive, models[kind], DATA, device=CPU)[1], QUICK)
-    first, second = (play(model, torch.tensor([[5, 6, 1]]), config, seconds=0.5, seed=3) for _ in range(2))
+    tokens, sampling = torch.tensor([[5, 6, 1]]), SamplingParams(temperature=0.5, top_p=0.9)
+    first, second = (play(model, tokens, config, sampling, seconds=0.5, seed=3) for _ in range(2))
     assert first.samples.shape == (1, 16_000)
     assert np.isfinite(first.samples).all()
     assert np.array_equal(first.samples, second.samples)

@@ -16,7 +16,7 @@ from finetuning.dataset import DatasetSettings
 from finetuning.errors import DatasetError, FineTuningCancelled, FineTuningError, InvalidSettings
 from finetuning.examples import Example, read_examples
 from finetuning.language_model import load_model
-from finetuning.lora import TARGETS, LoraSettings, LoraTraining, split
+from finetuning.lora import TARGETS, LoraSettings, LoraTraining, split, usual_rate
 from tests.finetuning.conftest import held_out_loss
 
 CPU = torch.device("cpu")
@@ -272,3 +272,9 @@ def test_guidance_has_something_to_compare_with(start: Callable[..., LoraTrainin
     assert shares.keys() == {(True, True), (True, False), (False, False)}
     assert shares[False, False] == pytest.approx(0.2, abs=0.06)
     assert shares[True, True] == pytest.approx(0.4, abs=0.08)
+
+
+def test_narrow_models_take_a_higher_learning_rate() -> None:
+    assert [usual_rate(width) for width in (256, 1024, 2048)] == [8e-4, 2e-4, 2e-4]
+    narrow = start(replace(QUICK, learning_rate=None))
+    assert narrow.highest_rate == usual_rate(narrow.model.config.decoder.hidden_size) > 2e-4

@@ -58,7 +58,7 @@ def test_what_is_settled_is_read_again_as_it_stands() -> None:
 def test_the_factor_of_another_optimizer_is_no_learning_rate() -> None:
     """The other trainer's defaults, sent as they are."""
     given = settled(optimizer="dadam", lr=1, lr_scheduler="exponential", model_version="stereo-melody")
-    assert given.learning_rate == 2e-4
+    assert given.learning_rate is None
     assert [sentence.partition(" is ignored")[0] for sentence in given.ignored()] == [
         "optimizer dadam",
         "lr 1",
