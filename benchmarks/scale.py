@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import multiprocessing
+import multiprocessing.context
 import os
 import sys
 import tempfile
@@ -287,9 +288,13 @@ def work(running: Deployment, workers: int, waiting: int, seconds: float) -> tup
     began, wave = read(store), workers * stand_in.SLOTS
 
     def wait_for(finished: int, since: Spent) -> None:
-        wait_until(lambda: read(store).since(since).finished >= finished, seconds=600, every=0.1)
+        def is_reached() -> bool:
+            assert all(process.is_alive() for process in processes), "a worker has ended"
+            return read(store).since(since).finished >= finished
 
-    with clients(store, running.ports[0]), crew(running.environment, workers):
+        wait_until(is_reached, seconds=600, every=0.1)
+
+    with clients(store, running.ports[0]), crew(running.environment, workers) as processes:
         # Those that began together have ended, and their successors are spread.
         wait_for(2 * wave, began)
         before = read(store)
@@ -332,7 +337,7 @@ def disk_seconds(store: PredictionStore) -> float:
 
 
 @contextmanager
-def crew(environment: dict[str, str], workers: int) -> Iterator[None]:
+def crew(environment: dict[str, str], workers: int) -> Iterator[list[multiprocessing.context.ForkServerProcess]]:
     """Run worker processes; at the end they finish what they have begun."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([stand_in.__name__])
@@ -341,7 +346,7 @@ def crew(environment: dict[str, str], workers: int) -> Iterator[None]:
     for process in processes:
         process.start()
     try:
-        yield
+        yield processes
     finally:
         for process in processes:
             process.terminate()

@@ -21,6 +21,7 @@ from musicgen_core.audio.loudness import import_filters
 from musicgen_core.engine.engine import EngineStatistics
 from musicgen_core.engine.generation import Generation
 from musicgen_core.engine.measures import EngineMeasures
+from musicgen_core.engine.sampling_params import SamplingParams
 from musicgen_core.errors import GenerationCancelled
 from musicgen_core.executor import CallerThread, Resumable, in_one_stretch
 from musicgen_core.generation_input import ResolvedInput
@@ -46,7 +47,7 @@ class StandIn:
 
     name, trained, max_requests, diffusion = NAME, False, SLOTS, None
     abilities = Abilities(melody=False, channels=1, sample_rate=SAMPLE_RATE, frame_rate=MEDIUM.frame_rate)
-    measures, busy_seconds = EngineMeasures(slots=SLOTS), 0.0
+    measures, busy_seconds, sampling = EngineMeasures(slots=SLOTS), 0.0, SamplingParams()
 
     def __init__(self) -> None:
         self.executor, self.codec, self.statistics = CallerThread(), Silence(), EngineStatistics()
