@@ -65,12 +65,15 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "health_startup",
         "list_models",
         "list_predictions",
+        "list_training_webhook_deliveries",
         "list_trainings",
         "list_webhook_deliveries",
+        "redeliver_training_webhook",
         "redeliver_webhook",
         "rerun_prediction",
         "rotate_webhook_secret",
         "stream_prediction",
+        "stream_training",
         "upload_file",
     ]
     assert all(operation["description"] for operation in operations)
