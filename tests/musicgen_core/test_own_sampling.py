@@ -42,7 +42,7 @@ def test_a_model_plays_as_its_folder_says(tmp_path: Path) -> None:
     fields = json.loads((folder / FILE).read_text()) | {"temperature": 0.0, "guidance_scale": 1.0}
     (folder / FILE).write_text(json.dumps(fields))
     with MusicGen.load(folder) as model:
-        assert model.sampling == SamplingParams(temperature=0.0, top_k=model.sampling.top_k, guidance=1.0)
+        assert (model.sampling.temperature, model.sampling.guidance) == (0.0, 1.0)
         greedy = model.generate("piano", duration=1, temperature=0, guidance=1, seed=1)
         assert np.array_equal(model.generate("piano", duration=1, seed=2).samples, greedy.samples)
         asked = GenerationInput("piano", 1, seed=2, sampling=SamplingParams(temperature=2.0))

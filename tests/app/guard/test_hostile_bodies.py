@@ -118,8 +118,8 @@ def part(name: str, content: bytes, more: str = "") -> bytes:
 
 FILE = '; filename="a.wav"'
 FORMS: dict[str, tuple[Callable[[], bytes], set[int]]] = {
-    "the largest file": (lambda: part("content", os.urandom(32 * MB), FILE) + b"--b--\r\n", {201}),
-    "too large a file": (lambda: part("content", b"a" * 33 * MB, FILE) + b"--b--\r\n", {413}),
+    "the largest file": (lambda: part("content", os.urandom(MB) * 256, FILE) + b"--b--\r\n", {201}),
+    "too large a file": (lambda: part("content", b"a" * 257 * MB, FILE) + b"--b--\r\n", {413}),
     "10,000 files": (lambda: part("content", b"a", FILE) * 10_000 + b"--b--\r\n", {400}),
     "10,000 fields": (lambda: part("metadata", b"{}") * 10_000 + b"--b--\r\n", {400}),
     "a field of 10 MB": (lambda: part("metadata", b"a" * 10 * MB) + b"--b--\r\n", {400}),

@@ -87,7 +87,7 @@ def test_a_lease_that_somebody_else_took_is_lost_at_its_next_renewal(created: Pr
 
 def test_a_namesake_does_not_drop_the_lease_of_a_later_life(created: PredictionStore) -> None:
     """The id is deleted and used again while the work on its first prediction goes on."""
-    with keeper(created, lease_seconds=1.0) as leases:
+    with keeper(created, lease_seconds=6.0) as leases:
         first, lost = take(leases), threading.Event()
         created.run(commands.cancel("one"))
         created.run(commands.delete("one"))
