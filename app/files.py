@@ -44,6 +44,7 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,12
 UNKNOWN_TYPE = "application/octet-stream"
 MAX_NAME_LENGTH = 255
 MEASURED_BYTES = 1024 * 1024
+"""What is read of a file at a time."""
 _FILE_PATH = re.compile(rf"(?:{V1})?/files/(?P<id>[A-Za-z0-9_-]+)/?")
 
 
@@ -153,9 +154,8 @@ async def resolve(
     """Return the URL to store for a field's file, and the id of the uploaded file that it refers to, if it does.
 
     A data URI becomes an uploaded file, so that the queue and the records stay small. An uploaded file may have at most
-    `max_bytes`; the worker sees to the others. `base_url` belongs to the part of
-    the API that the client uses; files of either part are known. Raises InvalidInput, FileNotFound,
-    StorageLimitReached.
+    `max_bytes`; the worker sees to the others. `base_url` belongs to the part of the API that the client uses; files of
+    either part are known. Raises InvalidInput, FileNotFound, StorageLimitReached.
     """
     if is_data_uri(uri):
         file = await _store_data_uri(services, owner, field, uri)

@@ -1,4 +1,5 @@
 import type { Prediction } from "./api.ts";
+import { Facts } from "./facts.tsx";
 import { hasEnded } from "./follow.ts";
 import { about, shortModel, shortVersion, signed, secondsOf } from "./format.ts";
 import { Icon } from "./icons.tsx";
@@ -140,7 +141,7 @@ function TakeProgress({ take }: { take: Take }) {
         <span style={{ transform: `scaleX(${(progress?.fraction ?? 0).toFixed(4)})` }} />
       </div>
       <p class="take-state number">{state}</p>
-      <Facts prediction={prediction} />
+      <TakeFacts prediction={prediction} />
       <div class="take-actions">
         <button type="button" class="quiet-button" onClick={() => void cancel(take)}>
           <Icon name="close" size={18} /> <span>Cancel</span>
@@ -167,14 +168,14 @@ function TakeFoot({ take }: { take: Take }) {
     <div class="take-foot">
       <div class="take-facts">
         <TakeTime take={take} />
-        <Facts prediction={take.prediction.value} />
+        <TakeFacts prediction={take.prediction.value} />
       </div>
       <TakeActions take={take} />
     </div>
   );
 }
 
-function Facts({ prediction }: { prediction: Prediction }) {
+function TakeFacts({ prediction }: { prediction: Prediction }) {
   // While it is being made, its seed and the length that was asked for are known.
   const { duration, seed } = prediction.input;
   const metrics = { duration, seed, ...prediction.metrics };
@@ -182,23 +183,14 @@ function Facts({ prediction }: { prediction: Prediction }) {
     const value: unknown = metrics[name as keyof typeof metrics];
     return typeof value === "number" ? write(value) : "–";
   };
-  const facts = [
+  const facts: [string, string][] = [
     ["Length", number("duration", secondsOf)],
     ["Seed", number("seed", String)],
     ["Loudness", number("loudness", (value) => `${signed(value)} LUFS`)],
     ["True peak", number("true_peak", (value) => `${signed(value)} dBTP`)],
     ["Real-time factor", number("real_time_factor", (value) => value.toFixed(2))],
   ];
-  return (
-    <dl class="facts">
-      {facts.map(([name, value]) => (
-        <div key={name}>
-          <dt>{name}</dt>
-          <dd class="number">{value}</dd>
-        </div>
-      ))}
-    </dl>
-  );
+  return <Facts facts={facts} />;
 }
 
 function Failed({ take }: { take: Take }) {

@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 
 import type { Training } from "./api.ts";
 import { DeleteDialog } from "./delete_dialog.tsx";
+import { Facts } from "./facts.tsx";
 import { playWith } from "./fine_tunes.ts";
 import { hasEnded } from "./follow.ts";
 import { ago } from "./format.ts";
@@ -76,21 +77,14 @@ function stateOf({ status, progress, queue_position: ahead }: Training): string 
 
 function Result({ trained, onBroken }: { trained: Trained; onBroken(): void }) {
   const { held_out_loss: loss, pieces, dropped, samples } = trained;
-  const facts = [
+  const facts: [string, string][] = [
     ["Held-out loss", `${loss.before.toFixed(3)} → ${loss.after.toFixed(3)}`],
     ["Pieces", String(pieces)],
     ["Dropped", String(dropped)],
   ];
   return (
     <>
-      <dl class="facts">
-        {facts.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd class="number">{value}</dd>
-          </div>
-        ))}
-      </dl>
+      <Facts facts={facts} />
       {samples.length > 0 && (
         <ul class="samples" aria-label="Samples">
           {samples.map((sample, index) => (
